@@ -1,0 +1,148 @@
+//! The records of the ring, byte for byte.
+//!
+//! Each record begins with a *head* (kind, count, slot, thread) and the time in nanoseconds of `CLOCK_MONOTONIC`.
+//! An allocation's time is that of its return, a release's that of its entry. All integers have the machine's byte
+//! order, and every record's length is a multiple of eight.
+
+use crate::Slot;
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $number:literal,)+) => {
+        /// What a record says.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        #[repr(u8)]
+        pub enum Kind { $($(#[$doc])* $name = $number,)+ }
+
+        impl Kind {
+            /// The kind with this number, if there is one.
+            pub const fn from_number(number: u8) -> Option<Kind> {
+                match number { $($number => Some(Kind::$name),)+ _ => None }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A heap block appeared ([`BlockRecord`]).
+    Allocate = 1,
+    /// A heap block is about to be released ([`AddressRecord`]).
+    Release = 2,
+    /// `realloc` began: the thread parks the old block ([`AddressRecord`]).
+    ReallocBegin = 3,
+    /// `realloc` succeeded: a new block; what the thread parked is gone ([`BlockRecord`]).
+    Reallocate = 4,
+    /// `realloc` failed: what the thread parked lives on ([`MarkRecord`]).
+    ReallocFailed = 5,
+    /// A range of pages was mapped ([`BlockRecord`]).
+    Map = 6,
+    /// `munmap` began: the thread parks what it tracks of the range ([`RangeRecord`]).
+    UnmapBegin = 7,
+    /// `munmap` failed: what the thread parked lives on ([`MarkRecord`]).
+    UnmapFailed = 8,
+    /// `mremap` began: the thread parks what it tracks of the old range ([`RangeRecord`]).
+    RemapBegin = 9,
+    /// `mremap` succeeded: a new range; what the thread parked is gone ([`BlockRecord`]).
+    Remap = 10,
+    /// `mremap` failed: what the thread parked lives on ([`MarkRecord`]).
+    RemapFailed = 11,
+    /// The frames behind a stack id ([`StackRecord`], then `count` addresses of 8 bytes).
+    Stack = 12,
+    /// The process has a new image; its old heap is gone ([`MarkRecord`]).
+    Exec = 13,
+    /// The process made a child that is not traced ([`MarkRecord`]).
+    Fork = 14,
+}
+
+/// The first eight bytes of every record.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(C)]
+pub struct Head {
+    /// The number of a [`Kind`].
+    pub kind: u8,
+    /// Frames in a stack record, else 0.
+    pub count: u8,
+    /// The target.
+    pub slot: u16,
+    /// The thread, as memtrace's pid namespace numbers it where the kernel can tell, else as the first one does.
+    pub thread: u32,
+}
+
+impl Head {
+    /// A head for a record without frames.
+    pub const fn new(kind: Kind, slot: Slot, thread: u32) -> Self {
+        Self { kind: kind as u8, count: 0, slot: slot.0, thread }
+    }
+}
+
+/// A block or a mapped range that appeared.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(C)]
+pub struct BlockRecord {
+    /// Kind, slot and thread.
+    pub head: Head,
+    /// When the call returned.
+    pub time_ns: u64,
+    /// Where the block begins.
+    pub address: u64,
+    /// Requested bytes (heap) or bytes rounded up to whole pages (mappings).
+    pub size: u64,
+    /// The id of the stack that asked for it.
+    pub stack: u64,
+}
+
+/// One address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(C)]
+pub struct AddressRecord {
+    /// Kind, slot and thread.
+    pub head: Head,
+    /// When the call was entered.
+    pub time_ns: u64,
+    /// The block's address.
+    pub address: u64,
+}
+
+/// A range of pages.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(C)]
+pub struct RangeRecord {
+    /// Kind, slot and thread.
+    pub head: Head,
+    /// When the call was entered.
+    pub time_ns: u64,
+    /// Where the range begins; page-aligned in calls that can succeed.
+    pub address: u64,
+    /// Bytes, rounded up to whole pages.
+    pub length: u64,
+}
+
+/// Something that happened to a thread or process.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(C)]
+pub struct MarkRecord {
+    /// Kind, slot and thread.
+    pub head: Head,
+    /// When.
+    pub time_ns: u64,
+}
+
+/// What stands before the frames of a stack; `head.count` addresses follow, the caller of the allocator first.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(C)]
+pub struct StackRecord {
+    /// Kind, count, slot and thread.
+    pub head: Head,
+    /// The stack's id.
+    pub id: u64,
+    /// The number of a [`crate::unwind::StackEnd`].
+    pub end: u64,
+}
+
+const _: () = assert!(size_of::<Head>() == 8);
+const _: () = assert!(size_of::<BlockRecord>() == 40);
+const _: () = assert!(size_of::<AddressRecord>() == 24);
+const _: () = assert!(size_of::<RangeRecord>() == 32);
+const _: () = assert!(size_of::<MarkRecord>() == 16);
+const _: () = assert!(size_of::<StackRecord>() == 24);
+const _: () = assert!(crate::limits::MAX_FRAMES <= u8::MAX as usize);
+const _: () = assert!(crate::limits::MAX_TARGETS <= u16::MAX as usize);

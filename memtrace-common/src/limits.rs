@@ -1,0 +1,22 @@
+//! Bounds that both sides rely on.
+
+/// The most frames a stack carries; deeper ones end with [`crate::unwind::StackEnd::TooDeep`].
+pub const MAX_FRAMES: usize = 127;
+
+/// The most processes traced at once.
+pub const MAX_TARGETS: usize = 1024;
+
+/// Slots of the kernel's "already sent" set of stacks; a power of two. A stack that loses its slot is sent again.
+pub const SENT_STACKS: usize = 1 << 16;
+
+/// The most blocks whose allocation or release can wait in the kernel while the ring is full.
+pub const MAX_DEFERRED: usize = 1 << 20;
+
+/// The default size of the ring in bytes; a power of two and a multiple of the page size.
+pub const DEFAULT_RING_BYTES: u32 = 64 << 20;
+
+/// The end of the addresses that user space can use with four-level page tables on x86-64.
+pub const USER_ADDRESS_END: u64 = 1 << 47;
+
+/// The page size of the architectures supported so far.
+pub const PAGE_BYTES: u64 = 4096;

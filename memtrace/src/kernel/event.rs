@@ -1,0 +1,199 @@
+//! Ring records, decoded: bytes in, [`Event`] out, without allocating.
+//!
+//! The layout is `memtrace_common::event`. Records come from our own programs, yet a record that is too short or of
+//! an unknown kind is an error, never a panic.
+
+use bytes::Buf;
+use memtrace_common::{Address, Slot, StackId, event::Kind, unwind::StackEnd};
+use thiserror::Error;
+
+/// One thing that happened in a target, in the order of the ring.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Event<'a> {
+    /// Which target.
+    pub slot: Slot,
+    /// Which thread of it.
+    pub thread: u32,
+    /// When, in nanoseconds of `CLOCK_MONOTONIC`; 0 in a stack record.
+    pub time_ns: u64,
+    /// What.
+    pub what: What<'a>,
+}
+
+/// A heap block or mapped range that appeared.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Block {
+    /// Where it begins.
+    pub address: Address,
+    /// Requested bytes, or whole pages for a mapping.
+    pub size: u64,
+    /// Who asked for it.
+    pub stack: StackId,
+}
+
+/// A range of pages.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Range {
+    /// Where it begins.
+    pub address: Address,
+    /// Bytes.
+    pub length: u64,
+}
+
+/// What happened; see [`Kind`] for the meaning of each.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[expect(missing_docs, reason = "each variant is the Kind of the same name, where it is described")]
+pub enum What<'a> {
+    Allocate(Block),
+    Release(Address),
+    ReallocBegin(Address),
+    Reallocate(Block),
+    ReallocFailed,
+    Map(Block),
+    UnmapBegin(Range),
+    UnmapFailed,
+    RemapBegin(Range),
+    Remap(Block),
+    RemapFailed,
+    Stack { id: StackId, end: StackEnd, frames: Frames<'a> },
+    Exec,
+    Fork,
+}
+
+/// The frame addresses of a stack record, the caller of the allocator first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Frames<'a>(&'a [u8]);
+
+impl<'a> Frames<'a> {
+    /// Frames as they stand in a record: 8 bytes each.
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// The addresses in order.
+    pub fn iter(self) -> impl ExactSizeIterator<Item = Address> + 'a {
+        self.0.chunks_exact(8).map(|mut word| Address(word.get_u64_ne()))
+    }
+}
+
+/// A record that cannot be decoded: the BPF object and this program disagree.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum DecodeError {
+    /// The record ends early.
+    #[error("a record of kind {kind} has only {length} bytes")]
+    TooShort {
+        /// The kind's number, 0 when not even that was there.
+        kind: u8,
+        /// The record's length in bytes.
+        length: usize,
+    },
+    /// No such kind.
+    #[error("a record has the unknown kind {0}")]
+    UnknownKind(u8),
+    /// No such end of a stack.
+    #[error("a stack record has the unknown end {0}")]
+    UnknownStackEnd(u64),
+}
+
+/// Decodes one record.
+///
+/// # Errors
+///
+/// When the record is shorter than its kind demands, or its kind is unknown.
+pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
+    let mut rest = record;
+    let short = |kind| DecodeError::TooShort { kind, length: record.len() };
+    if rest.remaining() < 16 {
+        return Err(short(rest.first().copied().unwrap_or(0)));
+    }
+    let number = rest.get_u8();
+    let count = rest.get_u8();
+    let slot = Slot(rest.get_u16_ne());
+    let thread = rest.get_u32_ne();
+    let kind = Kind::from_number(number).ok_or(DecodeError::UnknownKind(number))?;
+    // In a stack record the id stands where the others have the time.
+    let word = rest.get_u64_ne();
+    let body = |bytes: usize| rest.get(..bytes).ok_or(short(number));
+    let what = match kind {
+        Kind::Allocate => What::Allocate(block(body(24)?)),
+        Kind::Reallocate => What::Reallocate(block(body(24)?)),
+        Kind::Map => What::Map(block(body(24)?)),
+        Kind::Remap => What::Remap(block(body(24)?)),
+        Kind::Release => What::Release(Address(body(8)?.get_u64_ne())),
+        Kind::ReallocBegin => What::ReallocBegin(Address(body(8)?.get_u64_ne())),
+        Kind::UnmapBegin => What::UnmapBegin(range(body(16)?)),
+        Kind::RemapBegin => What::RemapBegin(range(body(16)?)),
+        Kind::ReallocFailed => What::ReallocFailed,
+        Kind::UnmapFailed => What::UnmapFailed,
+        Kind::RemapFailed => What::RemapFailed,
+        Kind::Exec => What::Exec,
+        Kind::Fork => What::Fork,
+        Kind::Stack => {
+            let frame_bytes = 8 * usize::from(count);
+            let mut body = body(8 + frame_bytes)?;
+            let end = body.get_u64_ne();
+            let end = StackEnd::from_number(end).ok_or(DecodeError::UnknownStackEnd(end))?;
+            What::Stack { id: StackId(word), end, frames: Frames(&body[..frame_bytes]) }
+        }
+    };
+    let time_ns = if kind == Kind::Stack { 0 } else { word };
+    Ok(Event { slot, thread, time_ns, what })
+}
+
+fn block(mut bytes: &[u8]) -> Block {
+    Block { address: Address(bytes.get_u64_ne()), size: bytes.get_u64_ne(), stack: StackId(bytes.get_u64_ne()) }
+}
+
+fn range(mut bytes: &[u8]) -> Range {
+    Range { address: Address(bytes.get_u64_ne()), length: bytes.get_u64_ne() }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn record(kind: u8, count: u8, words: &[u64]) -> Vec<u8> {
+        let mut bytes = vec![kind, count];
+        bytes.extend(7u16.to_ne_bytes());
+        bytes.extend(42u32.to_ne_bytes());
+        bytes.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
+        bytes
+    }
+
+    #[test]
+    fn an_allocation_keeps_every_field() {
+        let bytes = record(Kind::Allocate as u8, 0, &[9, 0x1000, 64, 0xabc]);
+        let event = decode(&bytes).expect("a whole record");
+        assert_eq!((event.slot, event.thread, event.time_ns), (Slot(7), 42, 9));
+        let expected = Block { address: Address(0x1000), size: 64, stack: StackId(0xabc) };
+        assert_eq!(event.what, What::Allocate(expected));
+    }
+
+    #[test]
+    fn a_stack_keeps_its_frames_in_order() {
+        let bytes = record(Kind::Stack as u8, 3, &[0xabc, 1, 10, 20, 30]);
+        let What::Stack { id, end, frames } = decode(&bytes).expect("a whole record").what else {
+            panic!("not a stack");
+        };
+        assert_eq!((id, end), (StackId(0xabc), StackEnd::TooDeep));
+        assert_eq!(frames.iter().collect::<Vec<_>>(), [Address(10), Address(20), Address(30)]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_record_is_named() {
+        assert_eq!(decode(&[]), Err(DecodeError::TooShort { kind: 0, length: 0 }));
+        assert_eq!(decode(&record(200, 0, &[0])), Err(DecodeError::UnknownKind(200)));
+        assert_eq!(decode(&record(1, 0, &[0, 1, 2])), Err(DecodeError::TooShort { kind: 1, length: 32 }));
+        assert_eq!(decode(&record(12, 2, &[0, 0, 1])), Err(DecodeError::TooShort { kind: 12, length: 32 }));
+        assert_eq!(decode(&record(12, 0, &[0, 99])), Err(DecodeError::UnknownStackEnd(99)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_or_err(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&bytes);
+        }
+    }
+}

@@ -47,10 +47,9 @@ kinds! {
     RemapFailed = 11,
     /// The frames behind a stack id ([`StackRecord`], then `count` addresses of 8 bytes).
     Stack = 12,
-    /// The process has a new image; its old heap is gone ([`MarkRecord`]).
+    /// The process has a new image; its old heap is gone ([`MarkRecord`]). `count` 1: another thread than the first
+    /// called exec, and probes bound to the first one are dead.
     Exec = 13,
-    /// The process made a child that is not traced ([`MarkRecord`]).
-    Fork = 14,
 }
 
 /// The first eight bytes of every record.
@@ -59,11 +58,11 @@ kinds! {
 pub struct Head {
     /// The number of a [`Kind`].
     pub kind: u8,
-    /// Frames in a stack record, else 0.
+    /// Frames in a stack record; in an exec see [`Kind::Exec`]; else 0.
     pub count: u8,
     /// The target.
     pub slot: u16,
-    /// The thread, as memtrace's pid namespace numbers it where the kernel can tell, else as the first one does.
+    /// The thread, as the first pid namespace numbers it.
     pub thread: u32,
 }
 

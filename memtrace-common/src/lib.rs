@@ -12,6 +12,7 @@ pub mod deferred;
 pub mod event;
 pub mod limits;
 pub mod stack;
+pub mod target;
 pub mod thread;
 pub mod unwind;
 

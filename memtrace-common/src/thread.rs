@@ -2,7 +2,7 @@
 //!
 //! It lives in task storage, so that it is the thread's own, survives preemption, and ends with the thread.
 
-use crate::limits::MAX_FRAMES;
+use crate::{deferred::DeferredBlock, limits::MAX_FRAMES};
 
 /// A thread's state. `return_slot` 0 means that it is in no allocator call.
 #[derive(Clone, Copy)]
@@ -21,14 +21,22 @@ pub struct ThreadState {
     pub argument: u64,
     /// The id of the stack that made the call.
     pub stack: u64,
-    /// Not 0 when `realloc`'s release of its old block went to the deferred table: its time.
-    pub deferred_ns: u64,
-    /// Not 0 when the size filter leaves this call's block out.
-    pub filtered: u64,
+    /// Bits of [`flag`].
+    pub flags: u64,
+    /// What the call's release of its old block took from, or put into, the deferred table; a failed `realloc` undoes it.
+    pub parked: DeferredBlock,
     /// The head of the stack record that is sent from here; the frames follow it without a gap.
     pub record: crate::event::StackRecord,
     /// The frames of the stack being walked.
     pub frames: [u64; MAX_FRAMES + 1],
 }
 
-const _: () = assert!(size_of::<ThreadState>() == 8 * 8 + 24 + 8 * (MAX_FRAMES + 1));
+const _: () = assert!(size_of::<ThreadState>() == 7 * 8 + 32 + 24 + 8 * (MAX_FRAMES + 1));
+
+/// Bits of [`ThreadState::flags`].
+pub mod flag {
+    /// The size filter leaves this call's block out.
+    pub const FILTERED: u64 = 1;
+    /// The ring carries the begin of this call, and so must carry its failure.
+    pub const BEGUN: u64 = 2;
+}

@@ -56,8 +56,7 @@ pub enum What<'a> {
     Remap(Block),
     RemapFailed,
     Stack { id: StackId, end: StackEnd, frames: Frames<'a> },
-    Exec,
-    Fork,
+    Exec { by_other_thread: bool },
 }
 
 /// The frame addresses of a stack record, the caller of the allocator first.
@@ -126,8 +125,7 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
         Kind::ReallocFailed => What::ReallocFailed,
         Kind::UnmapFailed => What::UnmapFailed,
         Kind::RemapFailed => What::RemapFailed,
-        Kind::Exec => What::Exec,
-        Kind::Fork => What::Fork,
+        Kind::Exec => What::Exec { by_other_thread: count != 0 },
         Kind::Stack => {
             let frame_bytes = 8 * usize::from(count);
             let mut body = body(8 + frame_bytes)?;

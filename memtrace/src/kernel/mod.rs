@@ -1,3 +1,19 @@
 //! The `kernel` room: the only one that speaks bpf(2).
+//!
+//! In: probe sites and the processes they belong to. Out: decoded events in the order of the ring, blocks that had to
+//! wait in the kernel, and counters. [`features`] says whether it can run here; [`Tracer`] loads the programs; [`links`]
+//! attaches and detaches them; [`ring`] drains; [`deferred`] fetches what waited.
 
+pub mod deferred;
 pub mod event;
+pub mod features;
+pub mod links;
+mod log;
+pub mod ring;
+mod tracer;
+
+pub use tracer::{KernelError, Loaded, Options, Tracer};
+
+/// The compiled BPF programs (see docs/design/bpf-object.md for how they are built and checked).
+static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../memtrace-ebpf/object/memtrace.o"));

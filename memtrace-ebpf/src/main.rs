@@ -1,0 +1,119 @@
+//! memtrace's BPF programs: one file a task, the probe programs here.
+//!
+//! In: uprobe hits on allocator functions (`heap`, `mapping`), system-call tracepoints (`syscall`), exec (`lifecycle`).
+//! Out: records in the ring (`ring`), blocks that had to wait (`deferred`), counters (`count`).
+
+#![no_std]
+#![no_main]
+#![feature(core_intrinsics)]
+#![expect(internal_features, reason = "atomic addition has no stable form on this target, see count.rs")]
+
+mod count;
+mod deferred;
+mod heap;
+mod lifecycle;
+mod mapping;
+mod ring;
+mod syscall;
+mod thread;
+mod walk;
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::generated::bpf_get_attach_cookie,
+    macros::{raw_tracepoint, tracepoint, uprobe, uretprobe},
+    programs::{ProbeContext, RawTracePointContext, RetProbeContext, TracePointContext},
+};
+use memtrace_common::cookie;
+
+/// An empty program: the benchmark's floor, on the same sites.
+#[uprobe]
+fn empty_entry(_context: ProbeContext) -> u32 {
+    0
+}
+
+/// An empty program for returns.
+#[uretprobe]
+fn empty_return(_context: RetProbeContext) -> u32 {
+    0
+}
+
+/// Entry of every heap call that returns a block.
+#[uprobe]
+fn heap_entry(context: ProbeContext) -> u32 {
+    heap::entry(&context, attach_cookie(&context));
+    0
+}
+
+/// Return of the same calls.
+#[uretprobe]
+fn heap_return(context: RetProbeContext) -> u32 {
+    heap::returned(&context);
+    0
+}
+
+/// Entry of `free` and its like; they have no return probe.
+#[uprobe]
+fn heap_release(context: ProbeContext) -> u32 {
+    heap::release(&context, attach_cookie(&context));
+    0
+}
+
+/// Entry of `mmap`, `munmap` and `mremap`.
+#[uprobe]
+fn mapping_entry(context: ProbeContext) -> u32 {
+    mapping::entry(&context, attach_cookie(&context));
+    0
+}
+
+/// Return of the same calls.
+#[uretprobe]
+fn mapping_return(context: RetProbeContext) -> u32 {
+    mapping::returned(&context);
+    0
+}
+
+/// A process has replaced its image.
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+fn exec(context: RawTracePointContext) -> i32 {
+    lifecycle::exec(&context);
+    0
+}
+
+/// Entry of the system calls that map memory.
+#[tracepoint]
+fn syscall_entry(context: TracePointContext) -> u32 {
+    syscall::entry(&context);
+    0
+}
+
+/// Exit of the same.
+#[tracepoint]
+fn syscall_exit(context: TracePointContext) -> u32 {
+    syscall::exit(&context);
+    0
+}
+
+#[inline(always)]
+fn attach_cookie(context: &ProbeContext) -> Site {
+    // SAFETY: the context is the one that this program was called with.
+    let packed = unsafe { bpf_get_attach_cookie(context.as_ptr()) };
+    Site { cookie: packed, call: cookie::call_number(packed), slot: cookie::slot(packed).0 }
+}
+
+/// What a probe knows of the place it sits on.
+#[derive(Clone, Copy)]
+struct Site {
+    cookie: u64,
+    call: u8,
+    slot: u16,
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

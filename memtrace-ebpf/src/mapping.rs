@@ -1,0 +1,164 @@
+//! Mapping calls: ranges of pages appear on success and disappear from entry on, unless the call fails.
+//!
+//! Shared by the uprobes on libc's functions and by the system-call tracepoints.
+
+use aya_ebpf::{
+    helpers::generated::bpf_ktime_get_ns,
+    programs::{ProbeContext, RetProbeContext},
+};
+use memtrace_common::{
+    Slot,
+    call::Call,
+    cookie,
+    counter::Counter,
+    event::{BlockRecord, Head, Kind, MarkRecord, RangeRecord},
+    limits::PAGE_BYTES,
+    thread::{ThreadState, flag},
+    unwind::Registers,
+};
+
+use crate::{
+    Site, count,
+    ring::{self, Class},
+    thread, walk,
+};
+
+const MMAP: u8 = Call::Mmap as u8;
+const MUNMAP: u8 = Call::Munmap as u8;
+const MREMAP: u8 = Call::Mremap as u8;
+
+/// `mremap` keeps the old range mapped (include/uapi/linux/mman.h).
+const MREMAP_DONTUNMAP: u64 = 4;
+
+/// The first four arguments of a mapping call.
+pub type Arguments = [u64; 4];
+
+/// The entry of `mmap`, `munmap` or `mremap` in libc.
+#[inline(always)]
+pub fn entry(context: &ProbeContext, site: Site) {
+    // SAFETY: the kernel passes a valid pt_regs.
+    let regs = unsafe { &*context.regs };
+    if !walk::running(site.slot) {
+        return;
+    }
+    let Some(state) = thread::state(site.slot) else { return };
+    if thread::in_call(state, site.slot, regs.rsp) {
+        return;
+    }
+    let first = thread::read_word(regs.rsp).unwrap_or(0);
+    let registers = Registers { ip: first, sp: regs.rsp + 8, fp: regs.rbp };
+    begin(state, site, [regs.rdi, regs.rsi, regs.rdx, regs.rcx], registers, regs.rsp);
+}
+
+/// The return of the same.
+#[inline(always)]
+pub fn returned(context: &RetProbeContext) {
+    // SAFETY: the kernel passes a valid pt_regs.
+    let regs = unsafe { &*context.regs };
+    let Some(state) = thread::existing() else { return };
+    let call = cookie::call_number(state.cookie);
+    if state.return_slot == 0 || state.return_slot + 8 != regs.rsp || !matches!(call, MMAP | MUNMAP | MREMAP) {
+        return;
+    }
+    finish(state, regs.rax);
+}
+
+/// Notes the call, and sends what it is about to unmap.
+#[inline(always)]
+pub fn begin(state: &mut ThreadState, site: Site, arguments: Arguments, registers: Registers, return_slot: u64) {
+    state.cookie = site.cookie;
+    state.flags = 0;
+    state.argument = 0;
+    state.return_address = registers.ip;
+    match site.call {
+        MMAP => state.size = whole_pages(arguments[1]),
+        MUNMAP => {
+            state.size = whole_pages(arguments[1]);
+            begin_unmap(state, site.slot, Kind::UnmapBegin, arguments[0], state.size);
+        }
+        MREMAP => {
+            state.size = whole_pages(arguments[2]);
+            // With old length 0 (a second view of a shared mapping) or MREMAP_DONTUNMAP the old range stays.
+            if arguments[1] != 0 && arguments[3] & MREMAP_DONTUNMAP == 0 {
+                begin_unmap(state, site.slot, Kind::RemapBegin, arguments[0], whole_pages(arguments[1]));
+            }
+        }
+        _ => return,
+    }
+    if site.call != MUNMAP {
+        state.stack = walk::stack_id(state, site.slot, registers, registers.ip);
+    }
+    state.return_slot = return_slot;
+}
+
+/// Ends the call that [`begin`] noted: `result` is what libc or the kernel returned.
+#[inline(always)]
+pub fn finish(state: &mut ThreadState, result: u64) {
+    state.return_slot = 0;
+    let slot = cookie::slot(state.cookie).0;
+    let call = cookie::call_number(state.cookie);
+    // libc says MAP_FAILED (all ones), the kernel a negative error number above -4096.
+    let failed = result > u64::MAX - 4096 || (call == MUNMAP && result != 0);
+    let begun = state.flags & flag::BEGUN != 0;
+    if failed {
+        if begun {
+            send_mark(slot, if call == MUNMAP { Kind::UnmapFailed } else { Kind::RemapFailed });
+        }
+        return;
+    }
+    if call == MUNMAP {
+        return;
+    }
+    let kind = if begun { Kind::Remap } else { Kind::Map };
+    send_range(slot, kind, result, state.size, state.stack);
+}
+
+/// Sends a range that appeared.
+#[inline(always)]
+pub fn send_range(slot: u16, kind: Kind, address: u64, size: u64, stack: u64) {
+    let head = Head::new(kind, Slot(slot), thread::id());
+    if !ring::send(Class::Essential, BlockRecord { head, time_ns: now(), address, size, stack }) {
+        count::add(slot, Counter::MappingsDropped, 1);
+    }
+}
+
+/// Sends a range that is about to disappear; remembers that its failure must be sent as well.
+#[inline(always)]
+pub fn begin_unmap(state: &mut ThreadState, slot: u16, kind: Kind, address: u64, length: u64) {
+    // The kernel refuses these before it touches anything.
+    if address & (PAGE_BYTES - 1) != 0 || length == 0 {
+        return;
+    }
+    let head = Head::new(kind, Slot(slot), thread::id());
+    if ring::send(Class::Essential, RangeRecord { head, time_ns: now(), address, length }) {
+        state.flags |= flag::BEGUN;
+    } else {
+        count::add(slot, Counter::MappingsDropped, 1);
+    }
+}
+
+/// Sends that what was begun failed.
+#[inline(always)]
+pub fn send_mark(slot: u16, kind: Kind) {
+    send_head(Head::new(kind, Slot(slot), thread::id()));
+}
+
+/// Sends a mark with this head.
+#[inline(always)]
+pub fn send_head(head: Head) {
+    let slot = head.slot;
+    if !ring::send(Class::Essential, MarkRecord { head, time_ns: now() }) {
+        count::add(slot, Counter::MappingsDropped, 1);
+    }
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: no arguments.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+#[inline(always)]
+fn whole_pages(bytes: u64) -> u64 {
+    bytes.wrapping_add(PAGE_BYTES - 1) & !(PAGE_BYTES - 1)
+}

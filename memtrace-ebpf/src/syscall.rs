@@ -1,0 +1,127 @@
+//! Mapping calls and `brk` seen as system calls, for programs that make them without libc (`--syscalls`).
+
+use aya_ebpf::{
+    Global,
+    bindings::pt_regs,
+    helpers::{
+        bpf_probe_read_kernel,
+        generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
+    },
+    programs::TracePointContext,
+};
+use memtrace_common::{Slot, call::Call, cookie, event::Kind, limits::PAGE_BYTES, thread::flag, unwind::Registers};
+
+use crate::{Site, lifecycle, mapping, thread, walk, walk::TARGETS};
+
+/// System call numbers, as the running architecture has them.
+#[unsafe(no_mangle)]
+static MMAP_NUMBER: Global<u64> = Global::new(9);
+#[unsafe(no_mangle)]
+static MUNMAP_NUMBER: Global<u64> = Global::new(11);
+#[unsafe(no_mangle)]
+static BRK_NUMBER: Global<u64> = Global::new(12);
+#[unsafe(no_mangle)]
+static MREMAP_NUMBER: Global<u64> = Global::new(25);
+
+const BRK: u8 = Call::Brk as u8;
+
+/// The tracepoint's record: 8 bytes common to all, the number, then the arguments or the result
+/// (events/syscalls/sys_enter_mmap/format in tracefs).
+const NUMBER_OFFSET: usize = 8;
+const ARGUMENTS_OFFSET: usize = 16;
+
+/// A system call was entered.
+#[inline(always)]
+pub fn entry(context: &TracePointContext) {
+    let Some(slot) = lifecycle::current_slot() else { return };
+    let Some(call) = call(context) else { return };
+    if !walk::running(slot) {
+        return;
+    }
+    let Some(state) = thread::state(slot) else { return };
+    // SAFETY: the running task's registers as they were saved at the system call's entry.
+    let regs = unsafe {
+        let saved = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const pt_regs;
+        let Ok(regs) = bpf_probe_read_kernel(saved) else { return };
+        regs
+    };
+    if thread::in_call(state, slot, regs.rsp) {
+        return;
+    }
+    // SAFETY: sys_enter records have six arguments of 8 bytes.
+    let Ok(arguments) = (unsafe { context.read_at::<mapping::Arguments>(ARGUMENTS_OFFSET) }) else { return };
+    let site = Site { cookie: cookie::pack(call, Slot(slot)), call: call as u8, slot };
+    let registers = Registers { ip: regs.rip, sp: regs.rsp, fp: regs.rbp };
+    if site.call != BRK {
+        mapping::begin(state, site, arguments, registers, regs.rsp);
+        return;
+    }
+    let Some(target) = TARGETS.get(u32::from(slot)) else { return };
+    state.cookie = site.cookie;
+    state.flags = 0;
+    state.argument = target.brk;
+    state.return_address = regs.rip;
+    let wanted = whole_pages(arguments[0]);
+    let old = whole_pages(target.brk);
+    if arguments[0] != 0 && wanted < old {
+        mapping::begin_unmap(state, slot, Kind::UnmapBegin, wanted, old - wanted);
+    } else if wanted > old {
+        state.stack = walk::stack_id(state, slot, registers, regs.rip);
+    }
+    state.return_slot = regs.rsp;
+}
+
+/// A system call is about to return.
+#[inline(always)]
+pub fn exit(context: &TracePointContext) {
+    let Some(slot) = lifecycle::current_slot() else { return };
+    let Some(call) = call(context) else { return };
+    let Some(state) = thread::existing() else { return };
+    // SAFETY: sys_exit records have one result of 8 bytes.
+    let Ok(result) = (unsafe { context.read_at::<u64>(ARGUMENTS_OFFSET) }) else { return };
+    let noted = state.return_slot != 0 && cookie::call_number(state.cookie) == call as u8;
+    if call as u8 != BRK {
+        if noted {
+            mapping::finish(state, result);
+        }
+        return;
+    }
+    let Some(target) = TARGETS.get_ptr_mut(u32::from(slot)) else { return };
+    // SAFETY: a live array element; the kernel serialises brk in one process.
+    unsafe { (*target).brk = result };
+    if !noted {
+        return;
+    }
+    state.return_slot = 0;
+    let (old, new) = (whole_pages(state.argument), whole_pages(result));
+    if state.argument == 0 {
+        return;
+    }
+    if new > old {
+        mapping::send_range(slot, Kind::Map, old, new - old, state.stack);
+    } else if new == old && state.flags & flag::BEGUN != 0 {
+        mapping::send_mark(slot, Kind::UnmapFailed);
+    }
+}
+
+#[inline(always)]
+fn call(context: &TracePointContext) -> Option<Call> {
+    // SAFETY: every system-call record has its number there.
+    let number = unsafe { context.read_at::<u64>(NUMBER_OFFSET) }.ok()?;
+    if number == MMAP_NUMBER.load() {
+        Some(Call::Mmap)
+    } else if number == MUNMAP_NUMBER.load() {
+        Some(Call::Munmap)
+    } else if number == MREMAP_NUMBER.load() {
+        Some(Call::Mremap)
+    } else if number == BRK_NUMBER.load() {
+        Some(Call::Brk)
+    } else {
+        None
+    }
+}
+
+#[inline(always)]
+fn whole_pages(bytes: u64) -> u64 {
+    bytes.wrapping_add(PAGE_BYTES - 1) & !(PAGE_BYTES - 1)
+}

@@ -1,0 +1,98 @@
+//! The state of the running thread, in task storage: it survives preemption and ends with the thread.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::{BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE},
+    helpers::{
+        bpf_probe_read_user,
+        generated::{bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_task_storage_get},
+    },
+    macros::btf_map,
+};
+use memtrace_common::{counter::Counter, thread::ThreadState};
+
+use crate::count;
+
+/// A task storage map, which aya-ebpf has no type for: the layout that its map macro expects.
+#[repr(C)]
+pub struct TaskStorage {
+    r#type: *const [i32; BPF_MAP_TYPE_TASK_STORAGE as usize],
+    key: *const i32,
+    value: *const ThreadState,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; BPF_F_NO_PREALLOC as usize],
+}
+
+// SAFETY: the pointers are never followed; they only carry types to the loader.
+unsafe impl Sync for TaskStorage {}
+
+#[btf_map]
+static THREADS: TaskStorage = TaskStorage {
+    r#type: core::ptr::null(),
+    key: core::ptr::null(),
+    value: core::ptr::null(),
+    max_entries: core::ptr::null(),
+    map_flags: core::ptr::null(),
+};
+
+/// The running thread's state, made when it is not there yet.
+#[inline(always)]
+pub fn state(slot: u16) -> Option<&'static mut ThreadState> {
+    let state = get(u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE));
+    if state.is_none() {
+        count::add(slot, Counter::ThreadStateMissing, 1);
+    }
+    state
+}
+
+/// The running thread's state, if it has one.
+#[inline(always)]
+pub fn existing() -> Option<&'static mut ThreadState> {
+    get(0)
+}
+
+#[inline(always)]
+fn get(flags: u64) -> Option<&'static mut ThreadState> {
+    // SAFETY: the map is a live task storage map whose value is a ThreadState, and only this task touches its own.
+    unsafe {
+        let map: *mut c_void = (&raw const THREADS).cast_mut().cast();
+        let value = bpf_task_storage_get(map, bpf_get_current_task_btf(), core::ptr::null_mut(), flags);
+        value.cast::<ThreadState>().as_mut()
+    }
+}
+
+/// The running thread's id.
+#[inline(always)]
+pub fn id() -> u32 {
+    // SAFETY: no arguments.
+    unsafe { bpf_get_current_pid_tgid() as u32 }
+}
+
+/// Whether a call entered with stack pointer `sp` is nested in the call that the thread is in. A call that is proven
+/// to be over, though its return was never seen, is forgotten and counted.
+#[inline(always)]
+pub fn in_call(state: &mut ThreadState, slot: u16, sp: u64) -> bool {
+    if state.return_slot == 0 {
+        return false;
+    }
+    if sp <= state.return_slot {
+        // While the call is pending, its return address is replaced by the kernel's trampoline. The original standing
+        // there means that no return probe waits (their nesting is limited), or that the same place calls anew. With
+        // sp equal and another value there, a function has tail-called another, which is nested.
+        let pending = read_word(state.return_slot).is_none_or(|word| word != state.return_address);
+        if pending {
+            return true;
+        }
+    }
+    state.return_slot = 0;
+    count::add(slot, Counter::CallsAbandoned, 1);
+    false
+}
+
+/// Reads 8 bytes of the target's memory.
+#[inline(always)]
+pub fn read_word(address: u64) -> Option<u64> {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_user(address as *const u64).ok() }
+}

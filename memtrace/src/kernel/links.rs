@@ -1,0 +1,185 @@
+//! Probes in place, and how they come and go.
+//!
+//! Release probes go in first and allocation probes last, return probes before entry probes: whatever a half-attached
+//! set records is released or finished by probes that are there already. (`Tracer::set_running` opens all at once besides.)
+
+use std::thread;
+
+use aya::programs::{
+    ProgramError, RawTracePoint, TracePoint, UProbe,
+    raw_trace_point::RawTracePointLink,
+    trace_point::TracePointLink,
+    uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
+};
+use memtrace_common::{Slot, call::Call, cookie};
+use std::num::NonZeroU32;
+
+use super::tracer::{KernelError, Tracer};
+use crate::{allocator::ProbeSite, target::Pid};
+
+/// One attached program. Dropping it detaches it.
+#[expect(dead_code, reason = "links are held to be dropped")]
+enum Link {
+    Uprobe(UProbeLink),
+    TracePoint(TracePointLink),
+    RawTracePoint(RawTracePointLink),
+}
+
+/// Attached programs, detached together.
+#[derive(Default)]
+pub struct Links(Vec<Link>);
+
+/// Which programs stand on the sites.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Programs {
+    /// The tracing programs.
+    #[default]
+    Trace,
+    /// Programs that do nothing: the floor that the benchmark compares with.
+    Empty,
+}
+
+impl Links {
+    /// How many programs are attached.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none is attached.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes over another set.
+    pub fn extend(&mut self, other: Links) {
+        self.0.extend(other.0);
+    }
+
+    /// Detaches all, side by side: the kernel makes each wait for a grace period, and they may wait for the same one.
+    pub fn detach(self) {
+        const THREADS: usize = 16;
+        let mut shares: Vec<Vec<Link>> = (0..THREADS).map(|_| Vec::new()).collect();
+        for (index, link) in self.0.into_iter().enumerate() {
+            shares[index % THREADS].push(link);
+        }
+        thread::scope(|scope| {
+            for share in shares.into_iter().filter(|share| !share.is_empty()) {
+                scope.spawn(move || drop(share));
+            }
+        });
+    }
+}
+
+impl Tracer {
+    /// Attaches to every site for one process.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses a program or a site; what was attached so far is detached.
+    pub fn attach(&mut self, pid: Pid, slot: Slot, sites: &[ProbeSite], programs: Programs) -> Result<Links, KernelError> {
+        let mut ordered: Vec<&ProbeSite> = sites.iter().collect();
+        ordered.sort_by_key(|site| rank(site.call));
+        let mut links = Links::default();
+        for site in ordered {
+            let (entry, returned) = program_names(site.call, programs);
+            if let Some(returned) = returned {
+                links.0.push(self.attach_one(returned, pid, slot, site)?);
+            }
+            links.0.push(self.attach_one(entry, pid, slot, site)?);
+        }
+        Ok(links)
+    }
+
+    fn attach_one(&mut self, program: &'static str, pid: Pid, slot: Slot, site: &ProbeSite) -> Result<Link, KernelError> {
+        let failed = |source| KernelError::Attach {
+            function: site.function.clone(),
+            object: site.object_path.display().to_string(),
+            source: Box::new(source),
+        };
+        let probe: &mut UProbe = self.loaded(program, UProbe::load)?;
+        let scope = NonZeroU32::new(pid.0).map_or(UProbeScope::CallingProcess, UProbeScope::OneProcess);
+        let point = UProbeAttachPoint {
+            location: UProbeAttachLocation::AbsoluteOffset(site.file_offset),
+            cookie: Some(cookie::pack(site.call, slot)),
+        };
+        let id = probe.attach(point, &site.open_path, scope).map_err(failed)?;
+        probe.take_link(id).map(Link::Uprobe).map_err(failed)
+    }
+
+    /// Attaches what notices an exec, for all targets.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn attach_lifecycle(&mut self) -> Result<Links, KernelError> {
+        let tracepoint = "sched_process_exec";
+        let failed = |source| attach_error(tracepoint, source);
+        let program: &mut RawTracePoint = self.loaded("exec", RawTracePoint::load)?;
+        let id = program.attach(tracepoint).map_err(failed)?;
+        Ok(Links(vec![Link::RawTracePoint(program.take_link(id).map_err(failed)?)]))
+    }
+
+    /// Attaches to the mapping system calls, for all targets (`--syscalls`).
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn attach_syscalls(&mut self) -> Result<Links, KernelError> {
+        let mut links = Links::default();
+        for (program, prefix) in [("syscall_exit", "sys_exit"), ("syscall_entry", "sys_enter")] {
+            for call in ["munmap", "mremap", "mmap", "brk"] {
+                let tracepoint = format!("{prefix}_{call}");
+                let failed = |source| attach_error(&tracepoint, source);
+                let program: &mut TracePoint = self.loaded(program, TracePoint::load)?;
+                let id = program.attach("syscalls", &tracepoint).map_err(failed)?;
+                links.0.push(Link::TracePoint(program.take_link(id).map_err(failed)?));
+            }
+        }
+        Ok(links)
+    }
+
+    /// The program of this name, loaded into the kernel the first time it is asked for.
+    fn loaded<'a, P>(
+        &'a mut self,
+        name: &'static str,
+        load: impl FnOnce(&mut P) -> Result<(), ProgramError>,
+    ) -> Result<&'a mut P, KernelError>
+    where
+        &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+    {
+        let failed = |source| KernelError::LoadProgram { program: name, source: Box::new(source) };
+        let program = self.programs.program_mut(name).ok_or(KernelError::Map(name))?;
+        let program: &'a mut P = program.try_into().map_err(failed)?;
+        match load(program) {
+            Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(program),
+            Err(source) => Err(failed(source)),
+        }
+    }
+}
+
+fn attach_error(tracepoint: &str, source: ProgramError) -> KernelError {
+    KernelError::Attach {
+        function: tracepoint.to_owned(),
+        object: "the kernel's tracepoints".to_owned(),
+        source: Box::new(source),
+    }
+}
+
+/// Entry program, and return program where the call needs one.
+fn program_names(call: Call, programs: Programs) -> (&'static str, Option<&'static str>) {
+    match (programs, call) {
+        (Programs::Empty, call) => ("empty_entry", call.needs_return().then_some("empty_return")),
+        (Programs::Trace, Call::Free) => ("heap_release", None),
+        (Programs::Trace, call) if call.is_mapping() => ("mapping_entry", Some("mapping_return")),
+        (Programs::Trace, _) => ("heap_entry", Some("heap_return")),
+    }
+}
+
+/// The order of attaching.
+fn rank(call: Call) -> u8 {
+    match call {
+        Call::Free | Call::Munmap => 0,
+        Call::Realloc | Call::Reallocarray | Call::Mremap => 1,
+        _ => 2,
+    }
+}

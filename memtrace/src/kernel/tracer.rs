@@ -1,0 +1,195 @@
+//! Loads the programs, and holds the maps that user space reads and writes.
+
+use std::{fs, io, os::unix::fs::MetadataExt as _};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, MapData, MapError},
+    programs::ProgramError,
+};
+use memtrace_common::{
+    Slot,
+    counter::{COUNTERS, TargetCounters},
+    limits::{DEFAULT_RING_BYTES, MAX_TARGETS},
+};
+use thiserror::Error;
+
+use super::{OBJECT, deferred::Deferred, features::FeatureError, log::Log, ring::Ring};
+use crate::target::Pid;
+
+/// What the programs are loaded with.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The ring's size in bytes: a power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// Blocks smaller than this are left out.
+    pub min_size: u64,
+    /// Blocks larger than this are left out.
+    pub max_size: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { ring_bytes: DEFAULT_RING_BYTES, min_size: 0, max_size: u64::MAX }
+    }
+}
+
+/// Why the kernel did not do what it was asked.
+#[derive(Debug, Error)]
+pub enum KernelError {
+    /// Something is missing on this machine.
+    #[error(transparent)]
+    Feature(#[from] FeatureError),
+    /// The programs could not be loaded.
+    #[error("the BPF programs could not be loaded: {0}; please report this with the output of `memtrace doctor`")]
+    Load(#[source] Box<aya::EbpfError>),
+    /// The verifier or the kernel's limits refused one program.
+    #[error("the BPF program {program} could not be loaded: {source}; please report this with the output of `memtrace doctor`")]
+    LoadProgram {
+        /// Its name.
+        program: &'static str,
+        /// What the kernel said.
+        source: Box<ProgramError>,
+    },
+    /// A probe could not be attached.
+    #[error("could not attach to {function} in {object}: {source}")]
+    Attach {
+        /// The probed function or tracepoint.
+        function: String,
+        /// The file.
+        object: String,
+        /// What the kernel said.
+        source: Box<ProgramError>,
+    },
+    /// A map of the object is missing or of another type: object and program do not belong together.
+    #[error("the embedded BPF object has no usable map {0}; rebuild memtrace")]
+    Map(&'static str),
+    /// A map could not be read or written.
+    #[error("could not access the BPF map {name}: {source}")]
+    MapAccess {
+        /// Its name.
+        name: &'static str,
+        /// What the kernel said.
+        source: Box<MapError>,
+    },
+    /// A system call failed.
+    #[error("{action}: {source}")]
+    System {
+        /// What was attempted.
+        action: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// More processes than there are slots.
+    #[error("more than {MAX_TARGETS} processes cannot be traced at once; name fewer")]
+    TooManyTargets,
+}
+
+/// The loaded programs and their maps.
+pub struct Tracer {
+    pub(super) programs: Ebpf,
+    counters: Array<MapData, [u64; COUNTERS]>,
+    running: Array<MapData, u64>,
+    targets: Array<MapData, [u64; 2]>,
+    slots: HashMap<MapData, u32, u32>,
+    next_slot: u16,
+    _log: Option<Log>,
+}
+
+/// The tracer and its two sources of events.
+pub struct Loaded {
+    /// Programs and maps.
+    pub tracer: Tracer,
+    /// Events.
+    pub ring: Ring,
+    /// Blocks that waited in the kernel.
+    pub deferred: Deferred,
+}
+
+impl Tracer {
+    /// Loads the programs; nothing is attached yet. Must run inside a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the object or a map.
+    pub fn load(options: Options) -> Result<Loaded, KernelError> {
+        let namespace = fs::metadata("/proc/self/ns/pid")
+            .map_err(|source| KernelError::System { action: "reading the pid namespace in /proc/self/ns/pid", source })?;
+        let ring_bytes = u64::from(options.ring_bytes);
+        let (allocation_mark, release_mark, wake_mark) = (ring_bytes / 2, ring_bytes / 16 * 15, ring_bytes / 16);
+        let (device, inode) = (namespace.dev(), namespace.ino());
+        let mut programs = EbpfLoader::new()
+            // Task storage is used by the programs only.
+            .allow_unsupported_maps()
+            .map_max_entries("EVENTS", options.ring_bytes)
+            .override_global("ALLOCATION_MARK", &allocation_mark, true)
+            .override_global("RELEASE_MARK", &release_mark, true)
+            .override_global("WAKE_MARK", &wake_mark, true)
+            .override_global("MIN_SIZE", &options.min_size, true)
+            .override_global("MAX_SIZE", &options.max_size, true)
+            .override_global("NAMESPACE_DEVICE", &device, true)
+            .override_global("NAMESPACE_INODE", &inode, true)
+            .load(OBJECT)
+            .map_err(|error| KernelError::Load(Box::new(error)))?;
+        let ring = Ring::new(take(&mut programs, "EVENTS")?, take(&mut programs, "WOKEN")?)?;
+        let deferred = Deferred::new(take(&mut programs, "DEFERRED")?, take(&mut programs, "DEFERRED_COUNTS")?)?;
+        let log = Log::start(&mut programs);
+        let tracer = Self {
+            counters: typed(&mut programs, "COUNTERS")?,
+            running: typed(&mut programs, "RUNNING")?,
+            targets: typed(&mut programs, "TARGETS")?,
+            slots: typed(&mut programs, "SLOTS")?,
+            next_slot: 0,
+            _log: log,
+            programs,
+        };
+        Ok(Loaded { tracer, ring, deferred })
+    }
+
+    /// Gives a process a slot; `brk` is the end of its heap segment now, 0 if it has none.
+    ///
+    /// # Errors
+    ///
+    /// When all slots are taken or the map cannot be written.
+    pub fn add_target(&mut self, pid: Pid, brk: u64) -> Result<Slot, KernelError> {
+        if usize::from(self.next_slot) >= MAX_TARGETS {
+            return Err(KernelError::TooManyTargets);
+        }
+        let slot = self.next_slot;
+        self.next_slot += 1;
+        self.targets.set(u32::from(slot), [0, brk], 0).map_err(access("TARGETS"))?;
+        self.slots.insert(pid.0, u32::from(slot), 0).map_err(access("SLOTS"))?;
+        Ok(Slot(slot))
+    }
+
+    /// From now on the target's calls are recorded, or are not. Calls that have begun are finished either way.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be written.
+    pub fn set_running(&mut self, slot: Slot, running: bool) -> Result<(), KernelError> {
+        self.running.set(u32::from(slot.0), u64::from(running), 0).map_err(access("RUNNING"))
+    }
+
+    /// What was lost, deferred or left out of the target in `slot` so far.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be read.
+    pub fn counters(&self, slot: Slot) -> Result<TargetCounters, KernelError> {
+        let values = self.counters.get(&u32::from(slot.0), 0).map_err(access("COUNTERS"))?;
+        Ok(TargetCounters { values })
+    }
+}
+
+pub(super) fn access(name: &'static str) -> impl Fn(MapError) -> KernelError {
+    move |source| KernelError::MapAccess { name, source: Box::new(source) }
+}
+
+fn take(programs: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, KernelError> {
+    programs.take_map(name).ok_or(KernelError::Map(name))
+}
+
+fn typed<M: TryFrom<aya::maps::Map>>(programs: &mut Ebpf, name: &'static str) -> Result<M, KernelError> {
+    M::try_from(take(programs, name)?).map_err(|_wrong_type| KernelError::Map(name))
+}

@@ -1,3 +1,49 @@
-//! The `memtrace` program: parses flags and hands over to the library.
+//! The `memtrace` program: parses flags, hands over to the library, and turns its outcome into an exit status.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use memtrace::{
+    cli::{self, Command, Flags},
+    session,
+};
+
+/// Exit statuses: part of the contract that scripts rely on.
+const CANNOT_TRACE: u8 = 1;
+const BAD_USAGE: u8 = 2;
+const LEAK_FOUND: u8 = 3;
+
+fn main() -> ExitCode {
+    let flags = match Flags::try_parse() {
+        Ok(flags) => flags,
+        Err(error) if !error.use_stderr() => error.exit(),
+        Err(error) => {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            let first = first.strip_prefix("error: ").unwrap_or(first);
+            return fail(BAD_USAGE, &format!("{first} (see memtrace --help)"));
+        }
+    };
+    let command = match cli::resolve(flags) {
+        Ok(command) => command,
+        Err(error) => return fail(BAD_USAGE, &error.to_string()),
+    };
+    match command {
+        Command::Trace(config) => match session::run(&config) {
+            Ok(outcome) if outcome.growing && config.fail_on_leak => ExitCode::from(LEAK_FOUND),
+            Ok(_) => ExitCode::SUCCESS,
+            Err(error) => fail(CANNOT_TRACE, &error.to_string()),
+        },
+        Command::Doctor(config) => match session::doctor(&config) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(CANNOT_TRACE),
+            Err(error) => fail(CANNOT_TRACE, &error.to_string()),
+        },
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the one line that says what went wrong")]
+fn fail(status: u8, message: &str) -> ExitCode {
+    eprintln!("memtrace: {}", message.replace('\n', " "));
+    ExitCode::from(status)
+}

@@ -106,10 +106,18 @@ fn effective_capabilities() -> u64 {
         .unwrap_or(0)
 }
 
+/// The running kernel's version, as far as its release string tells.
+pub fn kernel_version() -> Option<(u32, u32)> {
+    parse_release(&release())
+}
+
+fn release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
 fn check_version() -> Result<(), FeatureError> {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    match parse_release(&release) {
-        Some(version) if version < MINIMUM => Err(FeatureError::TooOld { found: release }),
+    match kernel_version() {
+        Some(version) if version < MINIMUM => Err(FeatureError::TooOld { found: release() }),
         _ => Ok(()),
     }
 }

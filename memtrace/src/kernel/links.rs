@@ -3,7 +3,7 @@
 //! Release probes go in first and allocation probes last, return probes before entry probes: whatever a half-attached
 //! set records is released or finished by probes that are there already. (`Tracer::set_running` opens all at once besides.)
 
-use std::thread;
+use std::{num::NonZeroU32, os::fd::OwnedFd, path::Path, thread};
 
 use aya::programs::{
     ProgramError, RawTracePoint, TracePoint, UProbe,
@@ -12,7 +12,6 @@ use aya::programs::{
     uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
 };
 use memtrace_common::{Slot, call::Call, cookie};
-use std::num::NonZeroU32;
 
 use super::tracer::{KernelError, Tracer};
 use crate::{allocator::ProbeSite, target::Pid};
@@ -20,6 +19,7 @@ use crate::{allocator::ProbeSite, target::Pid};
 /// One attached program. Dropping it detaches it.
 #[expect(dead_code, reason = "links are held to be dropped")]
 enum Link {
+    Multi(OwnedFd),
     Uprobe(UProbeLink),
     TracePoint(TracePointLink),
     RawTracePoint(RawTracePointLink),
@@ -80,6 +80,12 @@ impl Tracer {
         let mut ordered: Vec<&ProbeSite> = sites.iter().collect();
         ordered.sort_by_key(|site| rank(site.call));
         let mut links = Links::default();
+        if self.multi.is_some() {
+            for (program, sites) in by_program(&ordered, programs) {
+                links.0.push(self.attach_many(program, pid, slot, &sites)?);
+            }
+            return Ok(links);
+        }
         for site in ordered {
             let (entry, returned) = program_names(site.call, programs);
             if let Some(returned) = returned {
@@ -88,6 +94,18 @@ impl Tracer {
             links.0.push(self.attach_one(entry, pid, slot, site)?);
         }
         Ok(links)
+    }
+
+    /// One link for sites of one file.
+    fn attach_many(&self, program: &str, pid: Pid, slot: Slot, sites: &[&ProbeSite]) -> Result<Link, KernelError> {
+        let (Some(multi), Some(first)) = (&self.multi, sites.first()) else { return Err(KernelError::Map("multi")) };
+        let offsets: Vec<(u64, u64)> =
+            sites.iter().map(|site| (site.file_offset, cookie::pack(site.call, slot))).collect();
+        multi.attach(program, &first.open_path, pid, &offsets).map(Link::Multi).map_err(|source| KernelError::AttachMany {
+            functions: sites.iter().map(|site| site.function.as_str()).collect::<Vec<_>>().join(", "),
+            object: first.object_path.display().to_string(),
+            source,
+        })
     }
 
     fn attach_one(&mut self, program: &'static str, pid: Pid, slot: Slot, site: &ProbeSite) -> Result<Link, KernelError> {
@@ -163,6 +181,27 @@ fn attach_error(tracepoint: &str, source: ProgramError) -> KernelError {
         object: "the kernel's tracepoints".to_owned(),
         source: Box::new(source),
     }
+}
+
+/// The sites of each file that one program goes to; return programs come before entry programs.
+fn by_program<'a>(ordered: &[&'a ProbeSite], programs: Programs) -> Vec<(&'static str, Vec<&'a ProbeSite>)> {
+    let mut groups: Vec<(&'static str, &Path, Vec<&ProbeSite>)> = Vec::new();
+    let mut add = |program, site: &'a ProbeSite| {
+        let file = site.open_path.as_path();
+        match groups.iter_mut().find(|(name, path, _)| *name == program && *path == file) {
+            Some((_, _, sites)) => sites.push(site),
+            None => groups.push((program, file, vec![site])),
+        }
+    };
+    for site in ordered {
+        if let (_, Some(returned)) = program_names(site.call, programs) {
+            add(returned, site);
+        }
+    }
+    for site in ordered {
+        add(program_names(site.call, programs).0, site);
+    }
+    groups.into_iter().map(|(program, _, sites)| (program, sites)).collect()
 }
 
 /// Entry program, and return program where the call needs one.

@@ -9,6 +9,7 @@ pub mod event;
 pub mod features;
 pub mod links;
 mod log;
+mod multi;
 pub mod ring;
 mod tracer;
 

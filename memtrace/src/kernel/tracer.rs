@@ -14,7 +14,7 @@ use memtrace_common::{
 };
 use thiserror::Error;
 
-use super::{OBJECT, deferred::Deferred, features::FeatureError, log::Log, ring::Ring};
+use super::{OBJECT, deferred::Deferred, features::FeatureError, log::Log, multi::MultiPrograms, ring::Ring};
 use crate::target::Pid;
 
 /// What the programs are loaded with.
@@ -61,6 +61,16 @@ pub enum KernelError {
         /// What the kernel said.
         source: Box<ProgramError>,
     },
+    /// Probes of one file could not be attached.
+    #[error("could not attach to {functions} in {object}: {source}")]
+    AttachMany {
+        /// The probed functions.
+        functions: String,
+        /// The file.
+        object: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// A map of the object is missing or of another type: object and program do not belong together.
     #[error("the embedded BPF object has no usable map {0}; rebuild memtrace")]
     Map(&'static str),
@@ -88,6 +98,8 @@ pub enum KernelError {
 /// The loaded programs and their maps.
 pub struct Tracer {
     pub(super) programs: Ebpf,
+    /// `None` where the kernel has no usable multi-uprobe links.
+    pub(super) multi: Option<MultiPrograms>,
     counters: Array<MapData, [u64; COUNTERS]>,
     running: Array<MapData, u64>,
     targets: Array<MapData, [u64; 2]>,
@@ -131,6 +143,7 @@ impl Tracer {
             .override_global("NAMESPACE_INODE", &inode, true)
             .load(OBJECT)
             .map_err(|error| KernelError::Load(Box::new(error)))?;
+        let multi = if std::env::var("NO_MULTI").is_ok() { None } else { MultiPrograms::load(&programs) };
         let ring = Ring::new(take(&mut programs, "EVENTS")?, take(&mut programs, "WOKEN")?)?;
         let deferred = Deferred::new(take(&mut programs, "DEFERRED")?, take(&mut programs, "DEFERRED_COUNTS")?)?;
         let log = Log::start(&mut programs);
@@ -141,6 +154,7 @@ impl Tracer {
             slots: typed(&mut programs, "SLOTS")?,
             next_slot: 0,
             _log: log,
+            multi,
             programs,
         };
         Ok(Loaded { tracer, ring, deferred })

@@ -1,0 +1,214 @@
+//! Multi-uprobe links: many sites of one file in one link, which attaches and, above all, detaches in one step.
+//!
+//! A perf-event link waits for about a tenth of a second when it goes, under a lock that they all share; thirty of them
+//! take three seconds. The loader crate has no such links yet, so the programs are loaded once more from the same
+//! object with the attach type that they need (`BPF_TRACE_UPROBE_MULTI`), over the maps that it made.
+//! Layouts and numbers: include/uapi/linux/bpf.h.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+};
+
+use aya::{Ebpf, maps::Map};
+use aya_obj::{Function, Object};
+
+use super::{OBJECT, features};
+use crate::target::Pid;
+
+/// Multi links came with 6.6; until 6.10 their process filter let one thread only through
+/// (commit 46ba0e49b642, "bpf: fix multi-uprobe PID filtering logic").
+const MINIMUM: (u32, u32) = (6, 10);
+
+const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_BTF_LOAD: libc::c_int = 18;
+const BPF_LINK_CREATE: libc::c_int = 28;
+const BPF_PROG_TYPE_KPROBE: u32 = 2;
+const BPF_TRACE_UPROBE_MULTI: u32 = 48;
+const BPF_F_UPROBE_MULTI_RETURN: u32 = 1;
+
+/// The programs, loaded for multi links.
+pub(super) struct MultiPrograms(HashMap<&'static str, OwnedFd>);
+
+/// Programs that are attached through uprobes, and whether to returns.
+const PROGRAMS: [(&str, bool); 7] = [
+    ("heap_entry", false),
+    ("heap_return", true),
+    ("heap_release", false),
+    ("mapping_entry", false),
+    ("mapping_return", true),
+    ("empty_entry", false),
+    ("empty_return", true),
+];
+
+impl MultiPrograms {
+    /// Loads them over the maps of `programs`; `None` where the kernel cannot, so that the caller attaches one by one.
+    pub(super) fn load(programs: &Ebpf) -> Option<Self> {
+        if features::kernel_version().is_none_or(|version| version < MINIMUM) {
+            return None;
+        }
+        let functions = relocated(programs)?;
+        let mut loaded = HashMap::new();
+        for (name, _) in PROGRAMS {
+            let (function, btf) = functions.get(name)?;
+            loaded.insert(name, load_program(name, function, btf.as_raw_fd()).ok()?);
+        }
+        Some(Self(loaded))
+    }
+
+    /// Attaches one program to `sites` (file offset, cookie) of `file`, for one process.
+    pub(super) fn attach(&self, program: &str, file: &Path, pid: Pid, sites: &[(u64, u64)]) -> io::Result<OwnedFd> {
+        let missing = || io::Error::new(io::ErrorKind::NotFound, format!("no program {program}"));
+        let descriptor = self.0.get(program).ok_or_else(missing)?;
+        let returns = PROGRAMS.iter().any(|&(name, returns)| name == program && returns);
+        let path = CString::new(file.as_os_str().as_bytes())?;
+        let (offsets, cookies): (Vec<u64>, Vec<u64>) = sites.iter().copied().unzip();
+        let attributes = LinkAttributes {
+            prog_fd: descriptor.as_raw_fd() as u32,
+            target_fd: 0,
+            attach_type: BPF_TRACE_UPROBE_MULTI,
+            flags: 0,
+            path: path.as_ptr() as u64,
+            offsets: offsets.as_ptr() as u64,
+            ref_ctr_offsets: 0,
+            cookies: cookies.as_ptr() as u64,
+            count: sites.len() as u32,
+            multi_flags: if returns { BPF_F_UPROBE_MULTI_RETURN } else { 0 },
+            pid: pid.0,
+            padding: 0,
+        };
+        bpf(BPF_LINK_CREATE, &attributes)
+    }
+}
+
+/// The functions of the object with the maps' descriptors in place of their names, and the loaded type information.
+fn relocated(programs: &Ebpf) -> Option<HashMap<String, (Function, std::rc::Rc<OwnedFd>)>> {
+    let descriptors: HashMap<&str, RawFd> =
+        programs.maps().filter_map(|(name, map)| Some((name, descriptor(map)?))).collect();
+    let mut object = Object::parse(OBJECT).ok()?;
+    let features = aya::features();
+    let btf = object.fixup_and_sanitize_btf(features.btf()?).ok()??.to_bytes();
+    let btf = std::rc::Rc::new(load_btf(&btf).ok()?);
+    let maps: Vec<(String, aya_obj::Map)> = object.maps.drain().collect();
+    let text_sections: HashSet<usize> = object.functions.keys().map(|&(section, _)| section).collect();
+    let map_table: Option<Vec<_>> =
+        maps.iter().map(|(name, map)| Some((name.as_str(), *descriptors.get(name.as_str())?, map))).collect();
+    object.relocate_maps(map_table?.into_iter(), &text_sections).ok()?;
+    object.relocate_calls(&text_sections).ok()?;
+    object.sanitize_functions(features);
+    let mut functions = HashMap::new();
+    for (name, program) in &object.programs {
+        let function = object.functions.get(&program.function_key())?;
+        functions.insert(name.clone(), (function.clone(), btf.clone()));
+    }
+    Some(functions)
+}
+
+fn descriptor(map: &Map) -> Option<RawFd> {
+    let (Map::Array(data) | Map::HashMap(data) | Map::RingBuf(data) | Map::PerCpuArray(data) | Map::Unsupported(data)) = map
+    else {
+        return None;
+    };
+    Some(data.fd().as_fd().as_raw_fd())
+}
+
+fn load_btf(bytes: &[u8]) -> io::Result<OwnedFd> {
+    bpf(BPF_BTF_LOAD, &BtfAttributes { btf: bytes.as_ptr() as u64, log: 0, size: bytes.len() as u32, rest: [0; 3] })
+}
+
+fn load_program(name: &str, function: &Function, btf: RawFd) -> io::Result<OwnedFd> {
+    let func_info = function.func_info.func_info_bytes();
+    let line_info = function.line_info.line_info_bytes();
+    let mut attributes = ProgramAttributes {
+        prog_type: BPF_PROG_TYPE_KPROBE,
+        insn_cnt: function.instructions.len() as u32,
+        insns: function.instructions.as_ptr() as u64,
+        license: c"Dual MIT/GPL".as_ptr() as u64,
+        expected_attach_type: BPF_TRACE_UPROBE_MULTI,
+        prog_btf_fd: btf as u32,
+        func_info_rec_size: function.func_info_rec_size as u32,
+        func_info: func_info.as_ptr() as u64,
+        func_info_cnt: function.func_info.len() as u32,
+        line_info_rec_size: function.line_info_rec_size as u32,
+        line_info: line_info.as_ptr() as u64,
+        line_info_cnt: function.line_info.len() as u32,
+        ..ProgramAttributes::default()
+    };
+    // The last byte stays 0.
+    for (to, &from) in attributes.prog_name.iter_mut().take(15).zip(name.as_bytes()) {
+        *to = from;
+    }
+    bpf(BPF_PROG_LOAD, &attributes)
+}
+
+/// Calls bpf(2) with attributes whose pointers the caller keeps alive; a new descriptor comes back.
+fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
+    // SAFETY: each attribute type here is a prefix of `union bpf_attr` for its command, and the callers' buffers live.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(result as RawFd) })
+}
+
+/// `BPF_PROG_LOAD`'s attributes as far as they are used.
+#[derive(Default)]
+#[repr(C)]
+struct ProgramAttributes {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+    prog_btf_fd: u32,
+    func_info_rec_size: u32,
+    func_info: u64,
+    func_info_cnt: u32,
+    line_info_rec_size: u32,
+    line_info: u64,
+    line_info_cnt: u32,
+    attach_btf_id: u32,
+}
+
+/// `BPF_BTF_LOAD`'s attributes as far as they are used.
+#[repr(C)]
+struct BtfAttributes {
+    btf: u64,
+    log: u64,
+    size: u32,
+    rest: [u32; 3],
+}
+
+/// `BPF_LINK_CREATE`'s attributes for a multi-uprobe link.
+#[repr(C)]
+struct LinkAttributes {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+    path: u64,
+    offsets: u64,
+    ref_ctr_offsets: u64,
+    cookies: u64,
+    count: u32,
+    multi_flags: u32,
+    pid: u32,
+    padding: u32,
+}
+
+const _: () = assert!(size_of::<ProgramAttributes>() == 112);
+const _: () = assert!(size_of::<LinkAttributes>() == 64);

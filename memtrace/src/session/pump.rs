@@ -1,0 +1,152 @@
+//! Moves events from the kernel into the ledger and the symbolizer.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use memtrace_common::Slot;
+
+use super::SessionError;
+use crate::{
+    kernel::{
+        deferred::Deferred,
+        event::What,
+        ring::{Position, Ring},
+    },
+    ledger::Ledger,
+    symbol::{self, ModuleMapping, Symbolizer},
+    target::{Pid, maps},
+};
+
+/// The event sources and what they feed.
+pub(super) struct Pump {
+    pub(super) ring: Ring,
+    deferred: Deferred,
+    pub(super) ledger: Ledger,
+    pub(super) symbols: Symbolizer,
+    pids: Vec<(Slot, Pid)>,
+    /// Deferred entries were read; when the ring has been drained to here they can be settled.
+    settle_at: Option<Position>,
+    /// Records that could not be decoded.
+    pub(super) undecodable: u64,
+    refresh: RefreshLimit,
+}
+
+/// A target has a new image.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Exec {
+    pub(super) slot: Slot,
+    pub(super) by_other_thread: bool,
+}
+
+impl Pump {
+    pub(super) fn new(ring: Ring, deferred: Deferred) -> Result<Self, SessionError> {
+        let symbols = Symbolizer::new(symbol::Options::default())
+            .map_err(|source| SessionError::System { action: "opening our own root directory", source })?;
+        Ok(Self {
+            ring,
+            deferred,
+            ledger: Ledger::new(),
+            symbols,
+            pids: Vec::new(),
+            settle_at: None,
+            undecodable: 0,
+            refresh: RefreshLimit::default(),
+        })
+    }
+
+    /// From now on events of `slot` belong to `pid`.
+    pub(super) fn add_process(&mut self, slot: Slot, pid: Pid) {
+        self.ledger.add_process(slot);
+        self.symbols.add_process(slot, pid.0, modules(pid).unwrap_or_default());
+        self.pids.push((slot, pid));
+    }
+
+    /// Takes what waited in the kernel, drains the ring, and settles what waited once all that was sent before has
+    /// arrived. Returns the targets that replaced their image.
+    pub(super) fn run(&mut self) -> Result<Vec<Exec>, SessionError> {
+        let Self { ring, deferred, ledger, symbols, pids, undecodable, refresh, .. } = self;
+        deferred.take(|key, block| ledger.defer(key, block))?;
+        self.settle_at = Some(ring.written());
+        let mut execs = Vec::new();
+        let drained = ring.drain(|event| match event.what {
+            What::Stack { id, end, frames } => {
+                let observed = symbols.observe(event.slot, id, frames.iter(), end);
+                if observed.unknown_addresses
+                    && let Some(pid) = pid_of(pids, event.slot)
+                    && let Some(mappings) = refresh.allow(|| modules(pid).ok())
+                {
+                    symbols.refresh(event.slot, mappings);
+                    // What is unknown even now is code that has gone; the report shows its address.
+                    let _ = symbols.observe(event.slot, id, frames.iter(), end);
+                }
+            }
+            What::Exec { by_other_thread } => {
+                ledger.apply(event);
+                if let Some(pid) = pid_of(pids, event.slot) {
+                    symbols.add_process(event.slot, pid.0, modules(pid).unwrap_or_default());
+                }
+                execs.push(Exec { slot: event.slot, by_other_thread });
+            }
+            _ => ledger.apply(event),
+        })?;
+        *undecodable += drained.undecodable;
+        if let Some(position) = self.settle_at
+            && self.ring.has_reached(position)
+        {
+            self.ledger.settle_deferred();
+            self.settle_at = None;
+        }
+        Ok(execs)
+    }
+
+    /// [`run`](Self::run) once more; tells whether all that was sent before has arrived and is settled.
+    pub(super) fn catch_up(&mut self) -> Result<bool, SessionError> {
+        self.run()?;
+        Ok(self.settle_at.is_none())
+    }
+}
+
+fn pid_of(pids: &[(Slot, Pid)], slot: Slot) -> Option<Pid> {
+    pids.iter().find(|(known, _)| *known == slot).map(|&(_, pid)| pid)
+}
+
+/// The executable mappings of a process.
+fn modules(pid: Pid) -> io::Result<Vec<ModuleMapping>> {
+    let mappings = maps::read(pid).map_err(io::Error::other)?;
+    Ok(mappings
+        .into_iter()
+        .filter(|mapping| mapping.executable)
+        .map(|mapping| ModuleMapping {
+            start: mapping.start,
+            end: mapping.end,
+            file_offset: mapping.offset,
+            device: mapping.device,
+            inode: mapping.inode,
+            path: mapping.path,
+        })
+        .collect())
+}
+
+/// Keeps the reading of maps to a small share of the time: a JIT makes code that is new to us all the time.
+#[derive(Default)]
+struct RefreshLimit {
+    next: Option<Instant>,
+}
+
+impl RefreshLimit {
+    /// Time between two readings, in units of what the last one took.
+    const PAUSE: u32 = 20;
+
+    fn allow<T>(&mut self, read: impl FnOnce() -> Option<T>) -> Option<T> {
+        let begun = Instant::now();
+        if self.next.is_some_and(|next| begun < next) {
+            return None;
+        }
+        let result = read();
+        let took = begun.elapsed().max(Duration::from_micros(50));
+        self.next = Some(Instant::now() + took * Self::PAUSE);
+        result
+    }
+}

@@ -144,9 +144,7 @@ const CASES: &[Case] = &[
         leaks: false,
         make: |n, s, r| {
             let at = between(r, 1, n / 3);
-            series(n, s, r, |i| {
-                STEP * (10.0 + if i >= at { 8.0 } else { 0.0 } + if i >= n / 2 { 8.0 } else { 0.0 })
-            })
+            series(n, s, r, |i| STEP * (10.0 + if i >= at { 8.0 } else { 0.0 } + if i >= n / 2 { 8.0 } else { 0.0 }))
         },
     },
     Case {

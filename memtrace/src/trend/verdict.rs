@@ -99,21 +99,39 @@ pub(super) fn judge(series: &Series) -> Judgement {
     if intervals < MIN_INTERVALS {
         return too_early(&run, steps);
     }
-    if steps.is_rare(run.len()) {
-        return staircase(&run, steps);
+    let (run, judgement) = if steps.is_rare(run.len()) {
+        (&run[..], staircase(&run, steps))
+    } else {
+        let run = without_appearance(&run);
+        (run, by_windows(run, steps))
+    };
+    if judgement.verdict == Verdict::Growing || series.samples().len() <= OVERVIEW {
+        return judgement;
     }
+    // In a long run the newest samples are dense where the overview has only a few.
+    let recent = points(series.recent());
+    let before = points(&series.samples()[..series.samples().len() - recent.len()]);
+    match rising(&before, &recent, "the newest samples") {
+        Some(part) if pace(run) == Pace::Steady && pace(&recent) == Pace::Steady => {
+            let half = Window::test(&recent[recent.len() / 2..]);
+            growing(&recent, &part, half, Steps::of(&recent))
+        }
+        _ => judgement,
+    }
+}
 
-    let run = without_appearance(&run);
+/// Judges by the tests of the whole run and its later parts.
+fn by_windows(run: &[Point], steps: Steps) -> Judgement {
     let later = &run[run.len() / 2..];
     let whole = Window::test(run);
     let half = Window::test(later);
-    let recent = points(series.recent());
-    let Some(best) = rising_part(run, &recent, series, whole) else {
+    let Some(best) = rising_part(run, whole) else {
         return not_rising(run, whole, half, steps);
     };
     let half_slope = half.slope(later);
     // A rise that is over, or nearly, leaves the later half with much less than its share.
-    let goes_on = plain_slope(later) >= if run.len() < 10 { 0.5 } else { 0.3 } * plain_slope(best.points);
+    let least_share = if run.len() < 10 { 0.5 } else { 0.3 };
+    let goes_on = plain_slope(later) >= least_share * plain_slope(best.points);
     match pace(run) {
         Pace::Stopped(tail) => {
             let evidence = format!("rose earlier, level over the last {tail} of {} samples", run.len());
@@ -149,24 +167,19 @@ fn without_appearance(run: &[Point]) -> &[Point] {
     if rest[0].bytes > 0.5 * usual { rest } else { run }
 }
 
-/// The longest part of the run that rises beyond chance: all of it, or a later part, up to the newest samples.
-fn rising_part<'a>(run: &'a [Point], recent: &'a [Point], series: &Series, whole: Window) -> Option<Part<'a>> {
+/// The longest part of the run that rises beyond chance: all of it, or a later part.
+fn rising_part(run: &[Point], whole: Window) -> Option<Part<'_>> {
     if whole.p < CHANCE && whole.floor_rises {
         return Some(Part { name: "the whole run", window: whole, points: run });
     }
-    let rises = |before: &[Point], part: &'a [Point], name| {
-        let window = Window::test(part);
-        let rises = window.p < CHANCE_OF_A_PART && window.floor_rises && is_new_territory(before, part);
-        rises.then_some(Part { name, window, points: part })
-    };
-    later_parts(run).find_map(|(name, part)| rises(&run[..run.len() - part.len()], part, name)).or_else(|| {
-        // In a long run the newest samples are dense where the overview has only a few.
-        let samples = series.samples();
-        if samples.len() <= OVERVIEW {
-            return None;
-        }
-        rises(&points(&samples[..samples.len() - recent.len()]), recent, "the newest samples")
-    })
+    later_parts(run).find_map(|(name, part)| rising(&run[..run.len() - part.len()], part, name))
+}
+
+/// `part`, if it rises beyond chance and beyond what was held `before` it.
+fn rising<'a>(before: &[Point], part: &'a [Point], name: &'static str) -> Option<Part<'a>> {
+    let window = Window::test(part);
+    let rises = window.p < CHANCE_OF_A_PART && window.floor_rises && is_new_territory(before, part);
+    rises.then_some(Part { name, window, points: part })
 }
 
 /// A part of the run and what its test said.
@@ -216,7 +229,12 @@ fn not_rising(run: &[Point], whole: Window, half: Window, steps: Steps) -> Judge
     let evidence = if steps.rises + steps.falls == 0 {
         "has not changed".to_owned()
     } else {
-        format!("rose in {} and fell in {} of {} intervals, with no lasting rise", steps.rises, steps.falls, run.len() - 1)
+        format!(
+            "rose in {} and fell in {} of {} intervals, with no lasting rise",
+            steps.rises,
+            steps.falls,
+            run.len() - 1
+        )
     };
     // How much of what it holds could still be growth: the upper end of the slope over the later half.
     let level = tail.iter().fold(0.0f64, |most, point| most.max(point.bytes));
@@ -550,7 +568,10 @@ mod tests {
     #[test]
     fn a_leak_that_starts_after_days_is_seen() {
         let day = 24 * 3600 / 5;
-        assert_eq!(verdict((0..3 * day + 40).map(|step: u64| 1000 + step.saturating_sub(3 * day) * 100)), Verdict::Growing);
+        assert_eq!(
+            verdict((0..3 * day + 40).map(|step: u64| 1000 + step.saturating_sub(3 * day) * 100)),
+            Verdict::Growing
+        );
     }
 
     #[test]

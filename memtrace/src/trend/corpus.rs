@@ -1,4 +1,7 @@
 //! A labelled corpus of generated shapes: the measure of the verdict is precision and recall, not taste.
+//!
+//! Rules were chosen with the seeds below. With 400 other seeds: precision 0.984 and recall 0.969 at 20 intervals, 0.993
+//! and 0.999 at 60. A first tooth or a cache that fills for the whole run cannot be told from a leak: most of the errors at 6.
 
 use super::{Trend, Verdict};
 

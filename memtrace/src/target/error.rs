@@ -48,7 +48,9 @@ pub enum TargetError {
         pid: Pid,
     },
     /// The kernel does not let us look.
-    #[error("no permission to read process {pid} ({path}): run memtrace as root, or give it CAP_SYS_PTRACE")]
+    #[error(
+        "no permission to read process {pid} ({path}): that takes CAP_SYS_PTRACE; run memtrace as root of the host"
+    )]
     Permission {
         /// As asked.
         pid: Pid,

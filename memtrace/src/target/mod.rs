@@ -1,5 +1,35 @@
-//! The `target` room.
+//! The `target` room: which process is traced, and what the rest of the program needs to know of it.
+//!
+//! In: a process id. Out: a [`Target`] that holds on to that very process (a pidfd, so that a reused id is noticed),
+//! its [`maps`] and the [`object`]s mapped into it. Everything read from `/proc` is the target's to shape: sizes are
+//! bounded, malformed text is an error, and what may reach a terminal goes through [`printable`] first.
 
-/// TEMP
+pub mod maps;
+pub mod object;
+pub mod printable;
+pub mod status;
+
+mod error;
+mod process;
+
+pub use error::TargetError;
+pub use process::Target;
+
+use std::{fmt, path::PathBuf};
+
+/// A process id as the user knows it, in memtrace's own pid namespace.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Pid(pub u32);
+
+impl fmt::Display for Pid {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+impl Pid {
+    /// A path below the process's `/proc` directory.
+    pub fn proc_path(self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{self}/{name}"))
+    }
+}

@@ -1,0 +1,410 @@
+//! Reads from an ELF file what probing takes: where named functions are, in memory and in the file, and their code.
+//!
+//! Only little-endian 64-bit x86-64 programs and shared objects. The dynamic symbol table comes first, because it is
+//! what other files are linked against; then the full one, which a stripped file lacks. (ELF: System V ABI, chapters 4
+//! and 5; symbol versions: Linux Standard Base, Core, chapter 10.7.)
+
+use std::{
+    cell::Cell,
+    collections::HashMap,
+    io::{Read, Seek},
+    ops::Range,
+};
+
+use object::{
+    LittleEndian as LE, ReadCache, ReadRef, SymbolIndex, elf,
+    read::{
+        StringTable,
+        elf::{FileHeader as _, ProgramHeader as _, SectionHeader as _, Sym as _},
+    },
+};
+use thiserror::Error;
+
+type Header = elf::FileHeader64<LE>;
+type Sections<'a, R> = object::read::elf::SectionTable<'a, Header, &'a Source<R>>;
+
+/// The most bytes that one table may have, and one function.
+const MAX_READ_BYTES: u64 = 256 << 20;
+
+/// The most bytes read from one file.
+const MAX_FILE_BYTES: u64 = 640 << 20;
+
+/// The most code read of one function.
+pub const MAX_CODE_BYTES: u64 = 64 << 10;
+
+/// Why a file's functions are not known.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum ElfError {
+    /// It does not begin as an ELF file does.
+    #[error("it is not an ELF file")]
+    NotElf,
+    /// It is for other machines.
+    #[error("it is not for x86-64 with 64-bit pointers")]
+    NotX86_64,
+    /// It is an object file, a core dump, or of an unknown type.
+    #[error("it is neither a program nor a shared object (ELF type {0})")]
+    NotLoadable(u16),
+    /// A part lies outside the file, is misaligned, or is larger than memtrace reads.
+    #[error("it cannot be parsed: {0}")]
+    Malformed(String),
+    /// An address is in no segment that is loaded from the file.
+    #[error("address {0:#x} is not in its code")]
+    NotCode(u64),
+}
+
+/// A function that a file defines.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Symbol {
+    /// Its virtual address, as linked.
+    pub address: u64,
+    /// The size of its code in bytes; `None` when the file does not say.
+    pub size: Option<u64>,
+    /// Whether the symbol is an indirect function: the code at its address chooses another function.
+    pub indirect: bool,
+}
+
+/// Bytes of an ELF file: a reader behind a cache, with a bound on what is read.
+#[derive(Debug)]
+struct Source<R: Read + Seek> {
+    cache: ReadCache<R>,
+    remaining: Cell<u64>,
+}
+
+impl<'a, R: Read + Seek> ReadRef<'a> for &'a Source<R> {
+    fn len(self) -> Result<u64, ()> {
+        (&self.cache).len()
+    }
+
+    fn read_bytes_at(self, offset: u64, size: u64) -> Result<&'a [u8], ()> {
+        if size > MAX_READ_BYTES {
+            return Err(());
+        }
+        self.remaining.set(self.remaining.get().checked_sub(size).ok_or(())?);
+        (&self.cache).read_bytes_at(offset, size)
+    }
+
+    fn read_bytes_at_until(self, range: Range<u64>, delimiter: u8) -> Result<&'a [u8], ()> {
+        // The cache reads at most 4 KiB for a string.
+        self.remaining.set(self.remaining.get().checked_sub(4096).ok_or(())?);
+        (&self.cache).read_bytes_at_until(range, delimiter)
+    }
+}
+
+/// A segment that the loader maps from the file with permission to execute.
+#[derive(Clone, Copy, Debug)]
+struct CodeSegment {
+    address: u64,
+    offset: u64,
+    file_bytes: u64,
+}
+
+/// An ELF file, opened to look up functions.
+#[derive(Debug)]
+pub struct ElfFile<R: Read + Seek> {
+    source: Source<R>,
+    code: Vec<CodeSegment>,
+}
+
+impl<R: Read + Seek> ElfFile<R> {
+    /// Reads the file's header and segments.
+    ///
+    /// # Errors
+    ///
+    /// When it is not a program or shared object for x86-64, or is malformed.
+    pub fn parse(reader: R) -> Result<ElfFile<R>, ElfError> {
+        let source = Source { cache: ReadCache::new(reader), remaining: Cell::new(MAX_FILE_BYTES) };
+        let code = code_segments(&source)?;
+        Ok(ElfFile { source, code })
+    }
+
+    /// Which of the wanted names the file defines as functions or data, and where.
+    ///
+    /// # Errors
+    ///
+    /// When a symbol table is malformed.
+    pub fn symbols(&self, wanted: &[&'static str]) -> Result<HashMap<&'static str, Symbol>, ElfError> {
+        let source = &self.source;
+        let header = Header::parse(source).map_err(malformed)?;
+        let sections = header.sections(LE, source).map_err(malformed)?;
+        let wanted: HashMap<&[u8], &'static str> = wanted.iter().map(|&name| (name.as_bytes(), name)).collect();
+        let mut found = HashMap::new();
+        for table in [elf::SHT_DYNSYM, elf::SHT_SYMTAB] {
+            for (name, (symbol, _)) in read_table(source, &sections, table, &wanted)? {
+                found.entry(name).or_insert(symbol);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Where in the file the byte of this virtual address is: PT_LOAD's `p_offset + (address - p_vaddr)`.
+    ///
+    /// # Errors
+    ///
+    /// When the address is not in an executable segment, or in its part that is not in the file.
+    pub fn file_offset(&self, address: u64) -> Result<u64, ElfError> {
+        self.locate(address).map(|(offset, _)| offset)
+    }
+
+    /// A function's code: all of it up to [`MAX_CODE_BYTES`]; of a function of unknown size the first instruction's
+    /// worth of bytes and some more.
+    ///
+    /// # Errors
+    ///
+    /// When the function does not lie in the file's code.
+    pub fn code(&self, symbol: &Symbol) -> Result<&[u8], ElfError> {
+        let (offset, available) = self.locate(symbol.address)?;
+        let length = symbol.size.unwrap_or(64).min(available).min(MAX_CODE_BYTES);
+        let failed = |()| ElfError::Malformed(format!("the code at {:#x} cannot be read", symbol.address));
+        (&self.source).read_bytes_at(offset, length).map_err(failed)
+    }
+
+    /// The file offset of an address, and how many bytes of its segment follow.
+    fn locate(&self, address: u64) -> Result<(u64, u64), ElfError> {
+        self.code
+            .iter()
+            .find_map(|segment| {
+                let into = address.checked_sub(segment.address)?;
+                let available = segment.file_bytes.checked_sub(into).filter(|&bytes| bytes > 0)?;
+                Some((segment.offset.checked_add(into)?, available))
+            })
+            .ok_or(ElfError::NotCode(address))
+    }
+}
+
+fn malformed(error: object::Error) -> ElfError {
+    ElfError::Malformed(error.to_string())
+}
+
+fn code_segments<R: Read + Seek>(source: &Source<R>) -> Result<Vec<CodeSegment>, ElfError> {
+    let ident = source.read_bytes_at(0, 20).map_err(|()| ElfError::NotElf)?;
+    if !ident.starts_with(&elf::ELFMAG) {
+        return Err(ElfError::NotElf);
+    }
+    let machine = u16::from_le_bytes([ident[18], ident[19]]);
+    if (ident[4], ident[5], machine) != (elf::ELFCLASS64, elf::ELFDATA2LSB, elf::EM_X86_64) {
+        return Err(ElfError::NotX86_64);
+    }
+    let header = Header::parse(source).map_err(malformed)?;
+    match header.e_type(LE) {
+        elf::ET_EXEC | elf::ET_DYN => {}
+        other => return Err(ElfError::NotLoadable(other)),
+    }
+    let segments = header.program_headers(LE, source).map_err(malformed)?;
+    Ok(segments
+        .iter()
+        .filter(|segment| segment.p_type(LE) == elf::PT_LOAD && segment.p_flags(LE) & elf::PF_X != 0)
+        .map(|segment| CodeSegment {
+            address: segment.p_vaddr(LE),
+            offset: segment.p_offset(LE),
+            file_bytes: segment.p_filesz(LE),
+        })
+        .collect())
+}
+
+/// A symbol with its rank: of several with one name (versions, weak and strong) the highest is what others link to.
+type Ranked = (Symbol, Rank);
+
+/// The default version (`name@@VERSION`) before the hidden ones (`name@VERSION`), global before weak before local.
+type Rank = (bool, u8);
+
+fn read_table<R: Read + Seek>(
+    source: &Source<R>,
+    sections: &Sections<'_, R>,
+    kind: u32,
+    wanted: &HashMap<&[u8], &'static str>,
+) -> Result<HashMap<&'static str, Ranked>, ElfError> {
+    let mut found: HashMap<&'static str, Ranked> = HashMap::new();
+    let table = sections.symbols(LE, source, kind).map_err(malformed)?;
+    if table.is_empty() {
+        return Ok(found);
+    }
+    // Names are looked up in the whole section at once: a cached read for each of a million names would be slow.
+    let strings = sections.section(table.string_section()).map_err(malformed)?.data(LE, source).map_err(malformed)?;
+    let strings = StringTable::new(strings, 0, strings.len() as u64);
+    let versions = match kind {
+        elf::SHT_DYNSYM => sections.gnu_versym(LE, source).map_err(malformed)?.map(|(versions, _)| versions),
+        _ => None,
+    };
+    for (SymbolIndex(index), symbol) in table.enumerate() {
+        let indirect = symbol.st_type() == elf::STT_GNU_IFUNC;
+        let known_type = indirect || matches!(symbol.st_type(), elf::STT_FUNC | elf::STT_OBJECT);
+        if !known_type || symbol.st_shndx(LE) == elf::SHN_UNDEF {
+            continue;
+        }
+        // A name that lies outside the strings is nobody's name.
+        let Ok(name) = symbol.name(LE, strings) else { continue };
+        let Some(&name) = wanted.get(name) else { continue };
+        let hidden = versions
+            .and_then(|versions| versions.get(index))
+            .is_some_and(|version| version.0.get(LE) & elf::VERSYM_HIDDEN != 0);
+        let binding = match symbol.st_bind() {
+            elf::STB_GLOBAL | elf::STB_GNU_UNIQUE => 2,
+            elf::STB_WEAK => 1,
+            _ => 0,
+        };
+        let rank = (!hidden, binding);
+        let size = Some(symbol.st_size(LE)).filter(|&size| size > 0);
+        let symbol = Symbol { address: symbol.st_value(LE), size, indirect };
+        let entry = found.entry(name).or_insert((symbol, rank));
+        if rank > entry.1 {
+            *entry = (symbol, rank);
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        io::{Cursor, Write},
+    };
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::allocator::catalogue::wanted_symbols;
+
+    fn own_program() -> Vec<u8> {
+        fs::read("/proc/self/exe").expect("our own program")
+    }
+
+    /// The smallest parts of our own program that make an ELF file with segments.
+    fn head() -> Vec<u8> {
+        own_program()[..4096].to_vec()
+    }
+
+    fn everything(bytes: Vec<u8>) -> Result<(), ElfError> {
+        let wanted: Vec<_> = wanted_symbols().collect();
+        let file = ElfFile::parse(Cursor::new(bytes))?;
+        for symbol in file.symbols(&wanted)?.values() {
+            let _ = file.code(symbol);
+            let _ = file.file_offset(symbol.address);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_that_is_not_a_program_for_this_machine_is_refused_by_name() {
+        assert_eq!(everything(vec![]), Err(ElfError::NotElf));
+        assert_eq!(everything(b"#!/bin/sh\necho a script of more than twenty bytes\n".to_vec()), Err(ElfError::NotElf));
+        let mut arm = head();
+        arm[18] = 183;
+        assert_eq!(everything(arm), Err(ElfError::NotX86_64));
+        let mut narrow = head();
+        narrow[4] = 1;
+        assert_eq!(everything(narrow), Err(ElfError::NotX86_64));
+        let mut core = head();
+        core[16] = 4;
+        assert_eq!(everything(core), Err(ElfError::NotLoadable(4)));
+    }
+
+    #[test]
+    fn truncation_anywhere_is_an_error_or_finds_less() {
+        let whole = own_program();
+        for length in (0..4096).step_by(61).chain((4096..whole.len()).step_by(whole.len() / 20)) {
+            let _ = everything(whole[..length].to_vec());
+        }
+        assert!(matches!(everything(head()), Err(ElfError::Malformed(_))), "the section table is cut off");
+    }
+
+    #[test]
+    fn a_size_that_no_file_has_is_refused_before_it_is_allocated() {
+        // e_shnum 0: the number of sections is the first section's size, here 2^32 - 1 of 64 bytes each.
+        let mut bytes = vec![0; 8192];
+        bytes[..64].copy_from_slice(&head()[..64]);
+        bytes[40..48].copy_from_slice(&4096u64.to_le_bytes());
+        bytes[60..62].copy_from_slice(&0u16.to_le_bytes());
+        bytes[4096 + 32..4096 + 40].copy_from_slice(&u64::from(u32::MAX).to_le_bytes());
+        // A sparse file is as long as it likes to be.
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(&bytes).expect("written");
+        file.set_len(1 << 40).expect("made long");
+        let file = ElfFile::parse(file).expect("the header is sound");
+        assert!(matches!(file.symbols(&["malloc"]), Err(ElfError::Malformed(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_parse_or_err(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+            let _ = everything(bytes);
+        }
+
+        #[test]
+        fn a_damaged_file_parses_or_errs(damage in prop::collection::vec((0usize..2048, any::<u8>()), 1..20)) {
+            // The section headers and the symbol tables right behind the file header, so that damage meets them.
+            let mut bytes = small_file();
+            let length = bytes.len();
+            for (at, value) in damage {
+                bytes[at % length] = value;
+            }
+            let _ = everything(bytes);
+        }
+    }
+
+    /// A shared object of one code segment and one dynamic symbol table with versions, by hand.
+    fn small_file() -> Vec<u8> {
+        let strings = b"\0malloc\0free\0mmap\0";
+        let symbol = |name: u32, kind: u8, bind: u8, section: u16, value: u64, size: u64| {
+            let mut bytes = name.to_le_bytes().to_vec();
+            bytes.extend([bind << 4 | kind, 0]);
+            bytes.extend(section.to_le_bytes());
+            bytes.extend(value.to_le_bytes());
+            bytes.extend(size.to_le_bytes());
+            bytes
+        };
+        let symbols = [
+            symbol(0, 0, 0, 0, 0, 0),
+            symbol(1, 2, 1, 1, 0x1010, 8),  // malloc, an old version
+            symbol(1, 2, 1, 1, 0x1000, 8),  // malloc, the default version
+            symbol(8, 10, 1, 1, 0x1020, 8), // free, an indirect function
+            symbol(13, 2, 1, 0, 0x1030, 8), // mmap, undefined
+        ]
+        .concat();
+        let versions: Vec<u8> = [0u16, 0x8002, 3, 2, 2].iter().flat_map(|version| version.to_le_bytes()).collect();
+        let (code_at, strings_at, symbols_at, versions_at, sections_at) = (128, 192, 216, 336, 352);
+        let section = |kind: u32, offset: usize, size: usize, link: u32, entry: u64| {
+            let mut bytes = vec![0; 64];
+            bytes[4..8].copy_from_slice(&kind.to_le_bytes());
+            bytes[24..32].copy_from_slice(&(offset as u64).to_le_bytes());
+            bytes[32..40].copy_from_slice(&(size as u64).to_le_bytes());
+            bytes[40..44].copy_from_slice(&link.to_le_bytes());
+            bytes[56..64].copy_from_slice(&entry.to_le_bytes());
+            bytes
+        };
+        let mut bytes = vec![0; sections_at];
+        bytes[..20].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\x3e\0");
+        bytes[20] = 1;
+        bytes[32..40].copy_from_slice(&64u64.to_le_bytes());
+        bytes[40..48].copy_from_slice(&(sections_at as u64).to_le_bytes());
+        for (at, value) in [(52, 64u16), (54, 56), (56, 1), (58, 64), (60, 4), (62, 1)] {
+            bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
+        }
+        bytes[64..72].copy_from_slice(&[1, 0, 0, 0, 5, 0, 0, 0]);
+        for (at, value) in [(72, code_at as u64), (80, 0x1000), (96, 64), (104, 64)] {
+            bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        }
+        bytes[code_at] = 0x55;
+        bytes[strings_at..strings_at + strings.len()].copy_from_slice(strings);
+        bytes[symbols_at..symbols_at + symbols.len()].copy_from_slice(&symbols);
+        bytes[versions_at..versions_at + versions.len()].copy_from_slice(&versions);
+        bytes.extend(section(0, 0, 0, 0, 0));
+        bytes.extend(section(elf::SHT_STRTAB, strings_at, strings.len(), 0, 0));
+        bytes.extend(section(elf::SHT_DYNSYM, symbols_at, symbols.len(), 1, 24));
+        bytes.extend(section(elf::SHT_GNU_VERSYM, versions_at, versions.len(), 2, 2));
+        bytes
+    }
+
+    #[test]
+    fn the_default_version_is_taken_and_an_undefined_symbol_is_not() {
+        let file = ElfFile::parse(Cursor::new(small_file())).expect("a sound file");
+        let symbols = file.symbols(&["malloc", "free", "mmap"]).expect("sound tables");
+        assert_eq!(symbols["malloc"], Symbol { address: 0x1000, size: Some(8), indirect: false });
+        assert!(symbols["free"].indirect);
+        assert!(!symbols.contains_key("mmap"));
+        assert_eq!(file.file_offset(0x1000), Ok(128));
+        assert_eq!(file.code(&symbols["malloc"]).expect("its code")[0], 0x55);
+        assert_eq!(file.file_offset(0x1040), Err(ElfError::NotCode(0x1040)));
+        assert_eq!(file.file_offset(0xfff), Err(ElfError::NotCode(0xfff)));
+    }
+}

@@ -1,0 +1,199 @@
+//! The files whose code is mapped into a process, each once, and how to open the very file that is mapped.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+use super::{Pid, maps::Mapping, printable::printable};
+
+/// A file with executable mappings in a process. Files are told apart by device and inode, never by path.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MappedObject {
+    /// In which process.
+    pub pid: Pid,
+    /// The path in the process's own mount namespace: for display, and possibly gone or replaced.
+    pub path: PathBuf,
+    /// Whether the file has been removed or replaced since it was mapped.
+    pub deleted: bool,
+    /// The major and minor number of its device.
+    pub device: (u32, u32),
+    /// Its inode number.
+    pub inode: u64,
+    /// Its executable mappings in the order of their addresses; at least one.
+    pub mappings: Vec<Mapping>,
+}
+
+/// Why a mapped file cannot be opened.
+#[derive(Debug, Error)]
+#[error(
+    "cannot open {path}, which process {pid} has mapped: {source}; \
+     opening a removed or replaced file takes CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE"
+)]
+pub struct OpenError {
+    /// Whose.
+    pub pid: Pid,
+    /// Which, escaped.
+    pub path: String,
+    /// Why the last way of opening it failed.
+    pub source: io::Error,
+}
+
+/// The distinct files with executable mappings, in the order of their first address.
+pub fn objects(pid: Pid, mappings: &[Mapping]) -> Vec<MappedObject> {
+    let mut objects: Vec<MappedObject> = Vec::new();
+    let mut known = std::collections::HashMap::new();
+    for mapping in mappings.iter().filter(|mapping| mapping.executable && mapping.inode != 0) {
+        // The kernel's own regions have an inode of 0; what is left without a path is a nameless file of the kernel's.
+        let Some(path) = mapping.path.as_ref().filter(|path| path.is_absolute()) else { continue };
+        let index = *known.entry((mapping.device, mapping.inode)).or_insert_with(|| {
+            objects.push(MappedObject {
+                pid,
+                path: path.clone(),
+                deleted: mapping.deleted,
+                device: mapping.device,
+                inode: mapping.inode,
+                mappings: Vec::new(),
+            });
+            objects.len() - 1
+        });
+        if let Some(object) = objects.get_mut(index) {
+            object.mappings.push(mapping.clone());
+        }
+    }
+    objects
+}
+
+impl MappedObject {
+    /// The path to show.
+    pub fn display_path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A path that opens the mapped file now, in our own mount namespace: `/proc/PID/map_files/START-END`, which is
+    /// the file itself even when it is removed, or else the target's path below `/proc/PID/root`.
+    ///
+    /// # Errors
+    ///
+    /// When neither opens, or what is at the path now is another file.
+    pub fn open_path(&self) -> Result<PathBuf, OpenError> {
+        self.open().map(|(path, _)| path)
+    }
+
+    /// The mapped file, opened to read, and the path that opened it.
+    ///
+    /// # Errors
+    ///
+    /// When neither opens, or what is at the path now is another file.
+    pub fn open(&self) -> Result<(PathBuf, File), OpenError> {
+        let mut failure = io::Error::from(io::ErrorKind::NotFound);
+        for Mapping { start, end, .. } in &self.mappings {
+            let path = self.pid.proc_path(&format!("map_files/{start:x}-{end:x}"));
+            match open_regular(&path) {
+                Ok(file) => return Ok((path, file)),
+                Err(error) => failure = error,
+            }
+        }
+        // A removed file's path leads nowhere, or to its successor, which the check would refuse.
+        if !self.deleted {
+            let inside = self.path.strip_prefix("/").unwrap_or(&self.path);
+            let path = self.pid.proc_path("root").join(inside);
+            match open_regular(&path).and_then(|file| self.check_identity(&file).map(|()| file)) {
+                Ok(file) => return Ok((path, file)),
+                Err(error) => failure = error,
+            }
+        }
+        Err(OpenError { pid: self.pid, path: printable(self.path.as_os_str().as_bytes(), 200), source: failure })
+    }
+
+    /// Refuses a file that is not the mapped one. On file systems whose stat(2) reports another device than the maps
+    /// do (btrfs) that is too strict, and only `map_files` opens the file there.
+    fn check_identity(&self, file: &File) -> io::Result<()> {
+        let metadata = file.metadata()?;
+        let device = (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
+        if (device, metadata.ino()) == (self.device, self.inode) {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::NotFound, "the file at this path is not the one that is mapped"))
+    }
+}
+
+/// Opens a regular file; a fifo that a target has put there must not make us wait, nor a device act on being opened.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let metadata = std::fs::metadata(path)?;
+    let kind = metadata.file_type();
+    if kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::maps;
+
+    fn own_objects() -> Vec<MappedObject> {
+        let pid = Pid(std::process::id());
+        objects(pid, &maps::read(pid).expect("our own maps"))
+    }
+
+    #[test]
+    fn files_with_code_appear_once_each() {
+        let text =
+            b"1000-2000 r-xp 0 fe:00 7 /bin/a\n2000-3000 r--p 0 fe:00 8 /data\n3000-4000 r-xp 0 fe:00 9 /lib/b\n\
+            4000-5000 r-xp 1000 fe:00 7 /bin/a\n5000-6000 r-xp 0 00:00 0 [vdso]\n6000-7000 r-xp 0 00:00 0\n\
+            7000-8000 r-xp 0 fe:01 7 /other/a (deleted)\n8000-9000 r-xp 0 00:0f 3 anon_inode:thing\n";
+        let objects = objects(Pid(1), &maps::parse(text).expect("maps"));
+        let found: Vec<_> =
+            objects.iter().map(|object| (object.path.as_path(), object.mappings.len(), object.deleted)).collect();
+        let expected =
+            [(Path::new("/bin/a"), 2, false), (Path::new("/lib/b"), 1, false), (Path::new("/other/a"), 1, true)];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn our_own_libc_opens_as_the_very_file() {
+        let objects = own_objects();
+        let libc = objects.iter().find(|object| object.path.ends_with("libc.so.6")).expect("a glibc program");
+        let (path, file) = libc.open().expect("our own libc opens");
+        assert_eq!(file.metadata().expect("metadata").ino(), libc.inode);
+        assert_eq!(libc.open_path().expect("opens again"), path);
+        assert!(File::open(&path).is_ok());
+    }
+
+    #[test]
+    fn the_fallback_refuses_another_file_at_the_same_path() {
+        let objects = own_objects();
+        let mut libc = objects.into_iter().find(|object| object.path.ends_with("libc.so.6")).expect("a glibc program");
+        libc.mappings.clear();
+        let (path, _) = libc.open().expect("opens below /proc/PID/root");
+        assert!(path.starts_with(Pid(std::process::id()).proc_path("root")));
+        libc.inode += 1;
+        assert!(libc.open().is_err());
+        libc.inode -= 1;
+        libc.deleted = true;
+        assert!(libc.open().is_err());
+    }
+
+    #[test]
+    fn a_fifo_or_device_in_the_way_is_an_error_and_does_not_block() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("libc.so.6");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a fifo");
+        assert!(open_regular(&path).is_err());
+        assert!(open_regular(Path::new("/dev/null")).is_err());
+        assert!(open_regular(folder.path()).is_err());
+    }
+}

@@ -1,1 +1,138 @@
-//! The `ledger` room.
+//! The `ledger` room: events in, exact live blocks out.
+//!
+//! In: decoded events in the order of the ring, and what the kernel left in its deferred table. Out, per process: the
+//! live heap blocks and mapped ranges, what each stack holds, and totals that add up. Every allocation ends in exactly
+//! one of: outstanding, freed, dropped by exec; what cannot be matched is counted, never guessed at. Plain memory: no
+//! clock, no I/O, no BPF; the same events give the same ledger.
+
+mod blocks;
+mod deferred;
+mod distribution;
+mod parked;
+mod process;
+mod ranges;
+mod stacks;
+mod totals;
+
+#[cfg(test)]
+mod deferral_tests;
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod rule_tests;
+
+use memtrace_common::{
+    Address, Slot,
+    deferred::{DeferredBlock, DeferredKey},
+};
+
+pub use self::{distribution::Distribution, process::ProcessLedger, stacks::StackTotals, totals::Totals};
+use crate::kernel::event::{Event, What};
+
+/// Whether a stack holds heap blocks or mapped ranges.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Kind {
+    /// Blocks of an allocator.
+    Heap,
+    /// Ranges of pages.
+    Map,
+}
+
+/// The ledgers of all targets, by slot.
+#[derive(Default)]
+pub struct Ledger {
+    processes: Vec<Option<Box<ProcessLedger>>>,
+    events_of_unknown_slots: u64,
+}
+
+impl Ledger {
+    /// One without targets.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Starts the ledger of a target; one that is there already stays as it is.
+    pub fn add_process(&mut self, slot: Slot) {
+        let index = usize::from(slot.0);
+        if self.processes.len() <= index {
+            self.processes.resize_with(index + 1, || None);
+        }
+        self.processes[index].get_or_insert_default();
+    }
+
+    /// Ends the ledger of a target and hands it out, so that its slot can be given to another.
+    pub fn remove_process(&mut self, slot: Slot) -> Option<Box<ProcessLedger>> {
+        self.processes.get_mut(usize::from(slot.0))?.take()
+    }
+
+    /// The ledger of a target.
+    pub fn process(&self, slot: Slot) -> Option<&ProcessLedger> {
+        self.processes.get(usize::from(slot.0))?.as_deref()
+    }
+
+    /// Every target.
+    pub fn processes(&self) -> impl Iterator<Item = (Slot, &ProcessLedger)> {
+        // Slots are 16 bits wide, so the index does not truncate.
+        let slots = self.processes.iter().enumerate();
+        slots.filter_map(|(index, process)| Some((Slot(index as u16), process.as_deref()?)))
+    }
+
+    /// Applies one event. The frames of stacks are no business of the ledger.
+    pub fn apply(&mut self, event: &Event<'_>) {
+        if matches!(event.what, What::Stack { .. }) {
+            return;
+        }
+        match self.find(event.slot) {
+            Some(process) => process.apply(event),
+            None => self.events_of_unknown_slots += 1,
+        }
+    }
+
+    /// Takes over an entry of the kernel's deferred table, which its reader has removed from there in the same step.
+    ///
+    /// Then: apply every event that stood in the ring after the last entry was read, and call
+    /// [`settle_deferred`](Self::settle_deferred).
+    pub fn defer(&mut self, key: DeferredKey, block: DeferredBlock) {
+        match u16::try_from(key.slot).ok().and_then(|slot| self.find(Slot(slot))) {
+            Some(process) => process.defer(Address(key.address), &block),
+            None => self.events_of_unknown_slots += 1,
+        }
+    }
+
+    /// Applies what is left of the deferred entries. To be called after each reading of the kernel's table, also when
+    /// it was empty.
+    pub fn settle_deferred(&mut self) {
+        for process in self.processes.iter_mut().flatten() {
+            process.settle_deferred();
+        }
+    }
+
+    /// Counts blocks that were both allocated and released while deferred: only the kernel saw them. The numbers are
+    /// added to those of earlier calls.
+    pub fn add_settled(&mut self, slot: Slot, blocks: u64, bytes: u64) {
+        match self.find(slot) {
+            Some(process) => process.add_settled(blocks, bytes),
+            None => self.events_of_unknown_slots += 1,
+        }
+    }
+
+    /// Events and deferred entries that name no target; 0 unless the session and the kernel disagree.
+    pub const fn events_of_unknown_slots(&self) -> u64 {
+        self.events_of_unknown_slots
+    }
+
+    /// Bytes of memory that the ledger takes, about.
+    pub fn heap_bytes(&self) -> usize {
+        let processes: usize = self.processes().map(|(_, process)| process.heap_bytes()).sum();
+        processes + self.processes.capacity() * size_of::<Option<Box<ProcessLedger>>>()
+    }
+
+    fn find(&mut self, slot: Slot) -> Option<&mut ProcessLedger> {
+        self.processes.get_mut(usize::from(slot.0))?.as_deref_mut()
+    }
+}
+
+/// Bytes that a tree map takes, about: its nodes are a bit over two thirds full.
+const fn tree_bytes<K, V>(len: usize) -> usize {
+    len * (size_of::<K>() + size_of::<V>()) * 3 / 2
+}

@@ -1,0 +1,44 @@
+//! Ages and sizes of the live blocks of chosen stacks: bounded memory, two significant digits.
+
+use hdrhistogram::Histogram;
+
+/// The largest age that is told apart: 100 years in milliseconds.
+const MAX_AGE_MS: u64 = 100 * 366 * 24 * 3600 * 1000;
+
+/// The largest size that is told apart: all of the addresses.
+const MAX_SIZE: u64 = super::blocks::ADDRESS_END;
+
+const NS_PER_MS: u64 = 1_000_000;
+
+/// How old and how large the live blocks of a stack are. Larger values count as the largest that is told apart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Distribution {
+    /// Milliseconds since they appeared.
+    pub ages_ms: Histogram<u64>,
+    /// Bytes.
+    pub sizes: Histogram<u64>,
+}
+
+impl Distribution {
+    /// One without blocks.
+    pub fn new() -> Self {
+        Self { ages_ms: histogram(MAX_AGE_MS), sizes: histogram(MAX_SIZE) }
+    }
+
+    /// Adds a block that appeared at `time_ns`, as seen at `now_ns`.
+    pub fn record(&mut self, size: u64, time_ns: u64, now_ns: u64) {
+        self.ages_ms.saturating_record(now_ns.saturating_sub(time_ns) / NS_PER_MS);
+        self.sizes.saturating_record(size);
+    }
+}
+
+impl Default for Distribution {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[expect(clippy::expect_used, reason = "fails only for bounds and digits out of order, and these are constants")]
+fn histogram(max: u64) -> Histogram<u64> {
+    Histogram::new_with_bounds(1, max, 2).expect("1 is below the bound and 2 digits are allowed")
+}

@@ -1,0 +1,300 @@
+//! The ledger of one process: what each event does to its blocks, ranges and totals.
+
+use memtrace_common::{Address, StackId, deferred::DeferredBlock};
+
+use super::{
+    Kind,
+    blocks::{self, Blocks, LiveBlock},
+    deferred::{Change, Closings, Deferred, Turn},
+    distribution::Distribution,
+    parked::{OpenCall, OpenCalls, Taken},
+    ranges::{Piece, Ranges},
+    stacks::{StackTotals, Stacks},
+    totals::Totals,
+};
+use crate::kernel::event::{Block, Event, Range, What};
+
+/// One process.
+#[derive(Default)]
+pub struct ProcessLedger {
+    blocks: Blocks,
+    ranges: Ranges,
+    stacks: Stacks,
+    calls: OpenCalls,
+    deferred: Deferred,
+    closings: Closings,
+    totals: Totals,
+    last_exec_ns: u64,
+}
+
+impl ProcessLedger {
+    /// The sums since the attach.
+    pub fn totals(&self) -> Totals {
+        Totals { mapped_bytes: self.ranges.bytes(), mapped_ranges: self.ranges.len() as u64, ..self.totals }
+    }
+
+    /// Every stack that ever allocated, and what it holds.
+    pub fn stacks(&self) -> impl ExactSizeIterator<Item = StackTotals> + '_ {
+        self.stacks.totals().iter().copied()
+    }
+
+    /// How old and how large the live blocks of the wanted stacks are, in the order of `wanted`: one pass over all
+    /// blocks and ranges. A stack that never allocated has empty histograms; one that is wanted twice counts once.
+    pub fn distributions(&self, wanted: &[(StackId, Kind)], now_ns: u64) -> Vec<Distribution> {
+        const UNWANTED: u32 = u32::MAX;
+        let mut positions = vec![UNWANTED; self.stacks.totals().len()];
+        for (position, &(id, kind)) in wanted.iter().enumerate() {
+            if let Some(index) = self.stacks.find(id, kind) {
+                positions[index as usize] = position as u32;
+            }
+        }
+        let mut found = vec![Distribution::new(); wanted.len()];
+        let mut record = |stack: u32, size, time_ns| {
+            let position = positions[stack as usize];
+            if position != UNWANTED {
+                found[position as usize].record(size, time_ns, now_ns);
+            }
+        };
+        self.blocks.iter().for_each(|block| record(block.stack, block.size, block.time_ns));
+        self.ranges.iter().for_each(|piece| record(piece.stack, piece.length(), piece.time_ns));
+        found
+    }
+
+    /// Bytes of memory that this ledger takes, about.
+    pub fn heap_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.blocks.heap_bytes()
+            + self.ranges.heap_bytes()
+            + self.stacks.heap_bytes()
+            + self.calls.heap_bytes()
+            + self.deferred.heap_bytes()
+            + self.closings.heap_bytes()
+    }
+
+    /// Address, size, stack and time of every live block, by address.
+    #[cfg(test)]
+    pub(super) fn live_blocks(&self) -> Vec<(u64, u64, StackId, u64)> {
+        let stack = |index: u32| self.stacks.totals()[index as usize].id;
+        let blocks = self.blocks.iter();
+        let mut live: Vec<_> = blocks.map(|b| (b.address, b.size, stack(b.stack), b.time_ns)).collect();
+        live.sort_unstable();
+        live
+    }
+
+    pub(super) fn apply(&mut self, event: &Event<'_>) {
+        let Event { thread, time_ns, .. } = *event;
+        match event.what {
+            What::Allocate(block) => self.allocate(block, time_ns),
+            What::Release(address) => {
+                self.release(address, time_ns);
+            }
+            What::ReallocBegin(address) => {
+                let taken = self.release(address, time_ns);
+                self.park(thread, OpenCall::Realloc, time_ns, taken);
+            }
+            What::Reallocate(block) => {
+                self.calls.close(thread);
+                self.allocate(block, time_ns);
+            }
+            What::ReallocFailed => self.restore(thread, OpenCall::Realloc),
+            What::Map(block) => self.map(block, time_ns),
+            What::UnmapBegin(range) => {
+                let taken = self.unmap(range);
+                self.park(thread, OpenCall::Munmap, time_ns, taken);
+            }
+            What::UnmapFailed => self.restore(thread, OpenCall::Munmap),
+            What::RemapBegin(range) => {
+                let taken = self.unmap(range);
+                self.park(thread, OpenCall::Mremap, time_ns, taken);
+            }
+            What::Remap(block) => {
+                self.calls.close(thread);
+                self.map(block, time_ns);
+            }
+            What::RemapFailed => self.restore(thread, OpenCall::Mremap),
+            What::Exec => self.exec(time_ns),
+            What::Fork => self.totals.forks += 1,
+            What::Stack { .. } => {}
+        }
+    }
+
+    pub(super) fn defer(&mut self, address: Address, block: &DeferredBlock) {
+        if self.is_possible(address) {
+            self.deferred.push(address, block);
+        }
+    }
+
+    pub(super) fn settle_deferred(&mut self) {
+        while let Some((turn, change)) = self.deferred.take_first() {
+            self.change(turn, change);
+        }
+        self.closings.settle();
+    }
+
+    pub(super) const fn add_settled(&mut self, blocks: u64, bytes: u64) {
+        self.totals.settled(blocks, bytes);
+    }
+
+    fn allocate(&mut self, block: Block, time_ns: u64) {
+        if self.is_possible(block.address) {
+            self.catch_up(block.address, time_ns);
+            self.insert(block, time_ns);
+        }
+    }
+
+    /// A release, or the beginning of a `realloc`: what it took, `None` where no block can be.
+    fn release(&mut self, address: Address, time_ns: u64) -> Option<Taken> {
+        if !self.is_possible(address) {
+            return None;
+        }
+        self.catch_up(address, time_ns);
+        let Some(block) = self.blocks.remove(address.0) else {
+            self.totals.frees_unmatched += 1;
+            return Some(Taken::UnknownBlock);
+        };
+        self.count_free(&block);
+        Some(Taken::Block(block))
+    }
+
+    fn map(&mut self, block: Block, time_ns: u64) {
+        let Some((start, end)) = self.bounds(block.address, block.size) else { return };
+        self.totals.maps += 1;
+        let stack = self.stacks.intern(block.stack, Kind::Map);
+        self.stacks.counted(stack, end - start);
+        let replaced = &mut self.totals.ranges_replaced;
+        self.ranges.cut(start, end, &mut self.stacks, |_| *replaced += 1);
+        self.ranges.add(Piece { start, end, stack, time_ns }, &mut self.stacks);
+    }
+
+    fn unmap(&mut self, range: Range) -> Option<Taken> {
+        let (start, end) = self.bounds(range.address, range.length)?;
+        let mut taken: Option<(Piece, Vec<Piece>)> = None;
+        self.ranges.cut(start, end, &mut self.stacks, |piece| match &mut taken {
+            None => taken = Some((piece, Vec::new())),
+            Some((_, rest)) => rest.push(piece),
+        });
+        let (first, rest) = taken?;
+        self.totals.unmaps += 1;
+        Some(Taken::Pieces { first, rest })
+    }
+
+    fn park(&mut self, thread: u32, call: OpenCall, began_ns: u64, taken: Option<Taken>) {
+        match taken {
+            Some(taken) => self.calls.park(thread, call, began_ns, taken),
+            None => self.calls.close(thread),
+        }
+    }
+
+    /// A call failed: what it took lives on, as it was.
+    fn restore(&mut self, thread: u32, call: OpenCall) {
+        match self.calls.fail(thread, call) {
+            // A block that lives there now proves that events were lost; it stays, and the old one stays freed.
+            Some(Taken::Block(block)) if self.blocks.time_ns(block.address).is_none() => {
+                self.blocks.insert(block);
+                self.stacks.holds(block.stack, block.size);
+                self.totals.restored(block.size);
+            }
+            Some(Taken::UnknownBlock) => self.totals.frees_unmatched -= 1,
+            Some(Taken::Pieces { first, rest }) => {
+                self.totals.unmaps -= 1;
+                self.ranges.restore(first, &mut self.stacks);
+                rest.into_iter().for_each(|piece| self.ranges.restore(piece, &mut self.stacks));
+            }
+            Some(Taken::Block(_)) | None => {}
+        }
+    }
+
+    fn exec(&mut self, time_ns: u64) {
+        for (turn, change) in self.deferred.take_all_before(time_ns) {
+            self.change(turn, change);
+        }
+        self.totals.execs += 1;
+        self.totals.dropped_by_exec(self.totals.outstanding_blocks, self.totals.outstanding_bytes);
+        self.totals.ranges_dropped_by_exec += self.ranges.len() as u64;
+        self.totals.mapped_bytes_dropped_by_exec += self.ranges.bytes();
+        self.blocks = Blocks::default();
+        self.ranges.clear();
+        self.stacks.clear_outstanding();
+        self.calls.clear();
+        self.last_exec_ns = time_ns;
+    }
+
+    /// Applies the deferred changes of an address that come before an event of it.
+    fn catch_up(&mut self, address: Address, time_ns: u64) {
+        if self.deferred.is_empty() {
+            return;
+        }
+        while let Some((turn, change)) = self.deferred.take_before(address, time_ns) {
+            self.change(turn, change);
+        }
+    }
+
+    fn change(&mut self, turn: Turn, change: Change) {
+        match change {
+            Change::Release => self.release_deferred(turn.address, turn.time_ns),
+            Change::Allocate { size, stack } => {
+                self.allocate_deferred(Block { address: turn.address, size, stack }, turn.time_ns);
+            }
+        }
+    }
+
+    fn release_deferred(&mut self, address: Address, time_ns: u64) {
+        if let Some(block) = self.blocks.remove_older(address.0, time_ns) {
+            self.count_free(&block);
+        } else if self.closings.correct(address.0, time_ns) {
+            self.totals.frees_implied -= 1;
+        } else if time_ns >= self.last_exec_ns {
+            self.totals.frees_unmatched += 1;
+        }
+        // Else the block went with the old image and is counted there.
+    }
+
+    fn allocate_deferred(&mut self, block: Block, time_ns: u64) {
+        let younger = self.blocks.time_ns(block.address.0).filter(|&live_ns| live_ns > time_ns);
+        if time_ns >= self.last_exec_ns && younger.is_none() {
+            return self.insert(block, time_ns);
+        }
+        let stack = self.stacks.intern(block.stack, Kind::Heap);
+        self.stacks.counted(stack, block.size);
+        self.totals.allocated(block.size);
+        if let Some(younger_ns) = younger.filter(|_| time_ns >= self.last_exec_ns) {
+            self.totals.freed(block.size);
+            self.totals.frees_implied += 1;
+            self.closings.record(block.address.0, time_ns, younger_ns);
+        } else {
+            self.totals.dropped_by_exec(1, block.size);
+        }
+    }
+
+    fn insert(&mut self, block: Block, time_ns: u64) {
+        let Block { address: Address(address), size, stack } = block;
+        let stack = self.stacks.intern(stack, Kind::Heap);
+        self.stacks.allocated(stack, size);
+        self.totals.allocated(size);
+        if let Some(old) = self.blocks.insert(LiveBlock { address, size, stack, time_ns }) {
+            self.count_free(&old);
+            self.totals.frees_implied += 1;
+            self.closings.record(address, old.time_ns, time_ns);
+        }
+    }
+
+    fn count_free(&mut self, block: &LiveBlock) {
+        self.stacks.released(block.stack, block.size);
+        self.totals.freed(block.size);
+    }
+
+    const fn is_possible(&mut self, address: Address) -> bool {
+        let possible = address.0 < blocks::ADDRESS_END;
+        self.totals.addresses_impossible += !possible as u64;
+        possible
+    }
+
+    /// The first byte of a range and the one after its last, `None` for a range that cannot be.
+    fn bounds(&mut self, start: Address, length: u64) -> Option<(u64, u64)> {
+        if !self.is_possible(start) {
+            return None;
+        }
+        let end = start.0.saturating_add(length).min(blocks::ADDRESS_END);
+        (end > start.0).then_some((start.0, end))
+    }
+}

@@ -75,7 +75,7 @@ pub fn step<M: MemoryReader>(registers: &Registers, memory: &M) -> Result<Regist
     if ip == 0 {
         return Err(StackEnd::Complete);
     }
-    if ip >= USER_ADDRESS_END || ip < crate::limits::PAGE_BYTES {
+    if !(crate::limits::PAGE_BYTES..USER_ADDRESS_END).contains(&ip) {
         return Err(StackEnd::NoFramePointer);
     }
     Ok(Registers { ip, sp: fp + 16, fp: caller_fp })

@@ -72,7 +72,7 @@ impl Model {
             What::RemapBegin(range) => self.unmap(thread, range, true),
             What::UnmapFailed => self.restore_pages(thread, false),
             What::RemapFailed => self.restore_pages(thread, true),
-            What::Exec => {
+            What::Exec { .. } => {
                 self.totals.execs += 1;
                 self.totals.blocks_dropped_by_exec += self.blocks.len() as u64;
                 self.totals.bytes_dropped_by_exec += self.blocks.values().map(|live| live.size).sum::<u64>();
@@ -83,7 +83,6 @@ impl Model {
                 self.pages = [None; PAGES];
                 self.parked.clear();
             }
-            What::Fork => self.totals.forks += 1,
             What::Stack { .. } => {}
         }
     }
@@ -239,8 +238,7 @@ fn any_what() -> impl Strategy<Value = What<'static>> {
         4 => any_range().prop_map(What::RemapBegin),
         2 => any_mapping().prop_map(What::Remap),
         2 => Just(What::RemapFailed),
-        1 => Just(What::Exec),
-        1 => Just(What::Fork),
+        1 => Just(What::Exec { by_other_thread: false }),
     ]
 }
 

@@ -112,8 +112,7 @@ impl ProcessLedger {
                 self.map(block, time_ns);
             }
             What::RemapFailed => self.restore(thread, OpenCall::Mremap),
-            What::Exec => self.exec(time_ns),
-            What::Fork => self.totals.forks += 1,
+            What::Exec { .. } => self.exec(time_ns),
             What::Stack { .. } => {}
         }
     }

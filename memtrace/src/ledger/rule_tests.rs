@@ -262,7 +262,7 @@ fn a_remap_moves_a_range_to_its_new_stack_unless_it_fails() {
 fn exec_drops_everything_and_fork_nothing() {
     let mut run = Run::new();
     run.by(1, allocate(0x10, 100)).by(1, allocate(0x20, 10)).by(1, map(1, 2, 5)).by(1, realloc_begin(0x20));
-    run.by(1, What::Fork).by(1, What::Exec).by(1, What::ReallocFailed);
+    run.by(1, What::Exec { by_other_thread: false }).by(1, What::ReallocFailed);
     let totals = run.totals();
     assert_eq!((totals.blocks_dropped_by_exec, totals.bytes_dropped_by_exec), (1, 100));
     assert_eq!((totals.ranges_dropped_by_exec, totals.mapped_bytes_dropped_by_exec), (1, 2 * PAGE));
@@ -402,7 +402,7 @@ fn a_deferred_allocation_behind_a_younger_block_lost_its_release() {
 fn exec_comes_between_deferred_changes_by_time() {
     let mut run = Run::new();
     run.at(10, 1, allocate(0x10, 100)).at(11, 1, allocate(0x20, 50));
-    run.defer(0x10, 20, 40, 7).defer(0x30, 0, 25, 1).at(30, 1, What::Exec);
+    run.defer(0x10, 20, 40, 7).defer(0x30, 0, 25, 1).at(30, 1, What::Exec { by_other_thread: false });
     assert_eq!(run.heap(), [3, 1, 0, 0, 0]);
     assert_eq!(run.totals().bytes_dropped_by_exec, 51);
     // Read after the exec was applied: of a block that is dropped already, and of one that nobody saw.

@@ -42,8 +42,6 @@ pub struct Totals {
     pub mapped_bytes_dropped_by_exec: u64,
     /// New images.
     pub execs: u64,
-    /// Children that are not traced.
-    pub forks: u64,
     /// Blocks and ranges left out because no process can have such an address: a sign of broken events.
     pub addresses_impossible: u64,
 }

@@ -3,6 +3,13 @@
 //! Needs the packages musl, libjemalloc2, libgoogle-perftools4, libtcmalloc-minimal4, libmimalloc2.0,
 //! gcc and musl-tools.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "all of this file is tests and their steps"
+)]
+
 use std::{
     collections::HashMap,
     fs::File,

@@ -67,13 +67,18 @@ pub fn allocation(key: &DeferredKey, block: DeferredBlock) -> bool {
     put(key, &DeferredBlock { released_ns, ..block })
 }
 
-/// Keeps a release for which the ring had no room. The first release counts: a later one, with no allocation between
-/// them in the table, is that of a block nobody recorded.
+/// Whether the table has an entry for this address; then its next allocation must join it, so that no release of an
+/// earlier block is overwritten by that of a later one.
+#[inline(always)]
+pub fn waits(key: &DeferredKey) -> bool {
+    !is_empty() && DEFERRED.get_ptr(key).is_some()
+}
+
+/// Keeps a release for which the ring had no room.
 #[inline(always)]
 pub fn release(key: &DeferredKey, time_ns: u64) -> bool {
-    let entry = take(key, false).unwrap_or_default();
-    let released_ns = if entry.released_ns != 0 { entry.released_ns } else { time_ns };
-    put(key, &DeferredBlock { released_ns, ..DeferredBlock::default() })
+    let _ = take(key, false);
+    put(key, &DeferredBlock { released_ns: time_ns, ..DeferredBlock::default() })
 }
 
 /// Undoes [`release`], unless user space has taken it already.

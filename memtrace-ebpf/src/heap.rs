@@ -152,10 +152,10 @@ pub fn returned(context: &RetProbeContext) {
     let kind = if state.flags & flag::BEGUN != 0 { Kind::Reallocate } else { Kind::Allocate };
     let head = Head::new(kind, Slot(slot), thread::id());
     let (size, stack) = (state.size, state.stack);
-    if ring::send(Class::Allocation, BlockRecord { head, time_ns, address, size, stack }) {
+    let key = DeferredKey { address, slot: u64::from(slot) };
+    if !deferred::waits(&key) && ring::send(Class::Allocation, BlockRecord { head, time_ns, address, size, stack }) {
         return;
     }
-    let key = DeferredKey { address, slot: u64::from(slot) };
     if deferred::allocation(&key, DeferredBlock { released_ns: 0, allocated_ns: time_ns, size, stack }) {
         count::add(slot, Counter::AllocationsDeferred, 1);
         return;

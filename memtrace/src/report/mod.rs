@@ -5,6 +5,8 @@
 
 use std::io::{self, Write};
 
+use clap::ValueEnum;
+
 pub mod escape;
 pub mod json;
 pub mod number;
@@ -18,7 +20,7 @@ mod sample;
 use snapshot::Snapshot;
 
 /// What a report looks like.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub enum Format {
     /// For people, 80 columns.
     #[default]

@@ -106,7 +106,7 @@ pub fn run(config: &TraceConfig) -> Result<Outcome, SessionError> {
         .enable_all()
         .build()
         .map_err(|source| SessionError::System { action: "starting the event loop", source })?;
-    runtime.block_on(Run::start(config, output)?.to_the_end())
+    runtime.block_on(async { Run::start(config, output)?.to_the_end().await })
 }
 
 struct Run<'a> {
@@ -123,7 +123,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// Opens the targets, loads the programs, attaches, and starts recording.
-    async fn start(config: &'a TraceConfig, output: Output) -> Result<Run<'a>, SessionError> {
+    fn start(config: &'a TraceConfig, output: Output) -> Result<Run<'a>, SessionError> {
         let begun = Instant::now();
         // All targets are looked at before anything is loaded: most mistakes show here.
         let candidates = config.pids.iter().map(|&pid| traced::Candidate::open(Pid(pid), config.syscalls));

@@ -11,7 +11,7 @@ use crate::{
         Tracer, features,
         links::{Links, Programs},
     },
-    target::{Pid, SeccompMode, Target, TargetError},
+    target::{Pid, Target, TargetError, status::SeccompMode},
 };
 
 /// A process that can be traced, with nothing attached yet.
@@ -62,7 +62,7 @@ impl Candidate {
         let attached = tracer.attach(pid, slot, &self.plan.sites, Programs::Trace);
         // A process that has ended meanwhile is the likelier reason for any failure.
         if self.target.exited() {
-            return Err(TargetError::Exited(pid).into());
+            return Err(TargetError::Exited { pid }.into());
         }
         let rss_bytes = self.target.rss_bytes().unwrap_or(0);
         let mut traced = Traced {

@@ -142,11 +142,11 @@ where
             b".symtab" | b".dynsym" | b".strtab" | b".dynstr" => at_most(shown, size, MAX_SYMBOL_BYTES)?,
             b".debug_info" => layout.has_dwarf = size > 0,
             _ if section.sh_type(endian) == elf::SHT_NOTE && layout.build_id.is_empty() => {
-                // Core-like notes can be large; the build id is in a small section of its own.
+                // Core-like notes can be large; the build id is in a small section of its own. Broken notes have none.
                 if size <= MAX_SMALL_SECTION_BYTES
-                    && let Some(mut notes) = section.notes(endian, data)?
+                    && let Ok(Some(mut notes)) = section.notes(endian, data)
                 {
-                    while let Some(note) = notes.next()? {
+                    while let Ok(Some(note)) = notes.next() {
                         if note.name() == elf::ELF_NOTE_GNU && note.n_type(endian) == elf::NT_GNU_BUILD_ID {
                             layout.build_id = note.desc().to_vec();
                         }

@@ -30,7 +30,7 @@ pub struct ModuleMapping {
     pub device: (u32, u32),
     /// The file's inode; 0 for what is not a file.
     pub inode: u64,
-    /// The file's path as the target sees it, without the kernel's ` (deleted)`; `[vdso]` and the like; `None` for
+    /// The file's path, without the kernel's ` (deleted)`; `[vdso]` and the like; `None` for
     /// anonymous memory.
     pub path: Option<PathBuf>,
 }
@@ -197,14 +197,14 @@ impl Drop for Permit {
 /// # Errors
 ///
 /// When none of the ways leads to the file.
-pub fn open_mapped(pid: u32, mapping: &ModuleMapping, root: Option<&Root>, ours: &Root) -> Result<File, OpenError> {
+pub fn open_mapped(pid: u32, mapping: &ModuleMapping, ours: &Root) -> Result<File, OpenError> {
     let by_range = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
     let by_range = rustix::fs::open(by_range, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(io::Error::from)
         .and_then(|found| open_regular(found.as_fd()));
     match by_range {
         Ok(file) => Ok(file),
-        Err(_) => open_by_path(pid, mapping, root, ours),
+        Err(_) => open_by_path(pid, mapping, Root::of_process(pid).ok().as_ref(), ours),
     }
 }
 

@@ -353,10 +353,7 @@ impl Symbolizer {
             return object;
         }
         let opened = match self.open_files.permit() {
-            Some(permit) => {
-                let root = root.map(Rc::as_ref);
-                file::open_mapped(pid, mapping, root, &self.ours).map(|file| (file, permit))
-            }
+            Some(permit) => file::open_mapped(pid, mapping, &self.ours).map(|file| (file, permit)),
             None => {
                 self.counts.files_not_opened += 1;
                 Err(OpenError::TooMany { path: object.path().to_owned(), limit: self.open_files.limit() })

@@ -324,6 +324,44 @@ fn a_process_that_ended_first_is_read_by_path_when_the_file_is_the_same() {
 }
 
 #[test]
+fn without_map_files_the_path_is_taken_if_the_inode_is_right() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let program = compile(dir.path(), "target.c", C, &["-g"]);
+    let running = Running::start(&program);
+    // The maps follow a rename; these do not.
+    let mappings = running.mappings();
+    let resolve = || {
+        let mut symbolizer = symbolizer(&[]);
+        // No such range is mapped, and file systems disagree with themselves about their device.
+        let mappings = mappings.iter().cloned();
+        let mappings = mappings.map(|mapping| ModuleMapping { end: mapping.end + 4096, device: (99, 99), ..mapping });
+        symbolizer.add_process(SLOT, running.child.id(), mappings);
+        assert!(!observe(&mut symbolizer, &running.frames).unknown_addresses);
+        symbolizer.frames(SLOT, STACK).frames[0].function.clone()
+    };
+    assert_eq!(resolve().as_deref(), Some("outer"));
+    fs::rename(&program, dir.path().join("old")).expect("our own file");
+    fs::copy(dir.path().join("old"), &program).expect("room for a small file");
+    assert_eq!(resolve(), None);
+}
+
+#[test]
+fn compressed_symbols_in_a_stripped_file_are_read() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let program = compile(dir.path(), "target.c", C, &[]);
+    let (small, section) = (dir.path().join("small"), dir.path().join("small.xz"));
+    run("objcopy", &[&"--strip-all", &"--keep-symbol=outer", &program, &small]);
+    run("xz", &[&small]);
+    let mut add = std::ffi::OsString::from("--add-section=.gnu_debugdata=");
+    add.push(section);
+    run("objcopy", &[&"--strip-all", &add, &program]);
+    let mut symbolizer = symbolizer(&[]);
+    let frames = resolve(&mut symbolizer, &mut Running::start(&program));
+    assert_eq!(functions(&frames), [Some("outer")]);
+    no_problems(&symbolizer);
+}
+
+#[test]
 fn a_target_in_another_root_is_read_below_that_root() {
     let dir = TempDir::new().expect("a temporary directory");
     let root = dir.path().join("root");

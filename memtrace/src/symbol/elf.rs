@@ -1,0 +1,255 @@
+//! What the room itself needs of an ELF file, read with bounds before blazesym may see it: the loaded segments, the
+//! build id, the links to separate debug files, and whether there is anything to look names up in.
+//!
+//! Files come from the target and are untrusted. They are read, not mapped, so that a file that shrinks meanwhile is an
+//! error; and what blazesym would allocate by a number in the file is refused here when that number is absurd.
+
+use std::{fs::File, io::BufReader};
+
+use object::{
+    Endianness, FileKind, ReadCache, ReadRef,
+    elf::{self, FileHeader32, FileHeader64},
+    read::elf::{CompressionHeader, FileHeader, ProgramHeader, SectionHeader},
+};
+use thiserror::Error;
+
+/// Notes and links are tens of bytes; more than this is not one.
+const MAX_SMALL_SECTION_BYTES: u64 = 64 << 10;
+/// The largest programs have about a million symbols (24 bytes each) and 100 MB of names.
+const MAX_SYMBOL_BYTES: u64 = 1 << 30;
+/// Compressed symbols (`.gnu_debugdata`) are a few MB in the largest programs; the stream says no size before.
+const MAX_DEBUGDATA_BYTES: u64 = 16 << 20;
+/// Debug sections of the largest programs are a few GB when unpacked.
+const MAX_UNPACKED_BYTES: u64 = 8 << 30;
+/// Object files made with one section a function have tens of thousands; executables have tens.
+const MAX_SECTIONS: usize = 1 << 18;
+
+/// Why a file cannot be used.
+#[derive(Debug, Error)]
+pub enum ElfError {
+    /// It is something else.
+    #[error("not an ELF file")]
+    NotElf,
+    /// It is not whole, or contradicts itself.
+    #[error("malformed ELF file: {0}")]
+    Malformed(#[from] object::Error),
+    /// A number in it is beyond reason.
+    #[error("{what} is {value}, beyond the bound of {limit}")]
+    Excessive {
+        /// Which number.
+        what: String,
+        /// The number.
+        value: u64,
+        /// The bound.
+        limit: u64,
+    },
+}
+
+/// A loaded segment: file bytes `offset .. offset + size` lie at `address` as linked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Segment {
+    offset: u64,
+    size: u64,
+    address: u64,
+    executable: bool,
+}
+
+/// What a file says of itself.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Layout {
+    segments: Vec<Segment>,
+    /// The linker's identity of the file; empty when it has none.
+    pub build_id: Vec<u8>,
+    /// The file name and the CRC-32 of a separate debug file.
+    pub debug_link: Option<(Vec<u8>, u32)>,
+    /// Whether it has DWARF: lines and inlined functions.
+    pub has_dwarf: bool,
+    /// Whether its DWARF refers to that of a third file (`dwz -m`).
+    pub has_supplement: bool,
+}
+
+impl Layout {
+    /// Reads `file` from its beginning.
+    ///
+    /// # Errors
+    ///
+    /// When it is not ELF, is cut short, or holds a number beyond reason.
+    pub fn read(file: &File) -> Result<Layout, ElfError> {
+        let cache = ReadCache::new(BufReader::new(file));
+        let data = &cache;
+        match FileKind::parse(data) {
+            Ok(FileKind::Elf64) => read::<FileHeader64<Endianness>, _>(data),
+            Ok(FileKind::Elf32) => read::<FileHeader32<Endianness>, _>(data),
+            _ => Err(ElfError::NotElf),
+        }
+    }
+
+    /// The address, as linked, of the code at this file offset; `None` outside of every loaded segment.
+    pub fn address_of(&self, file_offset: u64) -> Option<u64> {
+        // A page that two segments share is mapped twice: the executable mapping is that of the executable segment.
+        let find = |executable| {
+            self.segments.iter().find_map(|segment| {
+                let distance = file_offset.checked_sub(segment.offset)?;
+                (segment.executable == executable && distance < segment.size)
+                    .then(|| segment.address.checked_add(distance))?
+            })
+        };
+        find(true).or_else(|| find(false))
+    }
+}
+
+fn at_most(what: impl FnOnce() -> String, value: u64, limit: u64) -> Result<(), ElfError> {
+    if value > limit { Err(ElfError::Excessive { what: what(), value, limit }) } else { Ok(()) }
+}
+
+fn read<'data, E, R>(data: R) -> Result<Layout, ElfError>
+where
+    E: FileHeader<Endian = Endianness>,
+    R: ReadRef<'data>,
+{
+    let header = E::parse(data)?;
+    let endian = header.endian()?;
+    at_most(|| "the number of sections".to_owned(), header.shnum(endian, data)? as u64, MAX_SECTIONS as u64)?;
+    at_most(|| "the number of segments".to_owned(), header.phnum(endian, data)? as u64, MAX_SECTIONS as u64)?;
+    let mut layout = Layout::default();
+    for segment in header.program_headers(endian, data)? {
+        if segment.p_type(endian) == elf::PT_LOAD {
+            layout.segments.push(Segment {
+                offset: segment.p_offset(endian).into(),
+                size: segment.p_filesz(endian).into(),
+                address: segment.p_vaddr(endian).into(),
+                executable: segment.p_flags(endian) & elf::PF_X != 0,
+            });
+        }
+    }
+    let sections = header.section_headers(endian, data)?;
+    let names = header.section_strings(endian, data, sections)?;
+    for section in sections {
+        if section.sh_type(endian) == elf::SHT_NOBITS {
+            continue;
+        }
+        // A section whose name cannot be read is not one of those that are looked for.
+        let name = section.name(endian, names).unwrap_or_default();
+        let shown = || String::from_utf8_lossy(name).into_owned();
+        let size: u64 = section.sh_size(endian).into();
+        match name {
+            b".gnu_debuglink" => {
+                at_most(shown, size, MAX_SMALL_SECTION_BYTES)?;
+                layout.debug_link = debug_link(section.data(endian, data)?, endian);
+            }
+            b".gnu_debugaltlink" | b".debug_sup" => layout.has_supplement = true,
+            b".gnu_debugdata" => at_most(shown, size, MAX_DEBUGDATA_BYTES)?,
+            b".symtab" | b".dynsym" | b".strtab" | b".dynstr" => at_most(shown, size, MAX_SYMBOL_BYTES)?,
+            b".debug_info" => layout.has_dwarf = size > 0,
+            _ if section.sh_type(endian) == elf::SHT_NOTE && layout.build_id.is_empty() => {
+                // Core-like notes can be large; the build id is in a small section of its own. Broken notes have none.
+                if size <= MAX_SMALL_SECTION_BYTES
+                    && let Ok(Some(mut notes)) = section.notes(endian, data)
+                {
+                    while let Ok(Some(note)) = notes.next() {
+                        if note.name() == elf::ELF_NOTE_GNU && note.n_type(endian) == elf::NT_GNU_BUILD_ID {
+                            layout.build_id = note.desc().to_vec();
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+        let flags: u64 = section.sh_flags(endian).into();
+        if flags & u64::from(elf::SHF_COMPRESSED) != 0 {
+            let compression = data.read_at::<E::CompressionHeader>(section.sh_offset(endian).into());
+            if let Ok(compression) = compression {
+                at_most(
+                    || format!("the unpacked size of {}", shown()),
+                    compression.ch_size(endian).into(),
+                    MAX_UNPACKED_BYTES,
+                )?;
+            }
+        }
+    }
+    Ok(layout)
+}
+
+/// A file name, a zero, padding to 4 bytes, the CRC-32 of the file (GDB manual, "Debugging Information in Separate
+/// Files"). A name with a slash in it would lead out of the directories that are searched, and is not taken.
+fn debug_link(section: &[u8], endian: Endianness) -> Option<(Vec<u8>, u32)> {
+    let length = section.iter().position(|&byte| byte == 0)?;
+    let crc = section.get((length + 1).next_multiple_of(4)..)?.first_chunk::<4>()?;
+    let name = &section[..length];
+    let plain = !name.is_empty() && !name.contains(&b'/') && name != b"." && name != b"..";
+    let crc = match endian {
+        Endianness::Little => u32::from_le_bytes(*crc),
+        Endianness::Big => u32::from_be_bytes(*crc),
+    };
+    plain.then(|| (name.to_vec(), crc))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read_bytes(bytes: &[u8]) -> Result<Layout, ElfError> {
+        let mut file = tempfile::tempfile().expect("a temporary file");
+        file.write_all(bytes).expect("room for a small file");
+        Layout::read(&file)
+    }
+
+    fn own_bytes() -> Vec<u8> {
+        // The first 64 KiB hold the headers; the sections that they name are cut off.
+        let mut bytes = std::fs::read("/proc/self/exe").expect("our own executable");
+        bytes.truncate(64 << 10);
+        bytes
+    }
+
+    #[test]
+    fn what_is_not_elf_is_named() {
+        assert!(matches!(read_bytes(b""), Err(ElfError::NotElf)));
+        assert!(matches!(read_bytes(b"#!/bin/sh\necho this is a script"), Err(ElfError::NotElf)));
+        assert!(matches!(read_bytes(&own_bytes()), Err(ElfError::Malformed(_))));
+    }
+
+    #[test]
+    fn a_debug_link_is_a_plain_name_and_a_checksum() {
+        let link = |bytes: &[u8]| debug_link(bytes, Endianness::Little);
+        assert_eq!(link(b"ab.debug\0\0\0\0\x04\x03\x02\x01"), Some((b"ab.debug".to_vec(), 0x0102_0304)));
+        assert_eq!(link(b"abc\0\x01\0\0\0"), Some((b"abc".to_vec(), 1)));
+        for wrong in [
+            &b""[..],
+            b"abc",
+            b"abc\0",
+            b"abc\0\x01\0\0",
+            b"\0\0\0\0\x01\0\0\0",
+            b"a/b\0\x01\0\0\0",
+            b"..\0\0\x01\0\0\0",
+        ] {
+            assert_eq!(link(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn an_offset_in_two_segments_belongs_to_the_executable_one() {
+        let segment = |offset, size, address, executable| Segment { offset, size, address, executable };
+        let segments = vec![segment(0, 0x1100, 0, false), segment(0x1000, 0x500, 0x2000, true)];
+        let layout = Layout { segments, ..Layout::default() };
+        assert_eq!(layout.address_of(0x1080), Some(0x2080));
+        assert_eq!(layout.address_of(0x80), Some(0x80));
+        assert_eq!(layout.address_of(0x1500), None);
+        let segments = vec![segment(0, u64::MAX, u64::MAX, true)];
+        assert_eq!(Layout { segments, ..Layout::default() }.address_of(1), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_file_is_an_error_or_a_layout(damage in prop::collection::vec((0usize..0x400, any::<u8>()), 1..8)) {
+            let mut bytes = own_bytes();
+            for (at, byte) in damage {
+                bytes[at] = byte;
+            }
+            let _ = read_bytes(&bytes);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The names of one object: file offset -> functions with file and line, by blazesym on the object's own file and on
+//! its debug file.
+//!
+//! Each object has a blazesym symbolizer of its own, so that dropping it gives back all that it parsed, and one that
+//! panicked on a hostile file spoils no other. Addresses are translated here, because the segments of a separate debug
+//! file are empty, and by blazesym's reckoning a hostile segment overflows.
+//!
+//! blazesym maps the files: one that is truncated in place while it is read ends this program (the kernel then removes
+//! its probes). Compressed sections are bounded by what they say of their size, not by what they unpack to.
+
+use std::{
+    cell::Cell,
+    fs::File,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    rc::Rc,
+};
+
+use blazesym::symbolize::{
+    CodeInfo, Input, Sym, Symbolized, Symbolizer,
+    source::{Elf, Source},
+};
+
+use super::{
+    debug_file::{self, DebugFile},
+    demangle::{cut, demangle, is_mangled},
+    elf::Layout,
+    file::{Root, descriptor_path, open_by_path},
+    object::Object,
+};
+
+/// The longest path that the system takes.
+const MAX_PATH_BYTES: usize = 4096;
+/// How far a symbol without a size reaches. Assembly often gives none, and such routines are short; without a bound the
+/// last symbol before a stripped stretch would lay claim to all of it.
+const MAX_UNSIZED_BYTES: usize = 4096;
+/// A source that fails this often without an answer is not asked again: it reads its file anew each time.
+const MAX_FAILURES: u32 = 3;
+/// Functions inlined into each other are tens deep at most.
+const MAX_INLINED: usize = 256;
+
+/// A function at an address.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Function {
+    pub name: Option<String>,
+    pub file: Option<String>,
+    pub line: Option<u32>,
+    /// Whether it was inlined into the next one.
+    pub inlined: bool,
+}
+
+/// One place to look in: a file with its DWARF or without.
+#[derive(Debug)]
+struct Lookup {
+    source: Source<'static>,
+    what: &'static str,
+    has_lines: bool,
+    failures: Cell<u32>,
+    answers: Cell<bool>,
+}
+
+/// Looks names up in one object.
+pub struct Names {
+    layout: Layout,
+    lookups: Vec<Lookup>,
+    symbolizer: Option<Symbolizer>,
+    /// What the sources' paths refer to.
+    _files: (Rc<Object>, Option<File>, Option<DebugFile>),
+}
+
+impl Names {
+    /// Prepares an object: reads its headers and searches its debug file.
+    ///
+    /// Of what is wrong but can be done without, `problem` is told.
+    ///
+    /// # Errors
+    ///
+    /// When the object's file cannot be read, in a sentence.
+    pub fn open(
+        object: &Rc<Object>,
+        ours: &Rc<Root>,
+        debug_dirs: &[PathBuf],
+        mut problem: impl FnMut(String),
+    ) -> Result<Names, String> {
+        // One that could not be kept open may still be where it was.
+        let late_file = match object.file.get() {
+            Some(_) => None,
+            None => {
+                let opened = open_by_path(object.pid, &object.mapping, object.root.as_deref(), ours);
+                Some(opened.map_err(|error| error.to_string())?)
+            }
+        };
+        let file = object.file.get().map(|(file, _)| file).or(late_file.as_ref()).ok_or("its file is not open")?;
+        let layout = Layout::read(file).map_err(|error| error.to_string())?;
+        // DWARF of its own is enough, but blazesym cannot be kept from following a link that is there too.
+        let debug = if layout.has_dwarf && layout.debug_link.is_none() {
+            None
+        } else {
+            let roots: Vec<_> = object.root.iter().chain([ours]).cloned().collect();
+            debug_file::find(object.path(), &layout, &roots, debug_dirs, &mut problem)
+        };
+        let mut lookups = Vec::new();
+        let mut push = |file: &File, what, has_lines| {
+            let mut elf = Elf::new(descriptor_path(file));
+            elf.debug_syms = has_lines;
+            lookups.push(Lookup {
+                source: Source::Elf(elf),
+                what,
+                has_lines,
+                failures: Cell::new(0),
+                answers: Cell::new(false),
+            });
+        };
+        // blazesym follows links to further files by path alone: it may do so for the administrator's files only. A
+        // target could name a FIFO, and opening that never returns.
+        if let Some(debug) = &debug {
+            if !debug.is_trusted && (debug.layout.has_supplement || debug.layout.debug_link.is_some()) {
+                problem("its debug file refers to another file, which is not followed: no lines".to_owned());
+            } else if debug.layout.has_dwarf {
+                push(&debug.file, "debug file", true);
+            }
+            push(&debug.file, "symbols of the debug file", false);
+        }
+        if layout.has_dwarf && debug.is_none() {
+            if layout.has_supplement || layout.debug_link.is_some() {
+                problem("its DWARF refers to another file, which is not followed: no lines".to_owned());
+            } else {
+                push(file, "DWARF", true);
+            }
+        }
+        push(file, "symbols", false);
+        let symbolizer = Symbolizer::builder()
+            .enable_auto_reload(false)
+            .enable_code_info(true)
+            .enable_inlined_fns(true)
+            .enable_demangling(false)
+            .set_debug_dirs(Some(debug_dirs))
+            .build();
+        Ok(Names { layout, lookups, symbolizer: Some(symbolizer), _files: (Rc::clone(object), late_file, debug) })
+    }
+
+    /// The functions at a file offset, the innermost first; empty when there is no name for it.
+    ///
+    /// What failed on the way goes to `problem`.
+    pub fn functions(&mut self, file_offset: u64, mut problem: impl FnMut(String)) -> Vec<Function> {
+        let Some(address) = self.layout.address_of(file_offset) else {
+            return Vec::new();
+        };
+        let mut from_dwarf: Option<Vec<Function>> = None;
+        for lookup in &self.lookups {
+            let Some(symbolizer) = &self.symbolizer else { break };
+            if lookup.failures.get() >= MAX_FAILURES && !lookup.answers.get() {
+                continue;
+            }
+            let found = catch_unwind(AssertUnwindSafe(|| {
+                let found = symbolizer.symbolize_single(&lookup.source, Input::VirtOffset(address));
+                found.map(|found| if let Symbolized::Sym(symbol) = found { functions(&symbol) } else { None })
+            }));
+            let found = match found {
+                Ok(Ok(found)) => found,
+                Ok(Err(error)) => {
+                    lookup.failures.set(lookup.failures.get() + 1);
+                    problem(format!("{}: {}", lookup.what, cut(&error.to_string(), 256)));
+                    continue;
+                }
+                Err(_) => {
+                    self.symbolizer = None;
+                    problem(format!("{}: reading them ended in a panic; they are not read again", lookup.what));
+                    break;
+                }
+            };
+            let Some((functions, is_mangled)) = found else { continue };
+            lookup.answers.set(true);
+            // DWARF may have no name for the function that the lines are of, or, for a lambda, one without its scope
+            // (`operator()`). The symbol has the whole name.
+            let Some(mut named) = from_dwarf.take() else {
+                if is_mangled || !lookup.has_lines {
+                    return functions;
+                }
+                from_dwarf = Some(functions);
+                continue;
+            };
+            if let (Some(outermost), Some(symbol)) = (named.last_mut(), functions.into_iter().next_back())
+                && (is_mangled || outermost.name.is_none())
+            {
+                outermost.name = symbol.name;
+            }
+            return named;
+        }
+        from_dwarf.unwrap_or_default()
+    }
+}
+
+/// The functions of a symbol, innermost first, and whether the outermost one's name is mangled; `None` when the symbol
+/// only precedes the address.
+fn functions(symbol: &Sym<'_>) -> Option<(Vec<Function>, bool)> {
+    if symbol.size.is_none() && symbol.offset > MAX_UNSIZED_BYTES {
+        return None;
+    }
+    let function = |name: &str, code: Option<&CodeInfo<'_>>, inlined| Function {
+        name: (!name.is_empty()).then(|| demangle(name)),
+        file: code.map(|code| cut(&code.to_path().to_string_lossy(), MAX_PATH_BYTES)),
+        line: code.and_then(|code| code.line),
+        inlined,
+    };
+    let inlined = symbol.inlined.iter().rev().take(MAX_INLINED);
+    let mut functions: Vec<_> =
+        inlined.map(|inlined| function(&inlined.name, inlined.code_info.as_ref(), true)).collect();
+    functions.push(function(&symbol.name, symbol.code_info.as_deref(), false));
+    Some((functions, is_mangled(&symbol.name)))
+}

@@ -1,0 +1,372 @@
+//! The stacks of one process, kept as positions in its modules.
+//!
+//! Frames are normalised when they are observed, while the maps are those that the process ran with; what became of the
+//! process later does not matter. Return addresses repeat over stacks: each distinct one is kept once, in 8 bytes (the
+//! region and the offset in it), and a stack is a run of 4-byte indices in one shared buffer.
+
+use std::{collections::HashMap, rc::Rc};
+
+use memtrace_common::{Address, StackId, unwind::StackEnd};
+
+use super::{file::Root, object::Module};
+
+/// How much is stored, over all processes, and how much may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// Frames of stacks, 4 bytes each.
+    pub frames: u64,
+    /// The bound of that.
+    pub max_frames: u64,
+    /// Distinct return addresses, about 30 bytes each with their index.
+    pub distinct: u64,
+    /// The bound of that.
+    pub max_distinct: u64,
+}
+
+/// One executable mapping.
+#[derive(Clone, Debug)]
+pub struct Mapping {
+    pub start: u64,
+    pub end: u64,
+    pub file_offset: u64,
+    pub module: Module,
+}
+
+/// At most 4 GiB of addresses in one module, or in none.
+#[derive(Clone, Debug)]
+struct Region {
+    start: u64,
+    file_offset: u64,
+    module: Module,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+struct Frame {
+    region: u32,
+    /// Of the last byte of the call instruction: the byte before the return address.
+    offset: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Stored {
+    first: u32,
+    length: u8,
+    end: StackEnd,
+    /// Of which of the process's images.
+    image: u32,
+    /// Whether an address was in no module, and the maps have not been asked for since.
+    is_unsettled: bool,
+}
+
+/// What became of an observed stack.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// It was there already.
+    Known,
+    /// It is stored; whether an address was in no known module.
+    Stored { unknown_addresses: bool },
+    /// Its id has other frames.
+    Collision,
+    /// There is no room.
+    Full,
+}
+
+/// Where a frame is.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The return address, as observed.
+    pub address: u64,
+    /// The module.
+    pub module: Module,
+    /// The file offset of the call, for a module that is a file.
+    pub file_offset: u64,
+}
+
+/// One process: its modules and its stacks.
+#[derive(Debug)]
+pub struct Process {
+    pub pid: u32,
+    /// Its root, where that is not ours.
+    pub root: Option<Rc<Root>>,
+    /// How often its maps were set.
+    pub generation: u32,
+    image: u32,
+    mappings: Vec<Mapping>,
+    regions: Vec<Region>,
+    region_index: HashMap<(u64, u64, u64), u32>,
+    frames: Vec<Frame>,
+    frame_index: HashMap<Frame, u32>,
+    words: Vec<u32>,
+    stacks: HashMap<StackId, Stored>,
+    scratch: Vec<u32>,
+}
+
+impl Process {
+    pub fn new(pid: u32, root: Option<Rc<Root>>) -> Self {
+        Self {
+            pid,
+            root,
+            generation: 0,
+            image: 0,
+            mappings: Vec::new(),
+            regions: Vec::new(),
+            region_index: HashMap::new(),
+            frames: Vec::new(),
+            frame_index: HashMap::new(),
+            words: Vec::new(),
+            stacks: HashMap::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// From now on addresses mean another program: after exec.
+    pub fn begin_image(&mut self, pid: u32, root: Option<Rc<Root>>) {
+        self.pid = pid;
+        self.root = root;
+        self.image += 1;
+    }
+
+    /// Replaces the mappings. Stacks that are stored keep the modules they were observed in.
+    pub fn set_mappings(&mut self, mut mappings: Vec<Mapping>) {
+        mappings.retain(|mapping| mapping.start < mapping.end);
+        mappings.sort_by_key(|mapping| mapping.start);
+        self.mappings = mappings;
+        self.generation += 1;
+    }
+
+    /// Gives back to `budget` what this process took.
+    pub fn release(&self, budget: &mut Budget) {
+        budget.frames -= self.words.len() as u64;
+        budget.distinct -= self.frames.len() as u64;
+    }
+
+    /// Whether frames of the stack are stored.
+    pub fn contains(&self, id: StackId) -> bool {
+        self.stacks.contains_key(&id)
+    }
+
+    /// Stores a stack, unless it is there.
+    pub fn observe(&mut self, id: StackId, addresses: &[Address], end: StackEnd, budget: &mut Budget) -> Outcome {
+        let Some(stored) = self.stacks.get(&id).copied() else {
+            return self.insert(id, addresses, end, budget);
+        };
+        let range = stored.first as usize..stored.first as usize + usize::from(stored.length);
+        let same = range.len() == addresses.len()
+            && self.words[range.clone()]
+                .iter()
+                .zip(addresses)
+                .all(|(&frame, address)| self.address(frame) == address.0);
+        if !same {
+            return Outcome::Collision;
+        }
+        let is_new_image = stored.image != self.image;
+        if !is_new_image && !stored.is_unsettled {
+            return Outcome::Known;
+        }
+        // In the same image what was known stays: the library may have been closed since.
+        let mut unknown_addresses = false;
+        for (at, address) in range.zip(addresses) {
+            if is_new_image || self.is_unknown(self.words[at]) {
+                let Some(frame) = self.normalise(*address, budget) else { return Outcome::Full };
+                self.words[at] = frame;
+                unknown_addresses |= self.is_unknown(frame);
+            }
+        }
+        // Asked for once; what is still unknown then stays so.
+        let unknown_addresses = unknown_addresses && is_new_image;
+        self.stacks.insert(id, Stored { image: self.image, is_unsettled: unknown_addresses, ..stored });
+        Outcome::Stored { unknown_addresses }
+    }
+
+    fn insert(&mut self, id: StackId, addresses: &[Address], end: StackEnd, budget: &mut Budget) -> Outcome {
+        let (Ok(length), Ok(first)) = (u8::try_from(addresses.len()), u32::try_from(self.words.len())) else {
+            return Outcome::Full;
+        };
+        if budget.frames + u64::from(length) > budget.max_frames {
+            return Outcome::Full;
+        }
+        let mut frames = std::mem::take(&mut self.scratch);
+        frames.clear();
+        frames.extend(addresses.iter().map_while(|address| self.normalise(*address, budget)));
+        let is_whole = frames.len() == addresses.len();
+        let unknown_addresses = frames.iter().any(|&frame| self.is_unknown(frame));
+        if is_whole {
+            self.words.extend(&frames);
+            budget.frames += u64::from(length);
+            let is_unsettled = unknown_addresses;
+            self.stacks.insert(id, Stored { first, length, end, image: self.image, is_unsettled });
+        }
+        self.scratch = frames;
+        if is_whole { Outcome::Stored { unknown_addresses } } else { Outcome::Full }
+    }
+
+    /// Where the frames of a stack are, and how it ends.
+    pub fn places(&self, id: StackId) -> Option<(impl Iterator<Item = Place> + '_, StackEnd)> {
+        let stored = self.stacks.get(&id)?;
+        let first = stored.first as usize;
+        let frames = &self.words[first..first + usize::from(stored.length)];
+        let places = frames.iter().map(|&frame| {
+            let Frame { region, offset } = self.frames[frame as usize];
+            let region = &self.regions[region as usize];
+            Place {
+                address: self.address(frame),
+                module: region.module.clone(),
+                file_offset: region.file_offset.wrapping_add(offset.into()),
+            }
+        });
+        Some((places, stored.end))
+    }
+
+    fn address(&self, frame: u32) -> u64 {
+        let Frame { region, offset } = self.frames[frame as usize];
+        self.regions[region as usize].start.wrapping_add(offset.into()).wrapping_add(1)
+    }
+
+    fn is_unknown(&self, frame: u32) -> bool {
+        matches!(self.regions[self.frames[frame as usize].region as usize].module, Module::Unknown)
+    }
+
+    /// The index of the frame that returns to `address`; `None` when there is no room for another.
+    fn normalise(&mut self, address: Address, budget: &mut Budget) -> Option<u32> {
+        // The call is what the frame stands for; a call that never returns can be the last of its function, its section
+        // and its mapping.
+        let call = address.0.wrapping_sub(1);
+        let next = self.mappings.partition_point(|mapping| mapping.start <= call);
+        let mapping = self.mappings[..next].last().filter(|mapping| call < mapping.end);
+        let (start, file_offset, module) = match mapping {
+            Some(mapping) => (mapping.start, mapping.file_offset, mapping.module.clone()),
+            None => (0, 0, Module::Unknown),
+        };
+        let offset = call - start;
+        let whole = offset & !u64::from(u32::MAX);
+        let (start, file_offset) = (start + whole, file_offset.wrapping_add(whole));
+        let regions = &mut self.regions;
+        let region = *self.region_index.entry((start, file_offset, module.id())).or_insert_with(|| {
+            regions.push(Region { start, file_offset, module });
+            // Each region has a frame, and of those there are fewer than 2^32.
+            regions.len() as u32 - 1
+        });
+        let frame = Frame { region, offset: offset as u32 };
+        if let Some(&index) = self.frame_index.get(&frame) {
+            return Some(index);
+        }
+        let index = u32::try_from(self.frames.len()).ok()?;
+        if budget.distinct >= budget.max_distinct {
+            return None;
+        }
+        budget.distinct += 1;
+        self.frames.push(frame);
+        self.frame_index.insert(frame, index);
+        Some(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn budget() -> Budget {
+        Budget { frames: 0, max_frames: 1 << 20, distinct: 0, max_distinct: 1 << 20 }
+    }
+
+    fn mapping(start: u64, end: u64, module: Module) -> Mapping {
+        Mapping { start, end, file_offset: 0x1000, module }
+    }
+
+    fn process() -> Process {
+        let mut process = Process::new(1, None);
+        process.set_mappings(vec![
+            mapping(0x40_0000, 0x50_0000, Module::Pseudo("[vdso]")),
+            mapping(0x7000_0000, 0x7000_0000 + (5 << 32), Module::Pseudo("[anonymous]")),
+        ]);
+        process
+    }
+
+    fn addresses(process: &Process, id: u64) -> Vec<u64> {
+        process.places(StackId(id)).expect("a stored stack").0.map(|place| place.address).collect()
+    }
+
+    #[test]
+    fn a_frame_belongs_to_the_module_of_its_call() {
+        let (mut process, mut budget) = (process(), budget());
+        let frames = [Address(0x40_0001), Address(0x50_0000), Address(0x50_0001), Address(0x7000_0000 + (3 << 32))];
+        let outcome = process.observe(StackId(1), &frames, StackEnd::Complete, &mut budget);
+        assert_eq!(outcome, Outcome::Stored { unknown_addresses: true });
+        let places: Vec<_> = process.places(StackId(1)).expect("a stored stack").0.collect();
+        let names: Vec<_> = places.iter().map(|place| place.module.name()).collect();
+        assert_eq!(names, [Some("[vdso]"), Some("[vdso]"), None, Some("[anonymous]")]);
+        assert_eq!(places[0].file_offset, 0x1000);
+        assert_eq!(places[1].file_offset, 0x10_0fff);
+        assert_eq!(places[3].file_offset, 0xfff + (3 << 32));
+        assert_eq!(addresses(&process, 1), frames.map(|address| address.0));
+    }
+
+    #[test]
+    fn a_stack_asks_for_the_maps_once() {
+        let (mut process, mut budget) = (process(), budget());
+        let mut observe =
+            |process: &mut Process| process.observe(StackId(1), &[Address(0x60_0010)], StackEnd::Complete, &mut budget);
+        assert_eq!(observe(&mut process), Outcome::Stored { unknown_addresses: true });
+        process.set_mappings(vec![mapping(0x60_0000, 0x61_0000, Module::Pseudo("[vdso]"))]);
+        assert_eq!(observe(&mut process), Outcome::Stored { unknown_addresses: false });
+        assert_eq!(observe(&mut process), Outcome::Known);
+        process.set_mappings(vec![]);
+        assert_eq!(observe(&mut process), Outcome::Known);
+        let (mut places, _) = process.places(StackId(1)).expect("a stored stack");
+        assert_eq!(places.next().expect("one frame").module.name(), Some("[vdso]"));
+    }
+
+    #[test]
+    fn after_exec_the_same_addresses_mean_another_program() {
+        let (mut process, mut budget) = (process(), budget());
+        let frames = [Address(0x40_0010)];
+        process.observe(StackId(1), &frames, StackEnd::Complete, &mut budget);
+        process.begin_image(1, None);
+        process.set_mappings(vec![mapping(0x40_0000, 0x41_0000, Module::Pseudo("[anonymous]"))]);
+        let outcome = process.observe(StackId(1), &frames, StackEnd::Complete, &mut budget);
+        assert_eq!(outcome, Outcome::Stored { unknown_addresses: false });
+        let (mut places, _) = process.places(StackId(1)).expect("a stored stack");
+        assert_eq!(places.next().expect("one frame").module.name(), Some("[anonymous]"));
+    }
+
+    #[test]
+    fn one_id_with_two_stacks_is_a_collision_and_the_first_stays() {
+        let (mut process, mut budget) = (process(), budget());
+        process.observe(StackId(1), &[Address(0x40_0010)], StackEnd::Complete, &mut budget);
+        for other in [&[Address(0x40_0020)][..], &[], &[Address(0x40_0010), Address(0x40_0010)]] {
+            assert_eq!(process.observe(StackId(1), other, StackEnd::Complete, &mut budget), Outcome::Collision);
+        }
+        assert_eq!(addresses(&process, 1), [0x40_0010]);
+    }
+
+    #[test]
+    fn the_budget_bounds_what_is_stored_and_is_given_back() {
+        let (mut process, mut budget) = (process(), Budget { max_frames: 5, max_distinct: 2, ..budget() });
+        let frames = [Address(0x40_0010), Address(0x40_0020)];
+        let stored = Outcome::Stored { unknown_addresses: false };
+        assert_eq!(process.observe(StackId(1), &frames, StackEnd::Complete, &mut budget), stored);
+        assert_eq!(process.observe(StackId(2), &frames, StackEnd::Complete, &mut budget), stored);
+        assert_eq!(process.observe(StackId(3), &frames, StackEnd::Complete, &mut budget), Outcome::Full);
+        assert_eq!(process.observe(StackId(4), &[Address(0x40_0030)], StackEnd::Complete, &mut budget), Outcome::Full);
+        assert_eq!((budget.frames, budget.distinct), (4, 2));
+        assert!(!process.contains(StackId(3)));
+        process.release(&mut budget);
+        assert_eq!((budget.frames, budget.distinct), (0, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn every_address_is_given_back_as_it_came(stacks in prop::collection::vec(prop::collection::vec(any::<u64>(), 0..130), 1..20)) {
+            let (mut process, mut budget) = (process(), budget());
+            for (id, stack) in stacks.iter().enumerate() {
+                let frames: Vec<_> = stack.iter().copied().map(Address).collect();
+                process.observe(StackId(id as u64), &frames, StackEnd::Complete, &mut budget);
+            }
+            for (id, stack) in stacks.iter().enumerate() {
+                prop_assert_eq!(&addresses(&process, id as u64), stack);
+            }
+        }
+    }
+}

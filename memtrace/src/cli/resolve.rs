@@ -202,7 +202,8 @@ mod tests {
 
     #[test]
     fn units_are_understood() {
-        let config = trace("memtrace --pid 7 --interval 500ms --duration 2m --min-size 4KiB --max-size 1MB --ring-size 1MiB");
+        let config =
+            trace("memtrace --pid 7 --interval 500ms --duration 2m --min-size 4KiB --max-size 1MB --ring-size 1MiB");
         assert_eq!((config.interval, config.duration), (Duration::from_millis(500), Some(Duration::from_secs(120))));
         assert_eq!((config.min_size, config.max_size, config.ring_bytes), (4096, 1_000_000, 1 << 20));
     }

@@ -1,6 +1,9 @@
 //! Fetches the blocks that waited in the kernel while the ring had no room.
 
-use std::{io, os::fd::{AsFd as _, AsRawFd as _}};
+use std::{
+    io,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
 
 use aya::maps::{Array, Map, MapData};
 use memtrace_common::deferred::{DeferredBlock, DeferredKey};

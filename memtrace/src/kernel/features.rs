@@ -8,7 +8,9 @@ use thiserror::Error;
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum FeatureError {
     /// The process lacks a capability.
-    #[error("no privilege: {capability} is missing ({purpose}); run with sudo, or grant it: setcap {grant}+ep <memtrace>")]
+    #[error(
+        "no privilege: {capability} is missing ({purpose}); run with sudo, or grant it: setcap {grant}+ep <memtrace>"
+    )]
     Capability {
         /// Its name.
         capability: &'static str,
@@ -148,7 +150,13 @@ mod tests {
     #[test]
     fn every_error_is_one_line_that_says_what_to_do() {
         let capability = FeatureError::Capability { capability: "CAP_BPF", purpose: "p", grant: "cap_bpf" };
-        for error in [capability, FeatureError::NoBtf, FeatureError::NoUprobes, FeatureError::LockedDown, FeatureError::NoTracefs] {
+        for error in [
+            capability,
+            FeatureError::NoBtf,
+            FeatureError::NoUprobes,
+            FeatureError::LockedDown,
+            FeatureError::NoTracefs,
+        ] {
             let text = error.to_string();
             assert!(!text.contains('\n') && text.contains(';'), "{text}");
         }

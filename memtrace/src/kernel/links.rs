@@ -76,7 +76,13 @@ impl Tracer {
     /// # Errors
     ///
     /// When the kernel refuses a program or a site; what was attached so far is detached.
-    pub fn attach(&mut self, pid: Pid, slot: Slot, sites: &[ProbeSite], programs: Programs) -> Result<Links, KernelError> {
+    pub fn attach(
+        &mut self,
+        pid: Pid,
+        slot: Slot,
+        sites: &[ProbeSite],
+        programs: Programs,
+    ) -> Result<Links, KernelError> {
         let mut ordered: Vec<&ProbeSite> = sites.iter().collect();
         ordered.sort_by_key(|site| rank(site.call));
         let mut links = Links::default();
@@ -101,14 +107,22 @@ impl Tracer {
         let (Some(multi), Some(first)) = (&self.multi, sites.first()) else { return Err(KernelError::Map("multi")) };
         let offsets: Vec<(u64, u64)> =
             sites.iter().map(|site| (site.file_offset, cookie::pack(site.call, slot))).collect();
-        multi.attach(program, &first.open_path, pid, &offsets).map(Link::Multi).map_err(|source| KernelError::AttachMany {
-            functions: sites.iter().map(|site| site.function.as_str()).collect::<Vec<_>>().join(", "),
-            object: first.object_path.display().to_string(),
-            source,
+        multi.attach(program, &first.open_path, pid, &offsets).map(Link::Multi).map_err(|source| {
+            KernelError::AttachMany {
+                functions: sites.iter().map(|site| site.function.as_str()).collect::<Vec<_>>().join(", "),
+                object: first.object_path.display().to_string(),
+                source,
+            }
         })
     }
 
-    fn attach_one(&mut self, program: &'static str, pid: Pid, slot: Slot, site: &ProbeSite) -> Result<Link, KernelError> {
+    fn attach_one(
+        &mut self,
+        program: &'static str,
+        pid: Pid,
+        slot: Slot,
+        site: &ProbeSite,
+    ) -> Result<Link, KernelError> {
         let failed = |source| KernelError::Attach {
             function: site.function.clone(),
             object: site.object_path.display().to_string(),

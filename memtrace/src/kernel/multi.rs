@@ -111,7 +111,8 @@ fn relocated(programs: &Ebpf) -> Option<HashMap<String, (Function, std::rc::Rc<O
 }
 
 fn descriptor(map: &Map) -> Option<RawFd> {
-    let (Map::Array(data) | Map::HashMap(data) | Map::RingBuf(data) | Map::PerCpuArray(data) | Map::Unsupported(data)) = map
+    let (Map::Array(data) | Map::HashMap(data) | Map::RingBuf(data) | Map::PerCpuArray(data) | Map::Unsupported(data)) =
+        map
     else {
         return None;
     };

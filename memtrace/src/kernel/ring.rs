@@ -114,11 +114,12 @@ const PAGE: usize = memtrace_common::limits::PAGE_BYTES as usize;
 impl Positions {
     fn map(data: &MapData) -> Result<Self, KernelError> {
         // SAFETY: a new read-only mapping of the map's first two pages; nothing else refers to it.
-        let pages = unsafe {
-            mmap(std::ptr::null_mut(), 2 * PAGE, ProtFlags::READ, MapFlags::SHARED, data.fd().as_fd(), 0)
-        };
-        let pages = pages
-            .map_err(|error| KernelError::System { action: "mapping the event ring's positions", source: error.into() })?;
+        let pages =
+            unsafe { mmap(std::ptr::null_mut(), 2 * PAGE, ProtFlags::READ, MapFlags::SHARED, data.fd().as_fd(), 0) };
+        let pages = pages.map_err(|error| KernelError::System {
+            action: "mapping the event ring's positions",
+            source: error.into(),
+        })?;
         Ok(Self { pages: pages.cast() })
     }
 

@@ -44,7 +44,9 @@ pub enum KernelError {
     #[error("the BPF programs could not be loaded: {0}; please report this with the output of `memtrace doctor`")]
     Load(#[source] Box<aya::EbpfError>),
     /// The verifier or the kernel's limits refused one program.
-    #[error("the BPF program {program} could not be loaded: {source}; please report this with the output of `memtrace doctor`")]
+    #[error(
+        "the BPF program {program} could not be loaded: {source}; please report this with the output of `memtrace doctor`"
+    )]
     LoadProgram {
         /// Its name.
         program: &'static str,
@@ -125,8 +127,10 @@ impl Tracer {
     ///
     /// When the kernel refuses the object or a map.
     pub fn load(options: Options) -> Result<Loaded, KernelError> {
-        let namespace = fs::metadata("/proc/self/ns/pid")
-            .map_err(|source| KernelError::System { action: "reading the pid namespace in /proc/self/ns/pid", source })?;
+        let namespace = fs::metadata("/proc/self/ns/pid").map_err(|source| KernelError::System {
+            action: "reading the pid namespace in /proc/self/ns/pid",
+            source,
+        })?;
         let ring_bytes = u64::from(options.ring_bytes);
         let (allocation_mark, release_mark, wake_mark) = (ring_bytes / 2, ring_bytes / 16 * 15, ring_bytes / 16);
         let (device, inode) = (namespace.dev(), namespace.ino());
@@ -143,7 +147,7 @@ impl Tracer {
             .override_global("NAMESPACE_INODE", &inode, true)
             .load(OBJECT)
             .map_err(|error| KernelError::Load(Box::new(error)))?;
-        let multi = if std::env::var("NO_MULTI").is_ok() { None } else { MultiPrograms::load(&programs) };
+        let multi = MultiPrograms::load(&programs);
         let ring = Ring::new(take(&mut programs, "EVENTS")?, take(&mut programs, "WOKEN")?)?;
         let deferred = Deferred::new(take(&mut programs, "DEFERRED")?, take(&mut programs, "DEFERRED_COUNTS")?)?;
         let log = Log::start(&mut programs);

@@ -21,7 +21,8 @@ pub fn doctor(config: &DoctorConfig) -> Result<bool, SessionError> {
     let mut good = write_checks(&mut text).is_ok_and(|good| good);
     for &pid in &config.pids {
         let target = Target::open(Pid(pid))?;
-        let plan = allocator::plan(&target.objects()?).map_err(|source| SessionError::Allocator { pid: Pid(pid), source })?;
+        let plan =
+            allocator::plan(&target.objects()?).map_err(|source| SessionError::Allocator { pid: Pid(pid), source })?;
         good &= write_plan(&mut text, &target, &plan).is_ok();
     }
     match io::stdout().write_all(&text) {

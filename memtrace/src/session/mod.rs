@@ -106,7 +106,7 @@ pub fn run(config: &TraceConfig) -> Result<Outcome, SessionError> {
         .enable_all()
         .build()
         .map_err(|source| SessionError::System { action: "starting the event loop", source })?;
-    runtime.block_on(async { Run::start(config, output)?.to_the_end().await })
+    runtime.block_on(async { Run::start(config, output)?.until_end().await })
 }
 
 struct Run<'a> {
@@ -128,8 +128,7 @@ impl<'a> Run<'a> {
         // All targets are looked at before anything is loaded: most mistakes show here.
         let candidates = config.pids.iter().map(|&pid| traced::Candidate::open(Pid(pid), config.syscalls));
         let candidates = candidates.collect::<Result<Vec<_>, _>>()?;
-        let options =
-            Options { ring_bytes: config.ring_bytes, min_size: config.min_size, max_size: config.max_size };
+        let options = Options { ring_bytes: config.ring_bytes, min_size: config.min_size, max_size: config.max_size };
         let Loaded { mut tracer, ring, deferred } = Tracer::load(options)?;
         let mut pump = Pump::new(ring, deferred)?;
         let mut links = tracer.attach_lifecycle()?;
@@ -152,7 +151,7 @@ impl<'a> Run<'a> {
 }
 
 impl Run<'_> {
-    async fn to_the_end(mut self) -> Result<Outcome, SessionError> {
+    async fn until_end(mut self) -> Result<Outcome, SessionError> {
         let result = self.follow().await;
         // Whatever happened: record no more, let go of the targets, and tell what was seen.
         for process in &self.traced {
@@ -247,7 +246,8 @@ struct Signals {
 
 impl Signals {
     fn listen() -> Result<Self, SessionError> {
-        let listen = |kind| signal(kind).map_err(|source| SessionError::System { action: "listening for signals", source });
+        let listen =
+            |kind| signal(kind).map_err(|source| SessionError::System { action: "listening for signals", source });
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,

@@ -77,17 +77,8 @@ impl Snapshots {
         stacks.sort_by(|(_, a), (_, b)| rank::compare(a, b));
         stacks.truncate(config.top);
         let stacks = self.detailed(pump, stacks);
-        let processes =
-            traced.iter().map(|process| describe(process, pump, counters.get(&process.slot))).collect();
-        Ok(Snapshot {
-            schema: SCHEMA,
-            is_final,
-            at: Timestamp::now().to_string(),
-            elapsed_ms,
-            processes,
-            loss,
-            stacks,
-        })
+        let processes = traced.iter().map(|process| describe(process, pump, counters.get(&process.slot))).collect();
+        Ok(Snapshot { schema: SCHEMA, is_final, at: Timestamp::now().to_string(), elapsed_ms, processes, loss, stacks })
     }
 
     /// Blocks that only the kernel saw, while the ring was full.
@@ -158,8 +149,7 @@ impl Snapshots {
                 let resolved = pump.symbols.frames(key.0, key.1);
                 stack.frames = resolved.frames.into_iter().map(frame).collect();
                 stack.truncated = resolved.truncated.map(str::to_owned);
-                stack.series =
-                    self.trend.series(key).iter().map(|sample| (sample.elapsed_ms, sample.bytes)).collect();
+                stack.series = self.trend.series(key).iter().map(|sample| (sample.elapsed_ms, sample.bytes)).collect();
                 if let Some(distribution) = distributions.get(&key) {
                     stack.age_ms = quantiles(&distribution.ages_ms);
                     stack.size_bytes = quantiles(&distribution.sizes);

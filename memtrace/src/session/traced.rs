@@ -48,9 +48,10 @@ impl Candidate {
         }
         let plan = plan(&target, syscalls)?;
         notice::blind_spots(&target, &plan);
-        let heap = target.mappings()?.into_iter().find(|mapping| {
-            mapping.path.as_deref().is_some_and(|path| path == std::path::Path::new("[heap]"))
-        });
+        let heap = target
+            .mappings()?
+            .into_iter()
+            .find(|mapping| mapping.path.as_deref().is_some_and(|path| path == std::path::Path::new("[heap]")));
         Ok(Self { target, plan, heap_end: heap.map_or(0, |mapping| mapping.end) })
     }
 
@@ -144,8 +145,7 @@ fn key(site: &ProbeSite) -> SiteKey {
 /// The probes of a process; with `syscalls` without those of the mapping functions.
 fn plan(target: &Target, syscalls: bool) -> Result<Plan, SessionError> {
     let pid = target.pid();
-    let mut plan =
-        allocator::plan(&target.objects()?).map_err(|source| SessionError::Allocator { pid, source })?;
+    let mut plan = allocator::plan(&target.objects()?).map_err(|source| SessionError::Allocator { pid, source })?;
     if syscalls {
         plan.sites.retain(|site| !site.call.is_mapping());
     }

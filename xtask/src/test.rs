@@ -1,0 +1,5 @@
+//! `test`
+use std::process::ExitCode;
+pub fn run(_fast: bool) -> anyhow::Result<ExitCode> {
+    Ok(ExitCode::SUCCESS)
+}

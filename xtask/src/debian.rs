@@ -1,9 +1,7 @@
 //! Installs Debian packages: says what, why and for how long, and starts none of the services in them.
 
 use std::fs;
-use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::io::{ErrorKind, Write as _};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
@@ -77,19 +75,17 @@ struct NoServices {
 
 impl NoServices {
     fn begin() -> Result<Self> {
-        // Under sudo the file is out of our reach, and a policy that stands already is its owner's choice.
-        if !process::is_root() || fs::exists(POLICY).unwrap_or(true) {
-            return Ok(Self { ours: false });
+        // Another policy that stands already is its owner's choice; one of ours is left from a run that was killed.
+        let ours = fs::read_to_string(POLICY)
+            .map_or_else(|error| error.kind() == ErrorKind::NotFound, |text| text == POLICY_TEXT);
+        if ours {
+            let mut draft = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
+            draft.write_all(POLICY_TEXT.as_bytes()).context("cannot write a temporary file")?;
+            let mut install = process::as_root("install", "installing packages")?;
+            process::run(install.args(["--mode", "755"]).arg(draft.path()).arg(POLICY))?;
         }
-        write_policy(Path::new(POLICY))
-            .with_context(|| format!("cannot write {POLICY}, which keeps services from starting"))?;
-        Ok(Self { ours: true })
+        Ok(Self { ours })
     }
-}
-
-fn write_policy(file: &Path) -> std::io::Result<()> {
-    fs::write(file, POLICY_TEXT)?;
-    fs::set_permissions(file, fs::Permissions::from_mode(0o755))
 }
 
 impl Drop for NoServices {
@@ -97,11 +93,10 @@ impl Drop for NoServices {
         if !self.ours {
             return;
         }
-        match fs::remove_file(POLICY) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                eprintln!("cannot remove {POLICY}: {error}; remove it yourself")
-            }
-            _ => {}
+        let removed =
+            process::as_root("rm", "removing it").and_then(|mut rm| process::run(rm.args(["--force", POLICY])));
+        if let Err(error) = removed {
+            eprintln!("{POLICY} keeps services from starting, and stays: {error:#}; remove it yourself");
         }
     }
 }

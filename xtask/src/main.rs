@@ -56,7 +56,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Command::parse() {
+    let command = Command::parse();
+    process::outlive_interrupts();
+    let outcome = match command {
         Command::BuildEbpf { out } => build_ebpf::run(out),
         Command::CheckEbpf => check_ebpf::run(),
         Command::Run { arguments } => run::run(&arguments),

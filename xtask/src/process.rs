@@ -85,6 +85,15 @@ pub fn utf8(path: &Path) -> Result<&str> {
     path.to_str().with_context(|| format!("{} is not UTF-8, which the build's flags need", path.display()))
 }
 
+/// Leaves Ctrl-C to the program that runs at the moment, so that we stay to clean up after it. A handler, unlike
+/// ignoring the signal, is not passed on to that program.
+pub fn outlive_interrupts() {
+    extern "C" fn on_interrupt(_: libc::c_int) {}
+    let handler: extern "C" fn(libc::c_int) = on_interrupt;
+    // SAFETY: the handler has the signature that signal(2) calls, and does nothing, which is safe at any moment.
+    unsafe { libc::signal(libc::SIGINT, handler as libc::sighandler_t) };
+}
+
 fn show(command: &Command) -> String {
     std::iter::once(command.get_program())
         .chain(command.get_args())

@@ -37,7 +37,10 @@ pub fn run() -> Result<ExitCode> {
             "The tools are the recorded ones, so the sources changed: `cargo xtask build-ebpf`, and commit the object."
         );
     } else {
-        println!("The tools differ from those recorded in {}, which alone explains it.", tree::ebpf_record().display());
+        println!(
+            "The tools differ from those recorded in {}, which may be all there is to it.",
+            tree::ebpf_record().display()
+        );
         println!("Compare with the recorded tools, or `cargo xtask build-ebpf` with these, and commit both files.");
     }
     Ok(ExitCode::FAILURE)

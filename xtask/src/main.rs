@@ -1,2 +1,75 @@
-//! Developer commands.
-fn main() {}
+//! Developer commands: `cargo xtask COMMAND`. One file a command; what they share is below.
+//!
+//! `toolchain` finds or installs the compiler and linker of the BPF side, `compiler` tells compilers apart,
+//! `debian` installs packages, `packages` lists them with their reasons, `process` runs programs, `tree` knows the folders.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for terminals")]
+
+mod build_ebpf;
+mod check_ebpf;
+mod compiler;
+mod debian;
+mod demo;
+mod packages;
+mod process;
+mod run;
+mod test;
+mod toolchain;
+mod tree;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Builds, runs, demonstrates and tests memtrace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Command {
+    /// Build the BPF object that memtrace embeds; installs the compiler and linker that it takes.
+    BuildEbpf {
+        /// Where the object goes [default: memtrace-ebpf/object/memtrace.o].
+        #[arg(long, value_name = "PATH")]
+        out: Option<PathBuf>,
+    },
+    /// Rebuild the BPF object and compare it with the committed one, byte for byte.
+    CheckEbpf,
+    /// Build memtrace in release mode and run it as root.
+    Run {
+        /// What memtrace gets as its arguments.
+        #[arg(last = true, value_name = "ARGS")]
+        arguments: Vec<OsString>,
+    },
+    /// Watch a small service with a leak, a cache and churn, and see the three told apart.
+    Demo {
+        /// How long to watch.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(3..))]
+        seconds: u32,
+    },
+    /// Run every test; installs the programs and libraries that the tests trace.
+    Test {
+        /// Leave out the end-to-end tests, which need root and take most of the time.
+        #[arg(long)]
+        fast: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let command = Command::parse();
+    process::outlive_interrupts();
+    let outcome = match command {
+        Command::BuildEbpf { out } => build_ebpf::run(out),
+        Command::CheckEbpf => check_ebpf::run(),
+        Command::Run { arguments } => run::run(&arguments),
+        Command::Demo { seconds } => demo::run(seconds),
+        Command::Test { fast } => test::run(fast),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Every Debian package that xtask installs, each with its reason.
+
+/// A Debian package.
+#[derive(Clone, Copy, Debug)]
+pub struct Package {
+    /// Its name.
+    pub name: &'static str,
+    /// Why we want it.
+    pub why: &'static str,
+}
+
+const fn package(name: &'static str, why: &'static str) -> Package {
+    Package { name, why }
+}
+
+/// A compiler with the library's sources.
+pub const COMPILER: &[Package] = &[
+    package("rustc-web", "a compiler that comes with its library's sources"),
+    package("cargo-web", "the cargo that belongs to it"),
+    package("rust-web-src", "the sources of core, which is built for BPF"),
+];
+
+/// What bpf-linker builds on.
+pub const LINKER: &[Package] = &[
+    package("llvm-22-dev", "bpf-linker links to LLVM 22"),
+    package("libpolly-22-dev", "LLVM's build configuration names it"),
+    package("libzstd-dev", "LLVM's build configuration names it"),
+    package("g++", "links the C++ side of LLVM"),
+];
+
+/// What the demonstration is compiled with.
+pub const C_COMPILER: &[Package] =
+    &[package("gcc", "compiles C programs"), package("libc6-dev", "the C library's headers")];
+
+/// What the tests trace, or compare with.
+pub const TESTS: &[Package] = &[
+    package("gcc", "compiles the C programs that the tests trace"),
+    package("g++", "compiles the C++ programs that the tests trace"),
+    package("libc6-dev", "the C library's headers"),
+    package("libc6-dbg", "the C library's symbols, where a test looks inside it"),
+    package("musl", "another C library's allocator as a target"),
+    package("musl-tools", "compiles programs against musl"),
+    package("libjemalloc2", "an allocator to preload into a target"),
+    package("libgoogle-perftools4", "tcmalloc, to preload into a target"),
+    package("libmimalloc2.0", "an allocator to preload into a target"),
+    package("redis-server", "a real service, with jemalloc linked in"),
+    package("redis-tools", "makes that service work"),
+    package("sqlite3", "a real program whose allocations can be counted exactly"),
+    package("nginx-light", "a real service of several processes"),
+    package("python3", "an interpreter as a target, and a reader of reports"),
+    package("gdb", "an independent view of a target's stacks"),
+    package("valgrind", "an independent count of allocations"),
+    package("bpftrace", "another tool with probes on the same functions"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_package_is_listed_once_and_has_a_reason() {
+        for list in [COMPILER, LINKER, C_COMPILER, TESTS] {
+            let mut names: Vec<_> = list.iter().map(|package| package.name).collect();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), list.len());
+            assert!(list.iter().all(|package| !package.why.is_empty()));
+        }
+    }
+}

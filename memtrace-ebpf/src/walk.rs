@@ -8,7 +8,7 @@ use memtrace_common::{
     stack,
     target::TargetState,
     thread::ThreadState,
-    unwind::{self, MemoryReader, Registers, StackEnd},
+    unwind::{self, Frame, MemoryReader, Registers, StackEnd},
 };
 
 use crate::{count, ring, thread};
@@ -37,6 +37,12 @@ struct UserMemory;
 
 impl MemoryReader for UserMemory {
     #[inline(always)]
+    fn read_word(&self, address: u64) -> Option<u64> {
+        // SAFETY: the helper checks the address.
+        unsafe { bpf_probe_read_user(address as *const u64).ok() }
+    }
+
+    #[inline(always)]
     fn read_pair(&self, address: u64) -> Option<[u64; 2]> {
         // SAFETY: the helper checks the address.
         unsafe { bpf_probe_read_user(address as *const [u64; 2]).ok() }
@@ -46,11 +52,12 @@ impl MemoryReader for UserMemory {
 /// Walks the stack of the call that was entered with these registers, whose return address is `first`, into the
 /// thread's state, and sends it if user space may not have it. Returns its id.
 #[inline(always)]
-pub fn stack_id(state: &mut ThreadState, slot: u16, mut registers: Registers, first: u64) -> u64 {
+pub fn stack_id(state: &mut ThreadState, slot: u16, registers: Registers, first: u64) -> u64 {
     let generation = TARGETS.get(u32::from(slot)).map_or(0, |target| target.generation as u32);
     let mut hash = stack::seed(slot, generation);
     let mut depth = 0usize;
     let mut end = StackEnd::TooDeep;
+    let mut frame = Frame::innermost(registers);
     if first == 0 {
         end = StackEnd::ReadFault;
     } else {
@@ -58,11 +65,11 @@ pub fn stack_id(state: &mut ThreadState, slot: u16, mut registers: Registers, fi
         hash = stack::mix(hash, first);
         depth = 1;
         for index in 1..MAX_FRAMES {
-            match unwind::step(&registers, &UserMemory) {
+            match unwind::step_frame_pointer(&frame, &UserMemory) {
                 Ok(caller) => {
-                    state.frames[index] = caller.ip;
-                    hash = stack::mix(hash, caller.ip);
-                    registers = caller;
+                    state.frames[index] = caller.registers.ip;
+                    hash = stack::mix(hash, caller.registers.ip);
+                    frame = caller;
                     depth = index + 1;
                 }
                 Err(reason) => {

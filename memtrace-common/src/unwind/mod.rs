@@ -1,0 +1,36 @@
+//! Unwinding: from one frame's registers to its caller's, generic over a memory reader.
+//!
+//! In: a frame's registers, and the row of an unwind table that covers its address. Out: the caller's registers, or why
+//! the stack ends here. [`row`] is the format of the tables, [`search`](mod@search) finds the row of an address, and
+//! [`step`](mod@step) takes the step, by a row or, in code without a table, by the frame pointer. User space builds the
+//! tables from `.eh_frame`; the very code that walks them in the kernel runs in the host's tests.
+
+mod end;
+pub mod row;
+pub mod search;
+pub mod step;
+
+pub use end::StackEnd;
+pub use row::{Cfa, FramePointer, Rule, Unsupported};
+pub use search::{Rows, search};
+pub use step::{Frame, step, step_frame_pointer};
+
+/// Reads the target's memory.
+pub trait MemoryReader {
+    /// The 8-byte word at `address`, or `None` if it cannot be read.
+    fn read_word(&self, address: u64) -> Option<u64>;
+
+    /// The two 8-byte words at `address` and `address + 8`, or `None` if they cannot be read.
+    fn read_pair(&self, address: u64) -> Option<[u64; 2]>;
+}
+
+/// What a step starts from and arrives at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Registers {
+    /// The instruction pointer; of a caller, its return address.
+    pub ip: u64,
+    /// The stack pointer.
+    pub sp: u64,
+    /// The frame pointer: `rbp`, whatever the code uses it for.
+    pub fp: u64,
+}

@@ -1,0 +1,157 @@
+//! One step up the stack. Straight-line code without allocation, slices or panics, which the kernel's verifier accepts.
+
+use super::{
+    MemoryReader, Registers, StackEnd,
+    row::{Cfa, FramePointer, Rule},
+};
+use crate::limits::{PAGE_BYTES, USER_ADDRESS_END};
+
+/// Where a signal handler's `ucontext` has the interrupted registers, from its start (Linux,
+/// arch/x86/include/uapi/asm/sigcontext.h and asm-generic/ucontext.h).
+mod ucontext {
+    pub const RBP: u64 = 120;
+    pub const RSP: u64 = 160;
+}
+
+/// A frame on the way up the stack.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Frame {
+    /// Its registers.
+    pub registers: Registers,
+    /// Whether `ip` is the very instruction at which the frame stands, as in a thread's innermost frame and one that
+    /// a signal interrupted. In all others it is a return address, and so the instruction after the call.
+    pub exact: bool,
+}
+
+impl Frame {
+    /// The innermost frame: `ip` is the instruction that is executed next.
+    pub const fn innermost(registers: Registers) -> Frame {
+        Frame { registers, exact: true }
+    }
+
+    /// A caller's frame: `ip` is the address to which its callee returns.
+    pub const fn caller(registers: Registers) -> Frame {
+        Frame { registers, exact: false }
+    }
+
+    /// The address by which its rule is found. A call may be a function's last instruction (to one that never
+    /// returns), so that the return address belongs to the next function already.
+    #[inline(always)]
+    pub const fn lookup_address(&self) -> u64 {
+        self.registers.ip.wrapping_sub(if self.exact { 0 } else { 1 })
+    }
+}
+
+/// The caller's frame, by the rule that the table has for this one.
+///
+/// # Errors
+///
+/// The [`StackEnd`]; `Complete` when this is the outermost frame.
+#[inline(always)]
+pub fn step<M: MemoryReader>(rule: Rule, frame: &Frame, memory: &M) -> Result<Frame, StackEnd> {
+    let registers = &frame.registers;
+    let (cfa, fp) = match rule {
+        Rule::Frame { cfa, fp } => (cfa, fp),
+        Rule::SignalFrame => return interrupted(registers, memory),
+        Rule::EndOfStack => return Err(StackEnd::Complete),
+        Rule::Gap => return Err(StackEnd::FdeGap),
+        Rule::WithoutRules => {
+            return match step_frame_pointer(frame, memory) {
+                Err(StackEnd::NoFramePointer) => Err(StackEnd::FdeGap),
+                other => other,
+            };
+        }
+        Rule::Unsupported(_) => return Err(StackEnd::UnsupportedRule),
+    };
+    let cfa = match cfa {
+        Cfa::Sp(offset) => plus(registers.sp, offset),
+        Cfa::Fp(offset) => plus(registers.fp, offset),
+        Cfa::DerefSp { offset, add } => plus(word(memory, plus(registers.sp, offset))?, add),
+        Cfa::DerefFp { offset, add } => plus(word(memory, plus(registers.fp, offset))?, add),
+        Cfa::Plt { threshold } => {
+            let pushed = registers.ip & 15 >= threshold as u64;
+            registers.sp.wrapping_add(if pushed { 16 } else { 8 })
+        }
+    };
+    if cfa <= registers.sp || cfa >= USER_ADDRESS_END || cfa & 7 != 0 {
+        return Err(StackEnd::NotClimbing);
+    }
+    // Where the frame pointer is next to the return address one read fetches both. Not so otherwise: the word below
+    // may be below the stack, in a page that is not there.
+    let (caller_fp, ip) = match fp {
+        FramePointer::AtCfa(-16) => {
+            let [caller_fp, ip] = pair(memory, cfa - 16)?;
+            (caller_fp, ip)
+        }
+        FramePointer::AtCfa(offset) => (word(memory, plus(cfa, offset))?, word(memory, cfa - 8)?),
+        FramePointer::AtFp(offset) => (word(memory, plus(registers.fp, offset))?, word(memory, cfa - 8)?),
+        FramePointer::Unchanged => (registers.fp, word(memory, cfa - 8)?),
+    };
+    if ip == 0 {
+        return Err(StackEnd::Complete);
+    }
+    if !is_user_code(ip) {
+        return Err(StackEnd::BadReturnAddress);
+    }
+    Ok(Frame::caller(Registers { ip, sp: cfa, fp: caller_fp }))
+}
+
+/// The caller's frame in code that has no table, by its frame pointer: `ip' = [fp + 8]`, `fp' = [fp]`, `sp' = fp + 16`
+/// (System V ABI for x86-64, section 3.2.2).
+///
+/// # Errors
+///
+/// The [`StackEnd`]; `Complete` when the frame pointer is 0, which marks the outermost frame (ABI, section 3.4.1).
+#[inline(always)]
+pub fn step_frame_pointer<M: MemoryReader>(frame: &Frame, memory: &M) -> Result<Frame, StackEnd> {
+    let Registers { sp, fp, .. } = frame.registers;
+    if fp == 0 {
+        return Err(StackEnd::Complete);
+    }
+    // A frame pointer lies at or above the stack pointer, and frames are 8-byte aligned at least.
+    if fp < sp || fp & 7 != 0 || fp >= USER_ADDRESS_END {
+        return Err(StackEnd::NoFramePointer);
+    }
+    let [caller_fp, ip] = pair(memory, fp)?;
+    if ip == 0 {
+        return Err(StackEnd::Complete);
+    }
+    if !is_user_code(ip) {
+        return Err(StackEnd::NoFramePointer);
+    }
+    Ok(Frame::caller(Registers { ip, sp: fp + 16, fp: caller_fp }))
+}
+
+/// The frame that a signal interrupted. It need not be above the handler's: that one may have a stack of its own.
+#[inline(always)]
+fn interrupted<M: MemoryReader>(handler: &Registers, memory: &M) -> Result<Frame, StackEnd> {
+    let [sp, ip] = pair(memory, handler.sp.wrapping_add(ucontext::RSP))?;
+    let fp = word(memory, handler.sp.wrapping_add(ucontext::RBP))?;
+    if !is_user_code(ip) {
+        return Err(StackEnd::BadReturnAddress);
+    }
+    Ok(Frame { registers: Registers { ip, sp, fp }, exact: true })
+}
+
+#[inline(always)]
+fn is_user_code(ip: u64) -> bool {
+    (PAGE_BYTES..USER_ADDRESS_END).contains(&ip)
+}
+
+#[inline(always)]
+fn plus(address: u64, offset: i32) -> u64 {
+    address.wrapping_add(offset as i64 as u64)
+}
+
+#[inline(always)]
+fn word<M: MemoryReader>(memory: &M, address: u64) -> Result<u64, StackEnd> {
+    memory.read_word(address).ok_or(StackEnd::ReadFault)
+}
+
+#[inline(always)]
+fn pair<M: MemoryReader>(memory: &M, address: u64) -> Result<[u64; 2], StackEnd> {
+    memory.read_pair(address).ok_or(StackEnd::ReadFault)
+}
+
+#[cfg(test)]
+mod tests;

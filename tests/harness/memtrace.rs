@@ -108,6 +108,7 @@ pub struct Memtrace {
     errors: Lines,
     heard: usize,
     started: Instant,
+    attached_after: Option<Duration>,
 }
 
 impl Memtrace {
@@ -134,7 +135,7 @@ impl Memtrace {
             .with_context(|| format!("starting {command:?}"))?;
         let output = Lines::of(child.stdout.take().context("standard output is piped")?);
         let errors = Lines::of(child.stderr.take().context("standard error is piped")?);
-        Ok(Self { child, output, errors, heard: 0, started })
+        Ok(Self { child, output, errors, heard: 0, started, attached_after: None })
     }
 
     /// Attaches to a process with reports in JSON every second, all stacks in them, and waits until it is attached.
@@ -145,7 +146,7 @@ impl Memtrace {
         let pid = pid.to_string();
         let mut arguments = vec!["--pid", &pid, "--format", "json", "--interval", "1s", "--top", "100000"];
         arguments.extend(more);
-        let memtrace = Self::start(&arguments)?;
+        let mut memtrace = Self::start(&arguments)?;
         memtrace.attached()?;
         Ok(memtrace)
     }
@@ -154,11 +155,14 @@ impl Memtrace {
     ///
     /// # Errors
     /// When it does not say so by the deadline.
-    pub fn attached(&self) -> Result<Duration> {
-        match self.errors.wait_for(0, wait::DEADLINE, |line| line.contains("attached")) {
-            Some(_) => Ok(self.started.elapsed()),
-            None => bail!("memtrace did not attach; it said: {}", self.errors.so_far().join("\n")),
+    pub fn attached(&mut self) -> Result<Duration> {
+        if let Some(time) = self.attached_after {
+            return Ok(time);
         }
+        if self.errors.wait_for(0, wait::DEADLINE, |line| line.contains("attached")).is_none() {
+            bail!("memtrace did not attach; it said: {}", self.errors.so_far().join("\n"));
+        }
+        Ok(*self.attached_after.insert(self.started.elapsed()))
     }
 
     /// Its process id.

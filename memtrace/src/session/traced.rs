@@ -47,7 +47,6 @@ impl Candidate {
             return Err(SessionError::Seccomp(pid));
         }
         let plan = plan(&target, syscalls)?;
-        notice::blind_spots(&target, &plan);
         let heap = target
             .mappings()?
             .into_iter()
@@ -70,6 +69,7 @@ impl Candidate {
         if self.target.exited() {
             return Err(TargetError::Exited { pid }.into());
         }
+        notice::blind_spots(&self.target, &self.plan);
         let rss_bytes = self.target.rss_bytes().unwrap_or(0);
         let mut traced = Traced {
             target: self.target,

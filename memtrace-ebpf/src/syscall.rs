@@ -106,8 +106,8 @@ pub fn exit(context: &TracePointContext) {
 
 #[inline(always)]
 fn call(context: &TracePointContext) -> Option<Call> {
-    // SAFETY: every system-call record has its number there.
-    let number = unsafe { context.read_at::<u64>(NUMBER_OFFSET) }.ok()?;
+    // SAFETY: every system-call record has its number there, in 4 bytes; what pads them is not cleared.
+    let number = u64::from(unsafe { context.read_at::<u32>(NUMBER_OFFSET) }.ok()?);
     if number == MMAP_NUMBER.load() {
         Some(Call::Mmap)
     } else if number == MUNMAP_NUMBER.load() {

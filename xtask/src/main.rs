@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for terminals")]
 
+mod bench;
 mod build_ebpf;
 mod check_ebpf;
 mod compiler;
@@ -47,6 +48,12 @@ enum Command {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(3..))]
         seconds: u32,
     },
+    /// Measure what tracing costs, next to no tracing, empty programs on the same sites, and bpftrace.
+    Bench {
+        /// Rounds; each runs every tool once, and medians are reported.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
+        rounds: u32,
+    },
     /// Run every test; installs the programs and libraries that the tests trace.
     Test {
         /// Leave out the end-to-end tests, which need root and take most of the time.
@@ -63,6 +70,7 @@ fn main() -> ExitCode {
         Command::CheckEbpf => check_ebpf::run(),
         Command::Run { arguments } => run::run(&arguments),
         Command::Demo { seconds } => demo::run(seconds),
+        Command::Bench { rounds } => bench::run(rounds),
         Command::Test { fast } => test::run(fast),
     };
     match outcome {

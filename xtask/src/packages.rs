@@ -53,13 +53,21 @@ pub const TESTS: &[Package] = &[
     package("bpftrace", "another tool with probes on the same functions"),
 ];
 
+/// What the benchmark runs and compares with.
+pub const BENCH: &[Package] = &[
+    package("gcc", "compiles the allocation loop"),
+    package("libc6-dev", "the C library's headers"),
+    package("sqlite3", "runs a script of known allocations"),
+    package("bpftrace", "the tool that people would use instead"),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_package_is_listed_once_and_has_a_reason() {
-        for list in [COMPILER, LINKER, C_COMPILER, TESTS] {
+        for list in [COMPILER, LINKER, C_COMPILER, TESTS, BENCH] {
             let mut names: Vec<_> = list.iter().map(|package| package.name).collect();
             names.sort_unstable();
             names.dedup();

@@ -24,6 +24,11 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs the command without a word; an unsuccessful end is an error.
+pub fn run_quietly(command: &mut Command) -> Result<()> {
+    output(command).map(drop)
+}
+
 /// Runs the command like [`run`] and says how long it took.
 pub fn run_timed(what: &str, command: &mut Command) -> Result<()> {
     let start = Instant::now();

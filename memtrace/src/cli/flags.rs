@@ -2,9 +2,17 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::report::Format;
+/// What a report looks like.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum Format {
+    /// For people, 80 columns
+    #[default]
+    Text,
+    /// One object a line, for scripts
+    Json,
+}
 
 /// Finds the call stacks of a running process whose memory keeps growing.
 #[derive(Clone, Debug, Parser)]
@@ -66,6 +74,10 @@ pub struct Flags {
     /// Size of the buffer between kernel and memtrace; a power of two
     #[arg(long, value_name = "SIZE", default_value = "64MiB")]
     pub ring_size: String,
+
+    /// Attach programs that do nothing: the floor that the benchmark compares with
+    #[arg(long, hide = true)]
+    pub empty_programs: bool,
 }
 
 /// The subcommands.

@@ -6,5 +6,5 @@
 mod flags;
 mod resolve;
 
-pub use flags::Flags;
+pub use flags::{Flags, Format};
 pub use resolve::{Command, DoctorConfig, TraceConfig, UsageError, resolve};

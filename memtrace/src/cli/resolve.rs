@@ -5,8 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use memtrace_common::limits::PAGE_BYTES;
 use thiserror::Error;
 
-use super::flags::{Flags, SubcommandFlags};
-use crate::report::Format;
+use super::flags::{Flags, Format, SubcommandFlags};
 
 /// What was asked.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -42,6 +41,8 @@ pub struct TraceConfig {
     pub syscalls: bool,
     /// Size of the ring in bytes: a power of two, whole pages.
     pub ring_bytes: u32,
+    /// Whether programs that do nothing are attached, for the benchmark.
+    pub empty_programs: bool,
 }
 
 /// What to look at.
@@ -138,6 +139,7 @@ pub fn resolve(flags: Flags) -> Result<Command, UsageError> {
         fail_on_leak: flags.fail_on_leak,
         syscalls: flags.syscalls,
         ring_bytes: ring_bytes(&flags.ring_size)?,
+        empty_programs: flags.empty_programs,
     }))
 }
 

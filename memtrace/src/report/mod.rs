@@ -5,8 +5,6 @@
 
 use std::io::{self, Write};
 
-use clap::ValueEnum;
-
 pub mod escape;
 pub mod json;
 pub mod number;
@@ -19,15 +17,7 @@ mod sample;
 
 use snapshot::Snapshot;
 
-/// What a report looks like.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
-pub enum Format {
-    /// For people, 80 columns.
-    #[default]
-    Text,
-    /// One object a line, for scripts.
-    Json,
-}
+use crate::cli::Format;
 
 /// Writes one report. `colour` is for text on a terminal.
 ///

@@ -35,7 +35,7 @@ use crate::{
     kernel::{
         KernelError, Loaded, Options, Tracer,
         features::{self, FeatureError},
-        links::Links,
+        links::{Links, Programs},
     },
     target::{Pid, TargetError},
 };
@@ -132,9 +132,10 @@ impl<'a> Run<'a> {
         let Loaded { mut tracer, ring, deferred } = Tracer::load(options)?;
         let mut pump = Pump::new(ring, deferred)?;
         let mut links = tracer.attach_lifecycle()?;
+        let programs = if config.empty_programs { Programs::Empty } else { Programs::Trace };
         let mut traced = Vec::new();
         for candidate in candidates {
-            traced.push(candidate.attach(&mut tracer, &mut pump)?);
+            traced.push(candidate.attach(&mut tracer, &mut pump, programs)?);
         }
         if config.syscalls {
             links.extend(tracer.attach_syscalls()?);

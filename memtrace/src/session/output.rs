@@ -8,8 +8,8 @@ use std::{
 
 use super::SessionError;
 use crate::{
-    cli::TraceConfig,
-    report::{self, Format, snapshot::Snapshot},
+    cli::{Format, TraceConfig},
+    report::{self, snapshot::Snapshot},
 };
 
 /// The report's destination.

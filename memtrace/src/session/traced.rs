@@ -47,7 +47,6 @@ impl Candidate {
             return Err(SessionError::Seccomp(pid));
         }
         let plan = plan(&target, syscalls)?;
-        notice::blind_spots(&target, &plan);
         let heap = target
             .mappings()?
             .into_iter()
@@ -56,15 +55,21 @@ impl Candidate {
     }
 
     /// Attaches; nothing is recorded until the tracer is told that the slot runs.
-    pub(super) fn attach(self, tracer: &mut Tracer, pump: &mut Pump) -> Result<Traced, SessionError> {
+    pub(super) fn attach(
+        self,
+        tracer: &mut Tracer,
+        pump: &mut Pump,
+        programs: Programs,
+    ) -> Result<Traced, SessionError> {
         let pid = self.target.pid();
         let slot = tracer.add_target(pid, self.heap_end)?;
         pump.add_process(slot, pid);
-        let attached = tracer.attach(pid, slot, &self.plan.sites, Programs::Trace);
+        let attached = tracer.attach(pid, slot, &self.plan.sites, programs);
         // A process that has ended meanwhile is the likelier reason for any failure.
         if self.target.exited() {
             return Err(TargetError::Exited { pid }.into());
         }
+        notice::blind_spots(&self.target, &self.plan);
         let rss_bytes = self.target.rss_bytes().unwrap_or(0);
         let mut traced = Traced {
             target: self.target,

@@ -1,0 +1,136 @@
+//! Targets fork, exec, end, and lose threads at any moment; memtrace comes and goes.
+
+use std::{thread::sleep, time::Duration};
+
+use anyhow::{Context, Result};
+use memtrace_tests::{Build, Memtrace, Target, code::changed_libc_bytes, report::Totals};
+use serde_json::Value;
+
+#[test]
+fn what_children_allocate_is_not_the_parents() -> Result<()> {
+    let mut forker = Target::start(&Build::c("forker.c"), &["20"])?;
+    let pid = forker.pid();
+    let memtrace = Memtrace::attach(pid, &[])?;
+    forker.tell("go")?;
+    let count: Value = forker.hear_json()?;
+    let report = memtrace.interrupt()?.final_report()?;
+    assert_eq!(report.processes.len(), 1);
+    let totals = report.process(pid)?.totals;
+    assert_eq!(Some(totals.allocations), count["allocations"].as_u64());
+    assert_eq!(Some(totals.outstanding_bytes), count["outstanding_bytes"].as_u64());
+    assert_eq!((totals.frees, totals.frees_unmatched), (0, 0));
+    // The stacks that posix_spawn maps for its children are gone again.
+    assert_eq!(totals.mapped_bytes, 0);
+    assert_eq!(report.stacks_of("child_takes").count(), 0);
+    forker.exit()
+}
+
+#[test]
+fn tracing_goes_on_under_a_new_image() -> Result<()> {
+    let mut execer = Target::start(&Build::c("execer.c"), &[])?;
+    let pid = execer.pid();
+    let mut memtrace = Memtrace::attach(pid, &[])?;
+    execer.tell("go")?;
+    assert_eq!(execer.hear()?, "kept 300");
+    memtrace.report_where("the first image's blocks", |report| {
+        report.process(pid).is_ok_and(|process| process.totals.outstanding_blocks == 300)
+    })?;
+    execer.tell("exec")?;
+    assert!(execer.hear()?.starts_with("ready "));
+    memtrace.report_where("the second image's leak", |report| {
+        report.stacks_of("after_exec").any(|stack| stack.outstanding_blocks > 500)
+    })?;
+    let leaked = execer.count_line()?;
+    let report = memtrace.interrupt()?.final_report()?;
+    let leaked: u64 = leaked.strip_prefix("leaked ").context("a count")?.parse()?;
+    let totals = report.process(pid)?.totals;
+    assert_eq!(totals.blocks_dropped_by_exec, 300);
+    assert!(report.stacks_of("before_exec").all(|stack| stack.outstanding_blocks == 0), "{:#?}", report.stacks);
+    // What the new image does before the probes are in its new libc cannot be seen.
+    let seen: u64 = report.stacks_of("after_exec").map(|stack| stack.outstanding_blocks).sum();
+    assert!(seen > leaked / 2 && seen < leaked + 5_000, "{seen} of {leaked}");
+    execer.exit()
+}
+
+#[test]
+fn a_target_that_ends_while_being_attached_is_no_more_than_a_message() -> Result<()> {
+    let build = Build::c("exiter.c");
+    for life_ms in (0..120).step_by(4) {
+        let target = Target::start(&build, &[&(life_ms * 1000).to_string()])?;
+        let pid = target.pid().to_string();
+        let memtrace = Memtrace::start(&["--pid", &pid, "--format", "json", "--duration", "30s"])?;
+        // Reaps it when it ends, as its parent would.
+        let reaper = std::thread::spawn(move || {
+            let mut target = target;
+            target.ended()
+        });
+        let finished = memtrace.finish()?;
+        match finished.code() {
+            Some(0) => assert!(finished.final_report()?.processes.iter().all(|process| process.exited)),
+            Some(1) => {
+                assert_eq!(finished.output, [""; 0]);
+                let said = finished.errors.iter().filter(|line| line.starts_with("memtrace: ")).count();
+                assert_eq!(said, 1, "life of {life_ms} ms: {:?}", finished.errors);
+            }
+            _ => assert_eq!(finished.code(), Some(0), "life of {life_ms} ms: {finished:?}"),
+        }
+        assert!(reaper.join().is_ok_and(|status| status.is_ok_and(|status| status.success())));
+    }
+    Ok(())
+}
+
+#[test]
+fn threads_that_end_all_the_time_do_no_harm() -> Result<()> {
+    let mut target = Target::start(&Build::c("thread_exit.c"), &["8"])?;
+    let pid = target.pid();
+    let mut memtrace = Memtrace::attach(pid, &[])?;
+    target.tell("go")?;
+    for _ in 0..3 {
+        memtrace.next_report()?;
+    }
+    let count: Value = target.count()?;
+    let report = memtrace.interrupt()?.final_report()?;
+    let leaked: u64 = report.stacks_of("thread_leaks").map(|stack| stack.outstanding_blocks).sum();
+    assert_eq!(Some(leaked), count["leaked"].as_u64(), "{:?}", report.loss);
+    let churned: u64 = report.stacks_of("thread_churns").map(|stack| stack.outstanding_blocks).sum();
+    assert_eq!(churned, 0);
+    target.tell("resume")?;
+    sleep(Duration::from_millis(200));
+    assert!(target.count::<Value>()?["threads"].as_u64() > count["threads"].as_u64());
+    Ok(())
+}
+
+#[test]
+fn a_busy_target_survives_20_attaches_and_detaches() -> Result<()> {
+    let mut churn = Target::start(&Build::c("churn.c"), &["4", "500", "1000"])?;
+    let pid = churn.pid();
+    churn.tell("go")?;
+    for turn in 0..20 {
+        let memtrace = Memtrace::attach(pid, &[])?;
+        sleep(Duration::from_millis(100));
+        let report = memtrace.interrupt()?.final_report()?;
+        assert!(report.process(pid)?.totals.allocations > 0, "turn {turn}");
+        assert_eq!(changed_libc_bytes(pid)?, [0; 0], "turn {turn}");
+    }
+    let before: Totals = churn.count()?;
+    churn.tell("resume")?;
+    sleep(Duration::from_millis(200));
+    let after: Totals = churn.count()?;
+    assert!(after.allocations > before.allocations);
+    Ok(())
+}
+
+#[test]
+fn two_memtraces_watch_one_target_side_by_side() -> Result<()> {
+    let mut service = Target::start(&Build::c("leaky_service.c"), &["64", "1000", "10", "10"])?;
+    let (mut first, mut second) = (Memtrace::attach(service.pid(), &[])?, Memtrace::attach(service.pid(), &[])?);
+    service.tell("go")?;
+    for memtrace in [&mut first, &mut second] {
+        memtrace
+            .report_where("the leak", |report| report.stacks_of("leak_here").any(|s| s.outstanding_blocks > 500))?;
+    }
+    first.interrupt()?.final_report()?;
+    second.interrupt()?.final_report()?;
+    assert_eq!(changed_libc_bytes(service.pid())?, [0; 0]);
+    service.exit()
+}

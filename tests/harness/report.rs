@@ -1,0 +1,213 @@
+//! What memtrace reports in JSON, as far as the tests look at it. Fields that were added since are ignored; a field
+//! of the contract that is missing is an error.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+/// The counters that mean that something happened in the target that the report does not know.
+const LOSSES: &[&str] = &[
+    "allocations_dropped",
+    "releases_dropped",
+    "mappings_dropped",
+    "thread_state_missing",
+    "calls_abandoned",
+    "result_read_fault",
+    "restores_dropped",
+];
+
+/// One line of `--format json`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Report {
+    /// The name and version of the form.
+    pub schema: String,
+    /// Whether it is the last of the run.
+    #[serde(rename = "final")]
+    pub is_final: bool,
+    /// RFC 3339.
+    pub at: String,
+    /// Milliseconds since the attach.
+    pub elapsed_ms: u64,
+    /// The targets.
+    pub processes: Vec<Process>,
+    /// Every way to lose an event, with its count.
+    pub loss: BTreeMap<String, u64>,
+    /// By verdict, then growth, then size.
+    pub stacks: Vec<Stack>,
+}
+
+/// One target.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Process {
+    /// Its process id.
+    pub pid: u32,
+    /// Its command line.
+    pub command: String,
+    /// Its cgroup.
+    pub cgroup: String,
+    /// Whether it has ended.
+    pub exited: bool,
+    /// Resident bytes.
+    pub rss_bytes: u64,
+    /// Sums since the attach.
+    pub totals: Totals,
+}
+
+/// Sums over one process; [`Totals`] of a report and of a fixture's own count compare as they are.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+pub struct Totals {
+    /// Blocks that appeared.
+    pub allocations: u64,
+    /// Blocks that were released.
+    pub frees: u64,
+    /// Bytes of the blocks that appeared.
+    pub allocated_bytes: u64,
+    /// Bytes of the blocks that were released.
+    pub freed_bytes: u64,
+    /// Bytes that live.
+    pub outstanding_bytes: u64,
+    /// Blocks that live.
+    pub outstanding_blocks: u64,
+    /// Releases of blocks from before the attach.
+    #[serde(default)]
+    pub frees_unmatched: u64,
+    /// Calls that failed.
+    #[serde(default)]
+    pub failed_allocations: u64,
+    /// Bytes mapped since the attach and still mapped.
+    #[serde(default)]
+    pub mapped_bytes: u64,
+    /// Blocks that went with an old image.
+    #[serde(default)]
+    pub blocks_dropped_by_exec: u64,
+}
+
+/// One call stack.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Stack {
+    /// Hexadecimal.
+    pub id: String,
+    /// Whose it is.
+    pub pid: u32,
+    /// `heap` or `map`.
+    pub kind: String,
+    /// `growing`, `plateau`, `undecided` ...
+    pub verdict: String,
+    /// 0 to 1.
+    pub confidence: f64,
+    /// Bytes that live.
+    pub outstanding_bytes: u64,
+    /// Blocks that live.
+    pub outstanding_blocks: u64,
+    /// Blocks that ever appeared.
+    pub allocations: u64,
+    /// The slope.
+    pub growth_bytes_per_hour: f64,
+    /// How long the living blocks have lived.
+    pub age_ms: Option<Quantiles>,
+    /// The caller of the allocator first.
+    pub frames: Vec<Frame>,
+    /// Why it stops short.
+    pub truncated: Option<String>,
+    /// `[elapsed_ms, outstanding_bytes]`.
+    pub series: Vec<(u64, u64)>,
+}
+
+/// A distribution.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Quantiles {
+    /// The median.
+    pub p50: u64,
+    /// The 99th percentile.
+    pub p99: u64,
+    /// The largest.
+    pub max: u64,
+}
+
+/// One function of a stack.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Frame {
+    /// Demangled.
+    pub function: Option<String>,
+    /// The object's file name.
+    pub module: Option<String>,
+    /// Hexadecimal.
+    pub address: String,
+    /// The source file.
+    pub file: Option<String>,
+    /// The line.
+    pub line: Option<u32>,
+    /// Whether it was inlined into the next.
+    pub inlined: bool,
+}
+
+impl Report {
+    /// Reads one line.
+    ///
+    /// # Errors
+    /// When it is not a report.
+    pub fn parse(line: &str) -> Result<Self> {
+        serde_json::from_str(line).with_context(|| format!("reading the report {line}"))
+    }
+
+    /// One target's part.
+    ///
+    /// # Errors
+    /// When the report does not mention it.
+    pub fn process(&self, pid: u32) -> Result<&Process> {
+        self.processes.iter().find(|process| process.pid == pid).with_context(|| format!("process {pid} in {self:?}"))
+    }
+
+    /// The stacks whose innermost function is `function`.
+    pub fn stacks_of<'a>(&'a self, function: &'a str) -> impl Iterator<Item = &'a Stack> {
+        self.stacks.iter().filter(move |stack| stack.caller() == function)
+    }
+
+    /// Whether any stack that calls the allocator from `function` grows.
+    pub fn grows(&self, function: &str) -> bool {
+        self.stacks_of(function).any(|stack| stack.verdict == "growing")
+    }
+
+    /// Blocks and bytes that live, summed over the stacks of one kind by the function that made the call.
+    pub fn outstanding_by_caller(&self, kind: &str) -> BTreeMap<String, Outstanding> {
+        let mut sums = BTreeMap::<_, Outstanding>::new();
+        for stack in self.stacks.iter().filter(|stack| stack.kind == kind && stack.outstanding_blocks > 0) {
+            let sum = sums.entry(stack.caller().to_owned()).or_default();
+            sum.blocks += stack.outstanding_blocks;
+            sum.bytes += stack.outstanding_bytes;
+        }
+        sums
+    }
+
+    /// The counters of real losses that are not 0; deferrals are none.
+    pub fn losses(&self) -> BTreeMap<&str, u64> {
+        LOSSES.iter().map(|&name| (name, self.lost(name))).filter(|&(_, count)| count > 0).collect()
+    }
+
+    /// A counter of losses; 0 when it is not mentioned.
+    pub fn lost(&self, name: &str) -> u64 {
+        self.loss.get(name).copied().unwrap_or(0)
+    }
+}
+
+impl Stack {
+    /// The function that called the allocator; empty when it has no name.
+    pub fn caller(&self) -> &str {
+        self.frames.first().and_then(|frame| frame.function.as_deref()).unwrap_or("")
+    }
+
+    /// Whether a function whose name contains `part` is anywhere in it.
+    pub fn mentions(&self, part: &str) -> bool {
+        self.frames.iter().filter_map(|frame| frame.function.as_deref()).any(|function| function.contains(part))
+    }
+}
+
+/// What lives.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+pub struct Outstanding {
+    /// How many blocks.
+    pub blocks: u64,
+    /// How many bytes.
+    pub bytes: u64,
+}

@@ -1,0 +1,166 @@
+//! A process for memtrace to look at: a fixture, which speaks a line protocol, or any other program.
+//!
+//! A fixture prints `ready PID` when memtrace may attach and waits for `go`; what follows is its own (see the comment at
+//! the top of its source). The end of its standard input ends it.
+
+use std::{
+    io::Write,
+    path::Path,
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::de::DeserializeOwned;
+
+use crate::{Build, lines::Lines, wait};
+
+/// A running program; killed and reaped when dropped.
+pub struct Target {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: Lines,
+    heard: usize,
+}
+
+impl Target {
+    /// Starts any program with piped standard input and output.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(command: &mut Command) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("starting {command:?}"))?;
+        let input = child.stdin.take();
+        let output = Lines::of(child.stdout.take().context("standard output is piped")?);
+        Ok(Self { child, input, output, heard: 0 })
+    }
+
+    /// Starts a fixture and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it cannot be built or started, or does not say that it is ready.
+    pub fn start(build: &Build, arguments: &[&str]) -> Result<Self> {
+        Self::start_file(&build.compile()?, arguments)
+    }
+
+    /// Starts a compiled fixture and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it cannot be started, or does not say that it is ready.
+    pub fn start_file(file: &Path, arguments: &[&str]) -> Result<Self> {
+        let mut target = Self::spawn(Command::new(file).args(arguments))?;
+        let line = target.hear()?;
+        if !line.starts_with("ready ") {
+            bail!("{} said {line:?}, not that it is ready", file.display());
+        }
+        Ok(target)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Writes one line to its standard input.
+    ///
+    /// # Errors
+    /// When it no longer listens.
+    pub fn tell(&mut self, line: &str) -> Result<()> {
+        let input = self.input.as_mut().context("standard input was closed")?;
+        writeln!(input, "{line}").and_then(|()| input.flush()).with_context(|| format!("telling the target {line:?}"))
+    }
+
+    /// Closes its standard input.
+    pub fn close_input(&mut self) {
+        self.input = None;
+    }
+
+    /// The next line of its standard output.
+    ///
+    /// # Errors
+    /// When there is none by the deadline.
+    pub fn hear(&mut self) -> Result<String> {
+        let (line, heard) = self
+            .output
+            .wait_for(self.heard, wait::DEADLINE, |_| true)
+            .with_context(|| format!("the target {} said nothing more", self.child.id()))?;
+        self.heard = heard;
+        Ok(line)
+    }
+
+    /// The next line of its standard output, as JSON.
+    ///
+    /// # Errors
+    /// When there is none by the deadline, or it says something else.
+    pub fn hear_json<T: DeserializeOwned>(&mut self) -> Result<T> {
+        let line = self.hear()?;
+        serde_json::from_str(&line).with_context(|| format!("reading the target's {line:?}"))
+    }
+
+    /// Asks a fixture for its count.
+    ///
+    /// # Errors
+    /// When it does not answer with one.
+    pub fn count<T: DeserializeOwned>(&mut self) -> Result<T> {
+        self.tell("count")?;
+        self.hear_json()
+    }
+
+    /// Asks a fixture for its count when that is not JSON.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn count_line(&mut self) -> Result<String> {
+        self.tell("count")?;
+        self.hear()
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(Pid::from_child(&self.child), signal).with_context(|| format!("sending {signal:?} to the target"))
+    }
+
+    /// Whether it still runs.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn runs(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait().context("asking whether the target runs")?.is_none())
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When it has not ended by the deadline.
+    pub fn ended(&mut self) -> Result<ExitStatus> {
+        wait::until("the target's end", || Ok(self.child.try_wait()?))
+    }
+
+    /// Tells a fixture to end, and checks that it was unharmed.
+    ///
+    /// # Errors
+    /// When it does not end with status 0.
+    pub fn exit(mut self) -> Result<()> {
+        self.tell("exit")?;
+        let status = self.ended()?;
+        if !status.success() {
+            bail!("the target ended with {status}");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

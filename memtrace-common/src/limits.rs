@@ -12,6 +12,12 @@ pub const SENT_STACKS: usize = 1 << 16;
 /// The most blocks whose allocation or release can wait in the kernel while the ring is full.
 pub const MAX_DEFERRED: usize = 1 << 20;
 
+/// The most executable mappings of all targets together.
+pub const MAX_SEGMENTS: usize = 1 << 16;
+
+/// The most executable mappings of one target whose tables are used.
+pub const MAX_TARGET_SEGMENTS: usize = 1 << 12;
+
 /// The default size of the ring in bytes; a power of two and a multiple of the page size.
 pub const DEFAULT_RING_BYTES: u32 = 64 << 20;
 

@@ -2,7 +2,7 @@
 //!
 //! It lives in task storage, so that it is the thread's own, survives preemption, and ends with the thread.
 
-use crate::{deferred::DeferredBlock, limits::MAX_FRAMES};
+use crate::{deferred::DeferredBlock, limits::MAX_FRAMES, unwind::Segment};
 
 /// A thread's state. `return_slot` 0 means that it is in no allocator call.
 #[derive(Clone, Copy)]
@@ -25,13 +25,39 @@ pub struct ThreadState {
     pub flags: u64,
     /// What the call's release of its old block took from, or put into, the deferred table; a failed `realloc` undoes it.
     pub parked: DeferredBlock,
+    /// The walk up the stack that is going on.
+    pub walk: Walk,
     /// The head of the stack record that is sent from here; the frames follow it without a gap.
     pub record: crate::event::StackRecord,
     /// The frames of the stack being walked.
     pub frames: [u64; MAX_FRAMES + 1],
 }
 
-const _: () = assert!(size_of::<ThreadState>() == 7 * 8 + 32 + 24 + 8 * (MAX_FRAMES + 1));
+const _: () = assert!(size_of::<ThreadState>() == 7 * 8 + 32 + size_of::<Walk>() + 24 + 8 * (MAX_FRAMES + 1));
+
+/// Where a walk up the stack has arrived.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Walk {
+    /// The frame's instruction pointer.
+    pub ip: u64,
+    /// The frame's stack pointer.
+    pub sp: u64,
+    /// The frame's frame pointer.
+    pub fp: u64,
+    /// Not 0 when `ip` is an instruction and not a return address.
+    pub exact: u64,
+    /// The hash of the frames so far.
+    pub hash: u64,
+    /// How many frames there are so far.
+    pub depth: u64,
+    /// The number of the [`crate::unwind::StackEnd`], once it is known.
+    pub end: u64,
+    /// Where the target's segments are ([`crate::unwind::segment::pack_range`]).
+    pub range: u64,
+    /// The segment that the last frame was in.
+    pub segment: Segment,
+}
 
 /// Bits of [`ThreadState::flags`].
 pub mod flag {

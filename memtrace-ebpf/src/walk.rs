@@ -1,14 +1,28 @@
 //! The stack of a call: walked at its entry, hashed, and sent when first seen.
+//!
+//! Each frame is undone by the unwind table of its object, or by its frame pointer where there is no table. The loop is
+//! the kernel's (`bpf_loop`), so that the verifier looks at one frame only.
 
-use aya_ebpf::{btf_maps::Array, helpers::bpf_probe_read_user, macros::btf_map};
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
+    btf_maps::Array,
+    helpers::{bpf_probe_read_user, generated::bpf_loop},
+    macros::btf_map,
+};
 use memtrace_common::{
     counter::Counter,
     event::{Head, Kind, StackRecord},
-    limits::{MAX_FRAMES, MAX_TARGETS, SENT_STACKS},
+    limits::{MAX_FRAMES, MAX_SEGMENTS, MAX_TARGETS, SENT_STACKS},
     stack,
     target::TargetState,
     thread::ThreadState,
-    unwind::{self, Frame, MemoryReader, Registers, StackEnd},
+    unwind::{
+        Frame, MemoryReader, Registers, Rows, Rule, Segment, Segments, StackEnd, search,
+        segment::{self, TRAMPOLINE},
+        step, step_frame_pointer,
+    },
 };
 
 use crate::{count, ring, thread};
@@ -26,6 +40,18 @@ pub static TARGETS: Array<TargetState, MAX_TARGETS> = Array::new();
 #[btf_map]
 static RUNNING: Array<u64, MAX_TARGETS> = Array::new();
 
+/// Rows of all unwind tables, one table behind the other; user space writes them through a mapping, and sets the size.
+#[btf_map]
+static ROWS: Array<u64, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// Segments of all targets; user space writes them through a mapping.
+#[btf_map]
+static SEGMENTS: Array<Segment, MAX_SEGMENTS, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// By slot: where the target's segments are, 0 when there are none.
+#[btf_map]
+static SEGMENT_RANGES: Array<u64, MAX_TARGETS> = Array::new();
+
 /// Whether calls that begin now are recorded.
 #[inline(always)]
 pub fn running(slot: u16) -> bool {
@@ -38,8 +64,7 @@ struct UserMemory;
 impl MemoryReader for UserMemory {
     #[inline(always)]
     fn read_word(&self, address: u64) -> Option<u64> {
-        // SAFETY: the helper checks the address.
-        unsafe { bpf_probe_read_user(address as *const u64).ok() }
+        thread::read_word(address)
     }
 
     #[inline(always)]
@@ -49,52 +74,125 @@ impl MemoryReader for UserMemory {
     }
 }
 
+struct Tables;
+
+impl Rows for Tables {
+    #[inline(always)]
+    fn row(&self, index: u32) -> Option<u64> {
+        ROWS.get(index).copied()
+    }
+}
+
+impl Segments for Tables {
+    #[inline(always)]
+    fn segment(&self, index: u32) -> Option<Segment> {
+        SEGMENTS.get(index).copied()
+    }
+}
+
 /// Walks the stack of the call that was entered with these registers, whose return address is `first`, into the
 /// thread's state, and sends it if user space may not have it. Returns its id.
 #[inline(always)]
 pub fn stack_id(state: &mut ThreadState, slot: u16, registers: Registers, first: u64) -> u64 {
     let generation = TARGETS.get(u32::from(slot)).map_or(0, |target| target.generation as u32);
-    let mut hash = stack::seed(slot, generation);
-    let mut depth = 0usize;
-    let mut end = StackEnd::TooDeep;
-    let mut frame = Frame::innermost(registers);
-    if first == 0 {
-        end = StackEnd::ReadFault;
-    } else {
+    let walk = &mut state.walk;
+    walk.hash = stack::seed(slot, generation);
+    walk.depth = 0;
+    walk.end = StackEnd::ReadFault as u64;
+    if first != 0 {
+        walk.range = range(slot);
+        walk.ip = first;
+        walk.sp = registers.sp;
+        walk.fp = registers.fp;
+        walk.exact = 0;
+        walk.hash = stack::mix(walk.hash, first);
+        walk.depth = 1;
+        walk.end = StackEnd::TooDeep as u64;
+        walk.segment.start = 0;
+        walk.segment.end = 0;
         state.frames[0] = first;
-        hash = stack::mix(hash, first);
-        depth = 1;
-        for index in 1..MAX_FRAMES {
-            match unwind::step_frame_pointer(&frame, &UserMemory) {
-                Ok(caller) => {
-                    state.frames[index] = caller.registers.ip;
-                    hash = stack::mix(hash, caller.registers.ip);
-                    frame = caller;
-                    depth = index + 1;
-                }
-                Err(reason) => {
-                    end = reason;
-                    break;
-                }
-            }
+        let mut context: *mut ThreadState = state;
+        // SAFETY: the callback has the type that bpf_loop calls, and the context outlives the loop.
+        unsafe {
+            bpf_loop(MAX_FRAMES as u32 - 1, one_frame as *mut c_void, (&raw mut context).cast(), 0);
+        }
+        // Tables that were exchanged under the walk may have led it astray.
+        if range(slot) != state.walk.range {
+            state.walk.end = StackEnd::NotUnwound as u64;
+            state.walk.depth = 1;
+            state.walk.hash = stack::mix(stack::seed(slot, generation), first);
         }
     }
-    let id = stack::finish(hash);
-    send_once(state, slot, id, depth, end);
+    let id = stack::finish(state.walk.hash);
+    send_once(state, slot, id);
     id
 }
 
 #[inline(always)]
-fn send_once(state: &mut ThreadState, slot: u16, id: u64, depth: usize, end: StackEnd) {
+fn range(slot: u16) -> u64 {
+    // SAFETY: a live array element, written by user space at any moment.
+    SEGMENT_RANGES.get_ptr(u32::from(slot)).map_or(0, |range| unsafe { range.read_volatile() })
+}
+
+/// One step of the walk; not 0 ends the loop.
+#[inline(never)]
+extern "C" fn one_frame(index: u32, context: *mut c_void) -> i64 {
+    // SAFETY: the context is the pointer that `stack_id` passed.
+    let state: &mut ThreadState = unsafe { &mut **context.cast::<*mut ThreadState>() };
+    let place = index as usize + 1;
+    if place >= MAX_FRAMES {
+        return 1;
+    }
+    let walk = &mut state.walk;
+    let frame = Frame { registers: Registers { ip: walk.ip, sp: walk.sp, fp: walk.fp }, exact: walk.exact != 0 };
+    let address = frame.lookup_address();
+    if !walk.segment.contains(address) {
+        let (first, count) = segment::unpack_range(walk.range);
+        walk.segment = segment::find(&Tables, first, count, address).unwrap_or_default();
+    }
+    let caller = match walk.segment.rows {
+        TRAMPOLINE => Err(StackEnd::ReturnProbe),
+        0 => match step_frame_pointer(&frame, &UserMemory) {
+            Err(StackEnd::NoFramePointer) => Err(StackEnd::NoTable),
+            other => other,
+        },
+        rows => {
+            let offset = address.wrapping_sub(walk.segment.base) as u32;
+            match search(&Tables, walk.segment.first_row, rows, offset) {
+                Some(rule) => step(Rule::unpack(rule), &frame, &UserMemory),
+                None => Err(StackEnd::FdeGap),
+            }
+        }
+    };
+    match caller {
+        Ok(caller) => {
+            walk.ip = caller.registers.ip;
+            walk.sp = caller.registers.sp;
+            walk.fp = caller.registers.fp;
+            walk.exact = u64::from(caller.exact);
+            walk.hash = stack::mix(walk.hash, caller.registers.ip);
+            walk.depth = place as u64 + 1;
+            state.frames[place] = caller.registers.ip;
+            0
+        }
+        Err(end) => {
+            walk.end = end as u64;
+            1
+        }
+    }
+}
+
+#[inline(always)]
+fn send_once(state: &mut ThreadState, slot: u16, id: u64) {
     let Some(sent) = SENT.get_ptr_mut(id as u32 & (SENT_STACKS as u32 - 1)) else { return };
     // SAFETY: a live array element. A race with another CPU costs a second send at most.
     if unsafe { sent.read_volatile() } == id {
         return;
     }
     let mut head = Head::new(Kind::Stack, memtrace_common::Slot(slot), thread::id());
-    head.count = depth as u8;
-    state.record = StackRecord { head, id, end: end as u64 };
-    let bytes = size_of::<StackRecord>() as u64 + 8 * (depth as u64 & 127);
+    head.count = state.walk.depth as u8 & 127;
+    state.record = StackRecord { head, id, end: state.walk.end };
+    let bytes = size_of::<StackRecord>() as u64 + 8 * (state.walk.depth & 127);
     // SAFETY: the frames follow the record in the thread's state without a gap, and there is room for 128 of them.
     let whole = unsafe { ring::send_bytes((&raw mut state.record).cast(), bytes) };
     if whole {

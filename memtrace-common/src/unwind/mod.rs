@@ -8,11 +8,13 @@
 mod end;
 pub mod row;
 pub mod search;
+pub mod segment;
 pub mod step;
 
 pub use end::StackEnd;
 pub use row::{Cfa, FramePointer, Rule, Unsupported};
 pub use search::{Rows, search};
+pub use segment::{Segment, Segments};
 pub use step::{Frame, step, step_frame_pointer};
 
 /// Reads the target's memory.

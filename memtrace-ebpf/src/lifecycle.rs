@@ -10,7 +10,7 @@ use memtrace_common::{
     limits::MAX_TARGETS,
 };
 
-use crate::{mapping, thread, walk::TARGETS};
+use crate::{mapping, thread, walk::{SEGMENT_RANGES, TARGETS}};
 
 /// Process ids, as memtrace's pid namespace numbers them, to slots.
 #[btf_map]
@@ -56,6 +56,8 @@ pub fn exec(context: &RawTracePointContext) {
             (*target).brk = 0;
         }
     }
+    // The tables are those of the old image.
+    let _ = SEGMENT_RANGES.set(u32::from(slot), 0u64, 0);
     // The tracepoint's second argument is the thread's id before the exec (include/trace/events/sched.h). If it differs,
     // another thread than the first one called exec and took over the process's id: probes bound to the first are dead.
     let mut head = Head::new(Kind::Exec, Slot(slot), thread::id());

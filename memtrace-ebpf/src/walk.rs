@@ -21,7 +21,7 @@ use memtrace_common::{
     unwind::{
         Frame, MemoryReader, Registers, Rows, Rule, Segment, Segments, StackEnd, search,
         segment::{self, TRAMPOLINE},
-        step, step_frame_pointer,
+        step, step_without_table,
     },
 };
 
@@ -50,7 +50,7 @@ static SEGMENTS: Array<Segment, MAX_SEGMENTS, { BPF_F_MMAPABLE as usize }> = Arr
 
 /// By slot: where the target's segments are, 0 when there are none.
 #[btf_map]
-static SEGMENT_RANGES: Array<u64, MAX_TARGETS> = Array::new();
+pub static SEGMENT_RANGES: Array<u64, MAX_TARGETS> = Array::new();
 
 /// Whether calls that begin now are recorded.
 #[inline(always)]
@@ -152,13 +152,14 @@ extern "C" fn one_frame(index: u32, context: *mut c_void) -> i64 {
     }
     let caller = match walk.segment.rows {
         TRAMPOLINE => Err(StackEnd::ReturnProbe),
-        0 => match step_frame_pointer(&frame, &UserMemory) {
-            Err(StackEnd::NoFramePointer) => Err(StackEnd::NoTable),
+        0 => match step_without_table(&frame, &UserMemory) {
+            Err(StackEnd::NoTable) if walk.range == 0 => Err(StackEnd::NotUnwound),
             other => other,
         },
         rows => {
-            let offset = address.wrapping_sub(walk.segment.base) as u32;
-            match search(&Tables, walk.segment.first_row, rows, offset) {
+            let offset = search::offset(address, walk.segment.base);
+            let rule = offset.and_then(|offset| search::search(&Tables, walk.segment.first_row, rows, offset));
+            match rule {
                 Some(rule) => step(Rule::unpack(rule), &frame, &UserMemory),
                 None => Err(StackEnd::FdeGap),
             }

@@ -1,9 +1,9 @@
 //! memtrace: finds the call stacks of a running process whose memory keeps growing.
 //!
 //! The rooms, in the order in which data flows through them: [`cli`] (what was asked) -> [`target`] (which processes) ->
-//! [`allocator`] (which functions, which probe sites) -> [`kernel`] (load, attach, drain) -> [`ledger`] (every live
-//! block) -> [`trend`] (the verdict) -> [`symbol`] (names) -> [`report`] (text, JSON). [`session`] wires them together.
-//! A room depends on rooms to its left only.
+//! [`allocator`] (which functions, which probe sites) -> [`unwind`] (how its stacks are undone) -> [`kernel`] (load,
+//! attach, drain) -> [`ledger`] (every live block) -> [`trend`] (the verdict) -> [`symbol`] (names) -> [`report`] (text,
+//! JSON). [`session`] wires them together. A room depends on rooms to its left only.
 
 pub mod allocator;
 pub mod cli;
@@ -14,3 +14,4 @@ pub mod session;
 pub mod symbol;
 pub mod target;
 pub mod trend;
+pub mod unwind;

@@ -1,7 +1,7 @@
 //! Unwinding: from one frame's registers to its caller's, generic over a memory reader.
 //!
 //! In: a frame's registers, and the row of an unwind table that covers its address. Out: the caller's registers, or why
-//! the stack ends here. [`row`] is the format of the tables, [`search`](mod@search) finds the row of an address, and
+//! the stack ends here. [`row`] is the format of the tables, [`search`] finds the row of an address, and
 //! [`step`](mod@step) takes the step, by a row or, in code without a table, by the frame pointer. User space builds the
 //! tables from `.eh_frame`; the very code that walks them in the kernel runs in the host's tests.
 
@@ -13,9 +13,9 @@ pub mod step;
 
 pub use end::StackEnd;
 pub use row::{Cfa, FramePointer, Rule, Unsupported};
-pub use search::{Rows, search};
+pub use search::Rows;
 pub use segment::{Segment, Segments};
-pub use step::{Frame, step, step_frame_pointer};
+pub use step::{Frame, step, step_frame_pointer, step_without_table};
 
 /// Reads the target's memory.
 pub trait MemoryReader {

@@ -11,6 +11,13 @@ pub trait Rows {
 /// Halvings that the largest table needs; a table has fewer than `1 << MAX_STEPS` rows.
 pub const MAX_STEPS: u32 = 24;
 
+/// How far an address is behind a table's base, which may wrap around; `None` if no row can be for it.
+#[inline(always)]
+pub const fn offset(address: u64, base: u64) -> Option<u32> {
+    let offset = address.wrapping_sub(base);
+    if offset > u32::MAX as u64 { None } else { Some(offset as u32) }
+}
+
 /// The packed rule of the last of `count` rows from `first` on that begins at or before `offset`: `None` if the table
 /// begins after it, or is damaged.
 ///

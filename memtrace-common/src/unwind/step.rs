@@ -55,12 +55,7 @@ pub fn step<M: MemoryReader>(rule: Rule, frame: &Frame, memory: &M) -> Result<Fr
         Rule::SignalFrame => return interrupted(registers, memory),
         Rule::EndOfStack => return Err(StackEnd::Complete),
         Rule::Gap => return Err(StackEnd::FdeGap),
-        Rule::WithoutRules => {
-            return match step_frame_pointer(frame, memory) {
-                Err(StackEnd::NoFramePointer) => Err(StackEnd::FdeGap),
-                other => other,
-            };
-        }
+        Rule::WithoutRules => return step_without_rules(frame, memory, StackEnd::FdeGap),
         Rule::Unsupported(_) => return Err(StackEnd::UnsupportedRule),
     };
     let cfa = match cfa {
@@ -96,7 +91,36 @@ pub fn step<M: MemoryReader>(rule: Rule, frame: &Frame, memory: &M) -> Result<Fr
     Ok(Frame::caller(Registers { ip, sp: cfa, fp: caller_fp }))
 }
 
-/// The caller's frame in code that has no table, by its frame pointer: `ip' = [fp + 8]`, `fp' = [fp]`, `sp' = fp + 16`
+/// The caller's frame in code that has no table: just-in-time compiled, or stripped of its rules. By frame pointer,
+/// unless it is a signal's trampoline.
+///
+/// # Errors
+///
+/// The [`StackEnd`]; `NoTable` when the register does not hold a frame pointer.
+#[inline(always)]
+pub fn step_without_table<M: MemoryReader>(frame: &Frame, memory: &M) -> Result<Frame, StackEnd> {
+    step_without_rules(frame, memory, StackEnd::NoTable)
+}
+
+/// `mov $15, %rax; syscall`: the instructions of `rt_sigreturn`, by which a C library without rules for its trampoline
+/// (musl) returns from a handler. Debuggers know it by them too.
+const SIGRETURN: [u64; 2] = [0x0f00_0000_0fc0_c748, 0x05];
+
+#[inline(always)]
+fn step_without_rules<M: MemoryReader>(frame: &Frame, memory: &M, end: StackEnd) -> Result<Frame, StackEnd> {
+    if let Some([first, second]) = memory.read_pair(frame.registers.ip)
+        && first == SIGRETURN[0]
+        && second & 0xff == SIGRETURN[1]
+    {
+        return interrupted(&frame.registers, memory);
+    }
+    match step_frame_pointer(frame, memory) {
+        Err(StackEnd::NoFramePointer) => Err(end),
+        other => other,
+    }
+}
+
+/// The caller's frame by the frame pointer alone: `ip' = [fp + 8]`, `fp' = [fp]`, `sp' = fp + 16`
 /// (System V ABI for x86-64, section 3.2.2).
 ///
 /// # Errors

@@ -120,6 +120,21 @@ fn a_signal_frame_leads_to_the_interrupted_instruction_even_on_another_stack() {
 }
 
 #[test]
+fn a_trampoline_without_rules_is_known_by_its_instructions() {
+    let memory = stack([
+        (0x40_0000, u64::from_le_bytes([0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f])),
+        (0x40_0008, u64::from_le_bytes([0x05, 0xc3, 0, 0, 0, 0, 0, 0])),
+        (SP + 120, 0xbeef),
+        (SP + 160, SP + 0x400),
+        (SP + 168, 0x40_1234),
+    ]);
+    let expected = Ok(Frame::innermost(Registers { ip: 0x40_1234, sp: SP + 0x400, fp: 0xbeef }));
+    assert_eq!(step_without_table(&frame(SP, 0), &memory), expected);
+    assert_eq!(step(Rule::WithoutRules, &frame(SP, 0), &memory), expected);
+    assert_eq!(step_without_table(&frame(SP, 77), &stack([])), Err(StackEnd::NoTable));
+}
+
+#[test]
 fn each_way_of_stopping_has_its_name() {
     let memory = stack([(SP, 0), (SP + 8, 0xffff_8000_0000_0000), (SP + 16, 12), (SP + 24, SP)]);
     let end = |rule| step(rule, &frame(SP, SP - 64), &memory).expect_err("an end");

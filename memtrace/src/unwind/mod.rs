@@ -1,0 +1,17 @@
+//! How a process's stacks are undone without frame pointers: compact tables from its objects' call frame information.
+//!
+//! In: the ELF files that a process has mapped (untrusted), its memory mappings. Out: a [`Table`] of sorted rows for
+//! each object, shared by the processes that map it, and the [`Segment`]s that say which table covers which addresses.
+//! `elf` reads the parts of a file, `rules` turns its rules into the rows' format, [`table`] sorts them, [`cache`]
+//! shares them, [`segments`] places them. The walk itself is `memtrace_common::unwind`.
+
+pub mod cache;
+mod elf;
+mod rules;
+pub mod segments;
+pub mod table;
+
+pub use cache::Cache;
+pub use elf::{Load, ReadError};
+pub use segments::{Segment, Skipped, place, segments};
+pub use table::{Stats, Table, TableError};

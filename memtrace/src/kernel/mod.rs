@@ -2,7 +2,8 @@
 //!
 //! In: probe sites and the processes they belong to. Out: decoded events in the order of the ring, blocks that had to
 //! wait in the kernel, and counters. [`features`] says whether it can run here; [`Tracer`] loads the programs; [`links`]
-//! attaches and detaches them; [`ring`] drains; [`deferred`] fetches what waited.
+//! attaches and detaches them; [`ring`] drains; [`deferred`] fetches what waited;
+//! [`tables`] gives the programs what they unwind by.
 
 pub mod deferred;
 pub mod event;
@@ -11,6 +12,7 @@ pub mod links;
 mod log;
 mod multi;
 pub mod ring;
+pub mod tables;
 mod tracer;
 
 pub use tracer::{KernelError, Loaded, Options, Tracer};

@@ -14,7 +14,9 @@ use memtrace_common::{
 };
 use thiserror::Error;
 
-use super::{OBJECT, deferred::Deferred, features::FeatureError, log::Log, multi::MultiPrograms, ring::Ring};
+use super::{
+    OBJECT, deferred::Deferred, features::FeatureError, log::Log, multi::MultiPrograms, ring::Ring, tables::Tables,
+};
 use crate::target::Pid;
 
 /// What the programs are loaded with.
@@ -26,11 +28,13 @@ pub struct Options {
     pub min_size: u64,
     /// Blocks larger than this are left out.
     pub max_size: u64,
+    /// Rows of unwind tables that there is room for; at least one.
+    pub unwind_rows: u32,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ring_bytes: DEFAULT_RING_BYTES, min_size: 0, max_size: u64::MAX }
+        Self { ring_bytes: DEFAULT_RING_BYTES, min_size: 0, max_size: u64::MAX, unwind_rows: 1 }
     }
 }
 
@@ -118,6 +122,8 @@ pub struct Loaded {
     pub ring: Ring,
     /// Blocks that waited in the kernel.
     pub deferred: Deferred,
+    /// What the programs unwind by.
+    pub tables: Tables,
 }
 
 impl Tracer {
@@ -138,6 +144,7 @@ impl Tracer {
             // Task storage is used by the programs only.
             .allow_unsupported_maps()
             .map_max_entries("EVENTS", options.ring_bytes)
+            .map_max_entries("ROWS", options.unwind_rows.max(1))
             .override_global("ALLOCATION_MARK", &allocation_mark, true)
             .override_global("RELEASE_MARK", &release_mark, true)
             .override_global("WAKE_MARK", &wake_mark, true)
@@ -150,6 +157,11 @@ impl Tracer {
         let multi = MultiPrograms::load(&programs);
         let ring = Ring::new(take(&mut programs, "EVENTS")?, take(&mut programs, "WOKEN")?)?;
         let deferred = Deferred::new(take(&mut programs, "DEFERRED")?, take(&mut programs, "DEFERRED_COUNTS")?)?;
+        let tables = Tables::new(
+            take(&mut programs, "ROWS")?,
+            take(&mut programs, "SEGMENTS")?,
+            take(&mut programs, "SEGMENT_RANGES")?,
+        )?;
         let log = Log::start(&mut programs);
         let tracer = Self {
             counters: typed(&mut programs, "COUNTERS")?,
@@ -161,7 +173,7 @@ impl Tracer {
             multi,
             programs,
         };
-        Ok(Loaded { tracer, ring, deferred })
+        Ok(Loaded { tracer, ring, deferred, tables })
     }
 
     /// Gives a process a slot; `brk` is the end of its heap segment now, 0 if it has none.

@@ -11,6 +11,7 @@ mod output;
 mod pump;
 mod snapshot;
 mod traced;
+mod unwinding;
 
 use std::{
     io,
@@ -27,7 +28,8 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{MissedTickBehavior, interval, sleep_until},
 };
-use traced::Traced;
+use traced::{Candidate, Traced};
+use unwinding::Unwinding;
 
 use crate::{
     allocator::AllocatorError,
@@ -38,6 +40,7 @@ use crate::{
         links::{Links, Programs},
     },
     target::{Pid, TargetError},
+    unwind::Cache,
 };
 
 /// How a run ended.
@@ -126,11 +129,17 @@ impl<'a> Run<'a> {
     fn start(config: &'a TraceConfig, output: Output) -> Result<Run<'a>, SessionError> {
         let begun = Instant::now();
         // All targets are looked at before anything is loaded: most mistakes show here.
-        let candidates = config.pids.iter().map(|&pid| traced::Candidate::open(Pid(pid), config.syscalls));
+        let mut cache = Cache::new();
+        let candidates = config.pids.iter().map(|&pid| Candidate::open(Pid(pid), config.syscalls, &mut cache));
         let candidates = candidates.collect::<Result<Vec<_>, _>>()?;
-        let options = Options { ring_bytes: config.ring_bytes, min_size: config.min_size, max_size: config.max_size };
-        let Loaded { mut tracer, ring, deferred } = Tracer::load(options)?;
-        let mut pump = Pump::new(ring, deferred)?;
+        let options = Options {
+            ring_bytes: config.ring_bytes,
+            min_size: config.min_size,
+            max_size: config.max_size,
+            unwind_rows: unwinding::capacity(cache.rows()),
+        };
+        let Loaded { mut tracer, ring, deferred, tables } = Tracer::load(options)?;
+        let mut pump = Pump::new(ring, deferred, Unwinding::new(cache, tables))?;
         let mut links = tracer.attach_lifecycle()?;
         let programs = if config.empty_programs { Programs::Empty } else { Programs::Trace };
         let mut traced = Vec::new();

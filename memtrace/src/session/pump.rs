@@ -1,13 +1,10 @@
 //! Moves events from the kernel into the ledger and the symbolizer.
 
-use std::{
-    io,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use memtrace_common::Slot;
 
-use super::SessionError;
+use super::{SessionError, unwinding::Unwinding};
 use crate::{
     kernel::{
         deferred::Deferred,
@@ -16,7 +13,10 @@ use crate::{
     },
     ledger::Ledger,
     symbol::{self, ModuleMapping, Symbolizer},
-    target::{Pid, maps},
+    target::{
+        Pid,
+        maps::{self, Mapping},
+    },
 };
 
 /// The event sources and what they feed.
@@ -25,6 +25,7 @@ pub(super) struct Pump {
     deferred: Deferred,
     pub(super) ledger: Ledger,
     pub(super) symbols: Symbolizer,
+    pub(super) unwinding: Unwinding,
     pids: Vec<(Slot, Pid)>,
     /// Deferred entries were read; when the ring has been drained to here they can be settled.
     settle_at: Option<Position>,
@@ -41,7 +42,7 @@ pub(super) struct Exec {
 }
 
 impl Pump {
-    pub(super) fn new(ring: Ring, deferred: Deferred) -> Result<Self, SessionError> {
+    pub(super) fn new(ring: Ring, deferred: Deferred, unwinding: Unwinding) -> Result<Self, SessionError> {
         let symbols = Symbolizer::new(symbol::Options::default())
             .map_err(|source| SessionError::System { action: "opening our own root directory", source })?;
         Ok(Self {
@@ -49,6 +50,7 @@ impl Pump {
             deferred,
             ledger: Ledger::new(),
             symbols,
+            unwinding,
             pids: Vec::new(),
             settle_at: None,
             undecodable: 0,
@@ -57,27 +59,32 @@ impl Pump {
     }
 
     /// From now on events of `slot` belong to `pid`.
-    pub(super) fn add_process(&mut self, slot: Slot, pid: Pid) {
+    pub(super) fn add_process(&mut self, slot: Slot, pid: Pid) -> Result<(), SessionError> {
+        let mappings = maps::read(pid).unwrap_or_default();
         self.ledger.add_process(slot);
-        self.symbols.add_process(slot, pid.0, modules(pid).unwrap_or_default());
+        self.symbols.add_process(slot, pid.0, modules(&mappings));
+        self.unwinding.update(slot, pid, &mappings)?;
         self.pids.push((slot, pid));
+        Ok(())
     }
 
     /// Takes what waited in the kernel, drains the ring, and settles what waited once all that was sent before has
     /// arrived. Returns the targets that replaced their image.
     pub(super) fn run(&mut self) -> Result<Vec<Exec>, SessionError> {
-        let Self { ring, deferred, ledger, symbols, pids, undecodable, refresh, .. } = self;
+        let Self { ring, deferred, ledger, symbols, unwinding, pids, undecodable, refresh, .. } = self;
         deferred.take(|key, block| ledger.defer(key, block))?;
         self.settle_at = Some(ring.written());
         let mut execs = Vec::new();
+        let mut failed = Ok(());
         let drained = ring.drain(|event| match event.what {
             What::Stack { id, end, frames } => {
                 let observed = symbols.observe(event.slot, id, frames.iter(), end);
                 if observed.unknown_addresses
                     && let Some(pid) = pid_of(pids, event.slot)
-                    && let Some(mappings) = refresh.allow(|| modules(pid).ok())
+                    && let Some(mappings) = refresh.allow(|| maps::read(pid).ok())
                 {
-                    symbols.refresh(event.slot, mappings);
+                    symbols.refresh(event.slot, modules(&mappings));
+                    failed = unwinding.update(event.slot, pid, &mappings);
                     // What is unknown even now is code that has gone; the report shows its address.
                     let _ = symbols.observe(event.slot, id, frames.iter(), end);
                 }
@@ -85,13 +92,16 @@ impl Pump {
             What::Exec { by_other_thread } => {
                 ledger.apply(event);
                 if let Some(pid) = pid_of(pids, event.slot) {
-                    symbols.add_process(event.slot, pid.0, modules(pid).unwrap_or_default());
+                    let mappings = maps::read(pid).unwrap_or_default();
+                    symbols.add_process(event.slot, pid.0, modules(&mappings));
+                    failed = unwinding.update(event.slot, pid, &mappings);
                 }
                 execs.push(Exec { slot: event.slot, by_other_thread });
             }
             _ => ledger.apply(event),
         })?;
         *undecodable += drained.undecodable;
+        failed?;
         if let Some(position) = self.settle_at
             && self.ring.has_reached(position)
         {
@@ -112,21 +122,16 @@ fn pid_of(pids: &[(Slot, Pid)], slot: Slot) -> Option<Pid> {
     pids.iter().find(|(known, _)| *known == slot).map(|&(_, pid)| pid)
 }
 
-/// The executable mappings of a process.
-fn modules(pid: Pid) -> io::Result<Vec<ModuleMapping>> {
-    let mappings = maps::read(pid).map_err(io::Error::other)?;
-    Ok(mappings
-        .into_iter()
-        .filter(|mapping| mapping.executable)
-        .map(|mapping| ModuleMapping {
-            start: mapping.start,
-            end: mapping.end,
-            file_offset: mapping.offset,
-            device: mapping.device,
-            inode: mapping.inode,
-            path: mapping.path,
-        })
-        .collect())
+/// The executable ones, as the symbolizer wants them.
+fn modules(mappings: &[Mapping]) -> impl Iterator<Item = ModuleMapping> {
+    mappings.iter().filter(|mapping| mapping.executable).map(|mapping| ModuleMapping {
+        start: mapping.start,
+        end: mapping.end,
+        file_offset: mapping.offset,
+        device: mapping.device,
+        inode: mapping.inode,
+        path: mapping.path.clone(),
+    })
 }
 
 /// Keeps the reading of maps to a small share of the time: a JIT makes code that is new to us all the time.

@@ -1,6 +1,6 @@
 //! One traced process: looked at, attached, followed through exec, noticed when it ends.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, path::Path};
 
 use memtrace_common::Slot;
 
@@ -12,6 +12,7 @@ use crate::{
         links::{Links, Programs},
     },
     target::{Pid, Target, TargetError, status::SeccompMode},
+    unwind::{Cache, Segment, segments},
 };
 
 /// A process that can be traced, with nothing attached yet.
@@ -19,6 +20,8 @@ pub(super) struct Candidate {
     target: Target,
     plan: Plan,
     heap_end: u64,
+    /// Keeps the process's unwind tables until they are in the kernel.
+    _segments: Vec<Segment>,
 }
 
 /// A traced process.
@@ -38,7 +41,7 @@ type SiteKey = (std::path::PathBuf, u64);
 
 impl Candidate {
     /// Looks at a process and plans its probes.
-    pub(super) fn open(pid: Pid, syscalls: bool) -> Result<Self, SessionError> {
+    pub(super) fn open(pid: Pid, syscalls: bool, cache: &mut Cache) -> Result<Self, SessionError> {
         let target = Target::open(pid)?;
         // From 6.11 a return probe enters the kernel by a system call of its own, which a seccomp filter may answer by
         // killing the process; 6.14 lets it through ("seccomp: passthrough uretprobe systemcall without filtering").
@@ -47,11 +50,10 @@ impl Candidate {
             return Err(SessionError::Seccomp(pid));
         }
         let plan = plan(&target, syscalls)?;
-        let heap = target
-            .mappings()?
-            .into_iter()
-            .find(|mapping| mapping.path.as_deref().is_some_and(|path| path == std::path::Path::new("[heap]")));
-        Ok(Self { target, plan, heap_end: heap.map_or(0, |mapping| mapping.end) })
+        let mappings = target.mappings()?;
+        let (segments, _skipped) = segments(pid, &mappings, cache);
+        let heap = mappings.iter().find(|mapping| mapping.path.as_deref() == Some(Path::new("[heap]")));
+        Ok(Self { heap_end: heap.map_or(0, |mapping| mapping.end), target, plan, _segments: segments })
     }
 
     /// Attaches; nothing is recorded until the tracer is told that the slot runs.
@@ -63,7 +65,7 @@ impl Candidate {
     ) -> Result<Traced, SessionError> {
         let pid = self.target.pid();
         let slot = tracer.add_target(pid, self.heap_end)?;
-        pump.add_process(slot, pid);
+        pump.add_process(slot, pid)?;
         let attached = tracer.attach(pid, slot, &self.plan.sites, programs);
         // A process that has ended meanwhile is the likelier reason for any failure.
         if self.target.exited() {

@@ -1,0 +1,44 @@
+//! Keeps the kernel's unwind tables true to what the targets have mapped.
+
+use std::path::Path;
+
+use memtrace_common::Slot;
+
+use super::SessionError;
+use crate::{
+    kernel::tables::Tables,
+    target::{Pid, maps::Mapping},
+    unwind::{Cache, segments},
+};
+
+/// Rows that there is room for beyond what the targets need at first, for what they load later: an eighth and 1 MiB.
+const SPARE_ROWS: usize = 128 << 10;
+
+/// How many rows the kernel's array gets when the targets need `needed` at first.
+pub(super) fn capacity(needed: usize) -> u32 {
+    u32::try_from(needed + needed / 8 + SPARE_ROWS).unwrap_or(u32::MAX)
+}
+
+/// The tables in user space and in the kernel.
+pub(super) struct Unwinding {
+    cache: Cache,
+    tables: Tables,
+    /// Segments without room, of all targets, when they were last set.
+    pub(super) left_out: usize,
+}
+
+impl Unwinding {
+    pub(super) fn new(cache: Cache, tables: Tables) -> Self {
+        Self { cache, tables, left_out: 0 }
+    }
+
+    /// The process maps this now.
+    pub(super) fn update(&mut self, slot: Slot, pid: Pid, mappings: &[Mapping]) -> Result<(), SessionError> {
+        // Code without a table is walked by its frame pointers, and its stacks say so where that fails.
+        let (segments, _skipped) = segments(pid, mappings, &mut self.cache);
+        let trampoline = mappings.iter().find(|mapping| mapping.path.as_deref() == Some(Path::new("[uprobes]")));
+        let coverage = self.tables.set(slot, &segments, trampoline.map(|mapping| (mapping.start, mapping.end)))?;
+        self.left_out = coverage.left_out;
+        Ok(())
+    }
+}

@@ -6,7 +6,11 @@
 //! function's first and last byte and the byte behind it are compared, and `SAMPLES` addresses anywhere in the code.
 //!
 //! Differences that are allowed, and counted:
-//! - rules that memtrace says it does not support: at most `UNSUPPORTED_PER_MILLE` of the sampled addresses of a file;
+//! - rules that memtrace says it does not support: at most 1 per mille of the sampled addresses of a file, or what is
+//!   said beside its name. They are in hand-written code. OpenSSL's ciphers find their frames by rsi, rax and the like
+//!   in code that calls nothing but itself; the dynamic loader's lazy resolution finds its frame by rbx. What counts is
+//!   how many call instructions have such a rule, for only there can a stack end early: `calls` bounds their number.
+//!   glibc's longjmp, and the last instructions of exception handling, have the return address in a register;
 //! - code without rules, where there is nothing to compare: memtrace says so by `Gap`, `WithoutRules`, or `EndOfStack`
 //!   at the file's entry point.
 
@@ -28,14 +32,26 @@ use gimli::{
     BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EndianSlice, EvaluationResult, Expression, FrameDescriptionEntry,
     Location, NativeEndian, Pointer, Register, RegisterRule, UnwindContext, UnwindSection, Value, X86_64,
 };
+use iced_x86::{Decoder, DecoderOptions, FlowControl};
 use memtrace::unwind::Table;
-use memtrace_common::unwind::{Frame, MemoryReader, Registers, Rule, StackEnd, Unsupported, step};
+use memtrace_common::unwind::{Frame, MemoryReader, Registers, Rule, StackEnd, Unsupported, row, step};
 use object::{Object as _, ObjectSection as _, ObjectSegment as _};
 
 const SAMPLES: u64 = 100_000;
 
-/// Of the sampled addresses.
-const UNSUPPORTED_PER_MILLE: u64 = 1;
+/// What may be unsupported in a file.
+#[derive(Clone, Copy)]
+struct Allowed {
+    /// Of the sampled addresses.
+    per_mille: u64,
+    /// Call instructions.
+    calls: u64,
+}
+
+const COMPILED: Allowed = Allowed { per_mille: 1, calls: 0 };
+
+/// Big-number arithmetic and ciphers in assembly, which call helpers beside them.
+const OPENSSL_CALLS: u64 = 24;
 
 type Bytes<'a> = EndianSlice<'a, NativeEndian>;
 
@@ -135,6 +151,31 @@ impl<'a> Oracle<'a> {
         Oracle { section, bases, functions, context: Box::default() }
     }
 
+    /// How many of the call instructions in functions with unsupported rules have one.
+    fn unsupported_calls(&self, file: &object::File<'_>, table: &Table) -> u64 {
+        let mut calls = 0;
+        for pair in table.rows.windows(2) {
+            let Rule::Unsupported(_) = Rule::unpack(row::row_rule(pair[0])) else { continue };
+            let [start, end] = [pair[0], pair[1]].map(|row| table.base + u64::from(row::row_offset(row)));
+            let behind = self.functions.partition_point(|function| function.initial_address() <= start);
+            let function = &self.functions[behind - 1];
+            let segment = file.segments().find(|segment| {
+                (segment.address()..segment.address() + segment.size()).contains(&function.initial_address())
+            });
+            let code = segment.expect("a segment").data_range(function.initial_address(), function.len());
+            let code = code.expect("code").expect("in the file");
+            let calls_within = Decoder::with_ip(64, code, function.initial_address(), DecoderOptions::NONE)
+                .into_iter()
+                .filter(|instruction| {
+                    matches!(instruction.flow_control(), FlowControl::Call | FlowControl::IndirectCall)
+                })
+                .filter(|instruction| (start..end).contains(&(instruction.next_ip() - 1)))
+                .count();
+            calls += calls_within as u64;
+        }
+        calls
+    }
+
     fn outcome(&mut self, address: u64) -> Outcome {
         let behind = self.functions.partition_point(|function| function.initial_address() <= address);
         let function = behind.checked_sub(1).map(|index| &self.functions[index]);
@@ -226,13 +267,9 @@ impl Comparison {
             }
         }
     }
-
-    fn unsupported(&self) -> u64 {
-        self.unsupported.values().sum()
-    }
 }
 
-fn check(path: &str, package: &str) {
+fn check(path: &str, package: &str, allowed: Allowed) {
     let bytes = fs::read(path).unwrap_or_else(|error| panic!("{path}: {error}: install the package {package}"));
     let began = Instant::now();
     let table = Table::read(&mut Cursor::new(&bytes)).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -274,10 +311,11 @@ fn check(path: &str, package: &str) {
         };
         sampled.compare(path, &table, &mut oracle, file.entry(), address);
     }
+    let calls = oracle.unsupported_calls(&file, &table);
     let stats = &table.stats;
     println!(
         "{path}: {} functions, {} rows of {} evaluated, {} KiB, {took:.1?}; boundaries: {} equal, {} without rules, \
-         unsupported {:?}; sampled: {} equal, {} without rules, unsupported {:?}",
+         unsupported {:?}; sampled: {} equal, {} without rules, unsupported {:?}; {calls} calls with unsupported rules",
         stats.functions,
         table.rows.len(),
         stats.rows_evaluated,
@@ -291,49 +329,48 @@ fn check(path: &str, package: &str) {
     );
     assert_eq!(stats.functions_malformed, 0, "{path}");
     assert!(sampled.equal > 0, "{path}: nothing was compared");
-    let (unsupported, allowed) = (sampled.unsupported(), SAMPLES * UNSUPPORTED_PER_MILLE / 1000);
-    assert!(
-        unsupported <= allowed,
-        "{path}: {unsupported} addresses have unsupported rules: {:?}",
-        sampled.unsupported
-    );
+    let unsupported: u64 = sampled.unsupported.values().sum();
+    let bound = SAMPLES * allowed.per_mille / 1000;
+    assert!(unsupported <= bound, "{path}: {unsupported} addresses have unsupported rules, more than {bound}");
+    assert!(calls <= allowed.calls, "{path}: {calls} calls have unsupported rules, more than {}", allowed.calls);
 }
 
 macro_rules! files {
-    ($($name:ident: $path:literal of $package:literal,)+) => { $(
+    ($($name:ident: $path:literal of $package:literal, $allowed:expr;)+) => { $(
         #[test]
         fn $name() {
-            check($path, $package);
+            check($path, $package, $allowed);
         }
     )+ };
 }
 
 files! {
-    the_c_library: "/lib/x86_64-linux-gnu/libc.so.6" of "libc6",
-    the_dynamic_loader: "/lib64/ld-linux-x86-64.so.2" of "libc6",
-    the_compilers_runtime: "/lib/x86_64-linux-gnu/libgcc_s.so.1" of "libgcc-s1",
-    the_cpp_library: "/usr/lib/x86_64-linux-gnu/libstdc++.so.6" of "libstdc++6",
-    libssl: "/usr/lib/x86_64-linux-gnu/libssl.so.3" of "libssl3",
-    libcrypto: "/usr/lib/x86_64-linux-gnu/libcrypto.so.3" of "libssl3",
-    libsqlite: "/usr/lib/x86_64-linux-gnu/libsqlite3.so.0" of "libsqlite3-0",
-    jemalloc: "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2" of "libjemalloc2",
-    python: "/usr/bin/python3.11" of "python3.11-minimal",
-    node: "/usr/bin/node" of "nodejs",
-    redis: "/usr/bin/redis-server" of "redis-server",
-    nginx: "/usr/sbin/nginx" of "nginx-light",
-    bpftrace: "/usr/bin/bpftrace" of "bpftrace",
-    gdb: "/usr/bin/gdb" of "gdb",
-    perl: "/usr/bin/perl" of "perl-base",
-    bash: "/bin/bash" of "bash",
+    the_c_library: "/lib/x86_64-linux-gnu/libc.so.6" of "libc6", Allowed { per_mille: 1, calls: 1 };
+    the_dynamic_loader: "/lib64/ld-linux-x86-64.so.2" of "libc6", Allowed { per_mille: 30, calls: 12 };
+    the_compilers_runtime: "/lib/x86_64-linux-gnu/libgcc_s.so.1" of "libgcc-s1", COMPILED;
+    the_cpp_library: "/usr/lib/x86_64-linux-gnu/libstdc++.so.6" of "libstdc++6", COMPILED;
+    libssl: "/usr/lib/x86_64-linux-gnu/libssl.so.3" of "libssl3", COMPILED;
+    libcrypto: "/usr/lib/x86_64-linux-gnu/libcrypto.so.3" of "libssl3", Allowed { per_mille: 30, calls: OPENSSL_CALLS };
+    libsqlite: "/usr/lib/x86_64-linux-gnu/libsqlite3.so.0" of "libsqlite3-0", COMPILED;
+    jemalloc: "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2" of "libjemalloc2", COMPILED;
+    python: "/usr/bin/python3.11" of "python3.11-minimal", COMPILED;
+    node: "/usr/bin/node" of "nodejs", Allowed { per_mille: 4, calls: OPENSSL_CALLS };
+    redis: "/usr/bin/redis-server" of "redis-server", COMPILED;
+    nginx: "/usr/sbin/nginx" of "nginx-light", COMPILED;
+    bpftrace: "/usr/bin/bpftrace" of "bpftrace", COMPILED;
+    gdb: "/usr/bin/gdb" of "gdb", COMPILED;
+    perl: "/usr/bin/perl" of "perl-base", COMPILED;
+    bash: "/bin/bash" of "bash", COMPILED;
 }
 
-/// Cargo itself: the compiler's authors build it in release mode.
+/// Cargo itself, which the compiler's authors build in release mode, with OpenSSL in it.
 #[test]
 fn a_rust_program_in_release_mode() {
-    check(&std::env::var("CARGO").expect("cargo runs the tests"), "cargo");
+    let path = std::env::var("CARGO").expect("cargo runs the tests");
+    check(&path, "cargo", Allowed { per_mille: 4, calls: OPENSSL_CALLS });
 }
 
 #[test]
 fn this_program() {
-    check("/proc/self/exe", "none: it is this test");
+    check("/proc/self/exe", "none: it is this test", COMPILED);
 }

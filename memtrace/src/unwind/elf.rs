@@ -17,6 +17,9 @@ use thiserror::Error;
 /// The most bytes of one section, compressed or not; the largest browsers have half of it.
 pub(super) const MAX_SECTION_BYTES: u64 = 64 << 20;
 
+/// Programs have a dozen, and each function is looked up in them.
+const MAX_SEGMENTS: u64 = 256;
+
 const MAX_NAMES_BYTES: u64 = 1 << 20;
 const MAX_NOTES_BYTES: u64 = 64 << 10;
 const MAX_BUILD_ID_BYTES: usize = 64;
@@ -206,7 +209,8 @@ fn program_headers<R: Read + Seek>(
         return Err(ReadError::Malformed(PART));
     }
     let bytes = u64::from(count) * size_of::<ProgramHeader64<LE>>() as u64;
-    let table = file.read(PART, header.e_phoff.get(LE), bytes, bytes)?;
+    let table =
+        file.read(PART, header.e_phoff.get(LE), bytes, MAX_SEGMENTS * size_of::<ProgramHeader64<LE>>() as u64)?;
     Ok(values(&table, usize::from(count), PART)?.to_vec())
 }
 

@@ -404,17 +404,15 @@ impl Builder {
         if range.start >= range.end {
             return Ok(());
         }
-        let bytes = range.end - range.start;
-        self.push(range.start, if bytes < MIN_CODE_BYTES { Rule::Gap } else { Rule::WithoutRules })?;
         if range.contains(&entry) {
             // The C library's start code, some of which has no rules, is where the stack ends.
+            let behind = entry.saturating_add(START_CODE_BYTES).min(range.end);
+            self.uncovered(range.start..entry, u64::MAX)?;
             self.push(entry, Rule::EndOfStack)?;
-            let rest = entry.saturating_add(START_CODE_BYTES)..range.end;
-            if rest.start < rest.end {
-                self.push(rest.start, Rule::WithoutRules)?;
-            }
+            return self.uncovered(behind..range.end, u64::MAX);
         }
-        Ok(())
+        let padding = range.end - range.start < MIN_CODE_BYTES;
+        self.push(range.start, if padding { Rule::Gap } else { Rule::WithoutRules })
     }
 
     fn push(&mut self, address: u64, rule: Rule) -> Result<(), TableError> {

@@ -261,6 +261,10 @@ mod tests {
             let exe = running.pid().proc_path("exe");
             let ours = std::fs::read_link("/proc/self/exe").expect("our own path");
             running.wait(|| std::fs::read_link(&exe).is_ok_and(|theirs| theirs != ours));
+            // Exec sets the command line later than the file, and the loader maps the C library later still.
+            let (cmdline, maps) = (running.pid().proc_path("cmdline"), running.pid().proc_path("maps"));
+            running.wait(|| std::fs::read(&cmdline).is_ok_and(|words| !words.is_empty()));
+            running.wait(|| std::fs::read_to_string(&maps).is_ok_and(|text| text.contains("libc.so.6")));
             running
         }
 

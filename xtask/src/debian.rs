@@ -1,7 +1,9 @@
-//! Installs Debian packages: says what, why and for how long, and starts none of the services in them.
+//! Installs Debian packages: says what, why and for how long, and starts none of the services in them. Also finds and
+//! downloads packages that are not to be installed.
 
 use std::fs;
 use std::io::{ErrorKind, Write as _};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
@@ -30,7 +32,7 @@ pub fn install(purpose: &str, packages: &[Package]) -> Result<()> {
     eprintln!("{purpose} takes packages that are not installed:");
     missing.iter().for_each(|package| eprintln!("  {:<22} {}", package.name, package.why));
     if !unknown(&names).is_empty() {
-        process::run_timed("package lists", apt_get()?.arg("update"))?;
+        update()?;
     }
     let unknown = unknown(&names);
     if !unknown.is_empty() {
@@ -38,6 +40,25 @@ pub fn install(purpose: &str, packages: &[Package]) -> Result<()> {
     }
     let _no_services = NoServices::begin()?;
     process::run_timed("packages", apt_get()?.args(["install", "--yes", "--no-install-recommends"]).args(&names))
+}
+
+/// Fetches the lists of packages.
+pub fn update() -> Result<()> {
+    process::run_timed("package lists", apt_get()?.arg("update"))
+}
+
+/// The packages whose names match the extended regular expression.
+pub fn search(names: &str) -> Result<Vec<String>> {
+    let lines = process::output(Command::new("apt-cache").args(["search", "--names-only", names]))?;
+    Ok(lines.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
+}
+
+/// Puts the package's file into the folder without installing it; takes no root.
+pub fn download(name: &str, folder: &Path) -> Result<()> {
+    let mut command = Command::new("apt-get");
+    // As root, apt would hand the download to a user who may not write there.
+    command.args(["--quiet", "--quiet", "-o", "APT::Sandbox::User=root", "download", name]).current_dir(folder);
+    process::run(&mut command)
 }
 
 fn missing(packages: &[Package]) -> Vec<Package> {

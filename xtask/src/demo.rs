@@ -54,7 +54,8 @@ impl Drop for Service {
     }
 }
 
-fn compile_service() -> Result<PathBuf> {
+/// Builds the service and gives its path.
+pub fn compile_service() -> Result<PathBuf> {
     if process::find("cc").is_none() {
         debian::install("The demonstration's service", packages::C_COMPILER)?;
     }

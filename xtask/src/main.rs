@@ -17,6 +17,7 @@ mod run;
 mod test;
 mod toolchain;
 mod tree;
+mod vm_test;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -60,6 +61,8 @@ enum Command {
         #[arg(long)]
         fast: bool,
     },
+    /// Boot other kernels in emulated machines and trace a leaking service there.
+    VmTest,
 }
 
 fn main() -> ExitCode {
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Command::Demo { seconds } => demo::run(seconds),
         Command::Bench { rounds } => bench::run(rounds),
         Command::Test { fast } => test::run(fast),
+        Command::VmTest => vm_test::run(),
     };
     match outcome {
         Ok(code) => code,

@@ -61,13 +61,22 @@ pub const BENCH: &[Package] = &[
     package("bpftrace", "the tool that people would use instead"),
 ];
 
+/// What boots other kernels. The kernels themselves are fetched, not installed: `vm_test/kernel.rs`.
+pub const VM_TEST: &[Package] = &[
+    package("qemu-system-x86", "the machine that other kernels boot in"),
+    package("busybox-static", "the guest's shell and tools, and the packer of its files"),
+    package("bpftool", "tells which programs the guest's kernel has loaded"),
+    package("gcc", "compiles the service that leaks"),
+    package("libc6-dev", "the C library's headers"),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_package_is_listed_once_and_has_a_reason() {
-        for list in [COMPILER, LINKER, C_COMPILER, TESTS, BENCH] {
+        for list in [COMPILER, LINKER, C_COMPILER, TESTS, BENCH, VM_TEST] {
             let mut names: Vec<_> = list.iter().map(|package| package.name).collect();
             names.sort_unstable();
             names.dedup();

@@ -1,0 +1,30 @@
+# Runs memtrace on the leaking service in three ways, which together load every BPF program.
+tell() { echo "$@" >/dev/ttyS1; }
+
+# What the kernel has loaded and attached for the memtrace that runs, once it has attached.
+look() {
+    while kill -0 "$1" && ! busybox grep -qs 'attached to' /tmp/messages; do busybox usleep 200000; done
+    kill -0 "$1" || return
+    tell programs "$(bpftool --json prog show)"
+    busybox grep -h link_type /proc/"$1"/fdinfo/* | busybox sort -u | while read -r _ kind; do tell link "$kind"; done
+}
+
+pass() {
+    echo "== memtrace $*"
+    tell pass "$*"
+    busybox rm -f /tmp/messages
+    memtrace --pid "$service" --format json --interval 1s "$@" >/tmp/report 2>/tmp/messages &
+    look $!
+    wait $!
+    tell status $?
+    busybox cat /tmp/messages
+    tell report "$(busybox tail -n 1 /tmp/report)"
+}
+
+tell release "$(busybox uname -r)"
+service &
+service=$!
+pass --duration 12s
+pass --duration 12s --syscalls
+pass --duration 2s --empty-programs
+tell done

@@ -11,6 +11,7 @@ pub mod counter;
 pub mod deferred;
 pub mod event;
 pub mod limits;
+pub mod remembered;
 pub mod stack;
 pub mod target;
 pub mod thread;

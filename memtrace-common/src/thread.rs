@@ -2,7 +2,12 @@
 //!
 //! It lives in task storage, so that it is the thread's own, survives preemption, and ends with the thread.
 
-use crate::{deferred::DeferredBlock, limits::MAX_FRAMES, unwind::Segment};
+use crate::{
+    deferred::DeferredBlock,
+    limits::{MAX_FRAMES, REMEMBERED_WALKS},
+    remembered::Remembered,
+    unwind::Segment,
+};
 
 /// A thread's state. `return_slot` 0 means that it is in no allocator call.
 #[derive(Clone, Copy)]
@@ -27,13 +32,18 @@ pub struct ThreadState {
     pub parked: DeferredBlock,
     /// The walk up the stack that is going on.
     pub walk: Walk,
+    /// Walks that this thread has done lately.
+    pub remembered: [Remembered; REMEMBERED_WALKS],
     /// The head of the stack record that is sent from here; the frames follow it without a gap.
     pub record: crate::event::StackRecord,
     /// The frames of the stack being walked.
     pub frames: [u64; MAX_FRAMES + 1],
 }
 
-const _: () = assert!(size_of::<ThreadState>() == 7 * 8 + 32 + size_of::<Walk>() + 24 + 8 * (MAX_FRAMES + 1));
+const _: () = assert!(
+    size_of::<ThreadState>()
+        == 7 * 8 + 32 + size_of::<Walk>() + REMEMBERED_WALKS * size_of::<Remembered>() + 24 + 8 * (MAX_FRAMES + 1)
+);
 
 /// Where a walk up the stack has arrived.
 #[derive(Clone, Copy)]
@@ -57,6 +67,26 @@ pub struct Walk {
     pub range: u64,
     /// The segment that the last frame was in.
     pub segment: Segment,
+    /// Where `fp` was read; 0 if it is still the register that the walk started with.
+    pub fp_place: u64,
+    /// One of [`fp_state`].
+    pub fp_state: u64,
+    /// Not 0 if the walk cannot be remembered.
+    pub unremarkable: u64,
+    /// Which remembered walk it writes over.
+    pub entry: u64,
+    /// The stack pointer at its start.
+    pub base: u64,
+}
+
+/// What is known of the frame pointer during a walk.
+pub mod fp_state {
+    /// It is the register that the walk started with, and nothing has used it.
+    pub const REGISTER: u64 = 0;
+    /// It was read from memory, and nothing has used it.
+    pub const MEMORY: u64 = 1;
+    /// It was used, and what it came from is among what decides the walk.
+    pub const DECIDES: u64 = 2;
 }
 
 /// Bits of [`ThreadState::flags`].

@@ -10,7 +10,10 @@ use memtrace_common::{
     limits::MAX_TARGETS,
 };
 
-use crate::{mapping, thread, walk::{SEGMENT_RANGES, TARGETS}};
+use crate::{
+    mapping, thread,
+    walk::{SEGMENT_RANGES, TARGETS},
+};
 
 /// Process ids, as memtrace's pid namespace numbers them, to slots.
 #[btf_map]

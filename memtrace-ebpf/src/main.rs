@@ -13,6 +13,7 @@ mod deferred;
 mod heap;
 mod lifecycle;
 mod mapping;
+mod remember;
 mod ring;
 mod syscall;
 mod thread;

@@ -25,7 +25,7 @@ use memtrace_common::{
     },
 };
 
-use crate::{count, ring, thread};
+use crate::{count, remember, ring, thread};
 
 /// Ids of stacks whose frames user space has; a later stack may take an earlier one's place, which is then sent again.
 #[btf_map]
@@ -95,12 +95,25 @@ impl Segments for Tables {
 #[inline(always)]
 pub fn stack_id(state: &mut ThreadState, slot: u16, registers: Registers, first: u64) -> u64 {
     let generation = TARGETS.get(u32::from(slot)).map_or(0, |target| target.generation as u32);
+    let start = Registers { ip: first, ..registers };
+    let range_before = range(slot);
+    let remembered = if first == 0 { None } else { remember::find(state, &start, range_before) };
+    if let Some(id) = remembered
+        && !remember::verifying()
+    {
+        // User space may have had to forget the stack's frames: then it is walked again.
+        if is_sent(id) {
+            remember::count(remember::Outcome::Hit);
+            return id;
+        }
+    }
+    remember::begin(state, &start, range_before);
     let walk = &mut state.walk;
     walk.hash = stack::seed(slot, generation);
     walk.depth = 0;
     walk.end = StackEnd::ReadFault as u64;
     if first != 0 {
-        walk.range = range(slot);
+        walk.range = range_before;
         walk.ip = first;
         walk.sp = registers.sp;
         walk.fp = registers.fp;
@@ -121,9 +134,18 @@ pub fn stack_id(state: &mut ThreadState, slot: u16, registers: Registers, first:
             state.walk.end = StackEnd::NotUnwound as u64;
             state.walk.depth = 1;
             state.walk.hash = stack::mix(stack::seed(slot, generation), first);
+            state.walk.unremarkable = 1;
         }
     }
     let id = stack::finish(state.walk.hash);
+    match remembered {
+        None => remember::count(remember::Outcome::Miss),
+        Some(expected) if expected == id => remember::count(remember::Outcome::Hit),
+        Some(_) => remember::count(remember::Outcome::Wrong),
+    }
+    if first != 0 {
+        remember::end(state, id);
+    }
     send_once(state, slot, id);
     id
 }
@@ -150,6 +172,8 @@ extern "C" fn one_frame(index: u32, context: *mut c_void) -> i64 {
         let (first, count) = segment::unpack_range(walk.range);
         walk.segment = segment::find(&Tables, first, count, address).unwrap_or_default();
     }
+    // As a number: an `Option<Rule>` has bytes that no one wrote, which the verifier does not let be moved.
+    let mut used = Rule::WithoutRules.pack();
     let caller = match walk.segment.rows {
         TRAMPOLINE => Err(StackEnd::ReturnProbe),
         0 => match step_without_table(&frame, &UserMemory) {
@@ -160,7 +184,10 @@ extern "C" fn one_frame(index: u32, context: *mut c_void) -> i64 {
             let offset = search::offset(address, walk.segment.base);
             let rule = offset.and_then(|offset| search::search(&Tables, walk.segment.first_row, rows, offset));
             match rule {
-                Some(rule) => step(Rule::unpack(rule), &frame, &UserMemory),
+                Some(rule) => {
+                    used = rule;
+                    step(Rule::unpack(rule), &frame, &UserMemory)
+                }
                 None => Err(StackEnd::FdeGap),
             }
         }
@@ -174,13 +201,28 @@ extern "C" fn one_frame(index: u32, context: *mut c_void) -> i64 {
             walk.hash = stack::mix(walk.hash, caller.registers.ip);
             walk.depth = place as u64 + 1;
             state.frames[place] = caller.registers.ip;
+            remember::note(state, Rule::unpack(used), &frame.registers, &caller.registers);
+            // A walk that goes on to the last frame that fits has not come to its end.
+            if place + 1 >= MAX_FRAMES {
+                state.walk.unremarkable = 1;
+            }
             0
         }
         Err(end) => {
             walk.end = end as u64;
+            // Ends that the rule itself says; all others hang on a word that was read, or was not there.
+            if !matches!(Rule::unpack(used), Rule::EndOfStack | Rule::Gap | Rule::Unsupported(_)) {
+                walk.unremarkable = 1;
+            }
             1
         }
     }
+}
+
+#[inline(always)]
+fn is_sent(id: u64) -> bool {
+    // SAFETY: a live array element, which other CPUs write.
+    SENT.get_ptr(id as u32 & (SENT_STACKS as u32 - 1)).is_some_and(|sent| unsafe { sent.read_volatile() } == id)
 }
 
 #[inline(always)]

@@ -75,6 +75,10 @@ pub struct Flags {
     #[arg(long, value_name = "SIZE", default_value = "64MiB")]
     pub ring_size: String,
 
+    /// Walk every stack that a thread remembers all the same, and count where the two differ: a test of the tracer
+    #[arg(long, hide = true)]
+    pub verify_stacks: bool,
+
     /// Attach programs that do nothing: the floor that the benchmark compares with
     #[arg(long, hide = true)]
     pub empty_programs: bool,

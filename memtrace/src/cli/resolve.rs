@@ -41,6 +41,8 @@ pub struct TraceConfig {
     pub syscalls: bool,
     /// Size of the ring in bytes: a power of two, whole pages.
     pub ring_bytes: u32,
+    /// Whether remembered stacks are walked all the same and compared, for tests.
+    pub verify_stacks: bool,
     /// Whether programs that do nothing are attached, for the benchmark.
     pub empty_programs: bool,
 }
@@ -139,6 +141,7 @@ pub fn resolve(flags: Flags) -> Result<Command, UsageError> {
         fail_on_leak: flags.fail_on_leak,
         syscalls: flags.syscalls,
         ring_bytes: ring_bytes(&flags.ring_size)?,
+        verify_stacks: flags.verify_stacks,
         empty_programs: flags.empty_programs,
     }))
 }

@@ -15,7 +15,7 @@ pub mod ring;
 pub mod tables;
 mod tracer;
 
-pub use tracer::{KernelError, Loaded, Options, Tracer};
+pub use tracer::{KernelError, Loaded, Options, RememberedCounts, Tracer};
 
 /// The compiled BPF programs (see docs/design/bpf-object.md for how they are built and checked).
 static OBJECT: &[u8] =

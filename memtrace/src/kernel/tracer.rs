@@ -4,7 +4,7 @@ use std::{fs, io, os::unix::fs::MetadataExt as _};
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData, MapError},
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray},
     programs::ProgramError,
 };
 use memtrace_common::{
@@ -30,11 +30,13 @@ pub struct Options {
     pub max_size: u64,
     /// Rows of unwind tables that there is room for; at least one.
     pub unwind_rows: u32,
+    /// Whether every remembered stack is walked again and compared.
+    pub verify_stacks: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ring_bytes: DEFAULT_RING_BYTES, min_size: 0, max_size: u64::MAX, unwind_rows: 1 }
+        Self { ring_bytes: DEFAULT_RING_BYTES, min_size: 0, max_size: u64::MAX, unwind_rows: 1, verify_stacks: false }
     }
 }
 
@@ -108,6 +110,7 @@ pub struct Tracer {
     pub(super) multi: Option<MultiPrograms>,
     counters: Array<MapData, [u64; COUNTERS]>,
     running: Array<MapData, u64>,
+    remembered: PerCpuArray<MapData, [u64; 3]>,
     targets: Array<MapData, [u64; 2]>,
     slots: HashMap<MapData, u32, u32>,
     next_slot: u16,
@@ -138,6 +141,7 @@ impl Tracer {
             source,
         })?;
         let ring_bytes = u64::from(options.ring_bytes);
+        let verify = u64::from(options.verify_stacks);
         let (allocation_mark, release_mark, wake_mark) = (ring_bytes / 2, ring_bytes / 16 * 15, ring_bytes / 16);
         let (device, inode) = (namespace.dev(), namespace.ino());
         let mut programs = EbpfLoader::new()
@@ -148,6 +152,7 @@ impl Tracer {
             .override_global("ALLOCATION_MARK", &allocation_mark, true)
             .override_global("RELEASE_MARK", &release_mark, true)
             .override_global("WAKE_MARK", &wake_mark, true)
+            .override_global("VERIFY_REMEMBERED", &verify, true)
             .override_global("MIN_SIZE", &options.min_size, true)
             .override_global("MAX_SIZE", &options.max_size, true)
             .override_global("NAMESPACE_DEVICE", &device, true)
@@ -165,6 +170,7 @@ impl Tracer {
         let log = Log::start(&mut programs);
         let tracer = Self {
             counters: typed(&mut programs, "COUNTERS")?,
+            remembered: typed(&mut programs, "REMEMBERED_COUNTS")?,
             running: typed(&mut programs, "RUNNING")?,
             targets: typed(&mut programs, "TARGETS")?,
             slots: typed(&mut programs, "SLOTS")?,
@@ -201,6 +207,17 @@ impl Tracer {
         self.running.set(u32::from(slot.0), u64::from(running), 0).map_err(access("RUNNING"))
     }
 
+    /// How often a stack did not have to be walked, on all processors.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be read.
+    pub fn remembered(&self) -> Result<RememberedCounts, KernelError> {
+        let values = self.remembered.get(&0, 0).map_err(access("REMEMBERED_COUNTS"))?;
+        let sum = |index: usize| values.iter().map(|counts| counts[index]).sum();
+        Ok(RememberedCounts { hits: sum(0), misses: sum(1), wrong: sum(2) })
+    }
+
     /// What was lost, deferred or left out of the target in `slot` so far.
     ///
     /// # Errors
@@ -210,6 +227,17 @@ impl Tracer {
         let values = self.counters.get(&u32::from(slot.0), 0).map_err(access("COUNTERS"))?;
         Ok(TargetCounters { values })
     }
+}
+
+/// How often a stack did not have to be walked.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct RememberedCounts {
+    /// Stacks that equalled one that the thread remembered.
+    pub hits: u64,
+    /// Stacks that were walked.
+    pub misses: u64,
+    /// Remembered stacks that a walk contradicted; only `verify_stacks` finds out, and it must be 0.
+    pub wrong: u64,
 }
 
 pub(super) fn access(name: &'static str) -> impl Fn(MapError) -> KernelError {

@@ -86,6 +86,7 @@ pub(super) fn snapshot() -> Snapshot {
                 ..Totals::default()
             },
         }],
+        tracer: super::snapshot::Tracer::default(),
         loss: [("allocations_dropped", 12), ("releases_dropped", 0), ("releases_deferred", 5)].into(),
         stacks: vec![stack(), cache, gone],
     }

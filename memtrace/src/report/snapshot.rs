@@ -23,8 +23,27 @@ pub struct Snapshot {
     pub processes: Vec<Process>,
     /// Every way to lose an event, with its count; names as in `memtrace_common::counter`.
     pub loss: BTreeMap<&'static str, u64>,
+    /// What the tracer itself did and holds.
+    pub tracer: Tracer,
     /// The first `--top` stacks: by verdict, then growth, then size.
     pub stacks: Vec<Stack>,
+}
+
+/// What the tracer itself did and holds.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Tracer {
+    /// Stacks that equalled one that their thread remembered, and were not walked.
+    pub stacks_remembered: u64,
+    /// Stacks that were walked.
+    pub stacks_walked: u64,
+    /// Remembered stacks that a walk contradicted; looked for with `--verify-stacks` only, and never seen.
+    pub stacks_wrong: u64,
+    /// Rows of unwind tables in the kernel, 8 bytes each.
+    pub unwind_rows: u64,
+    /// Bytes of kernel memory for them, the spare room included.
+    pub unwind_bytes: u64,
+    /// Mapped objects for whose tables there was no room.
+    pub unwind_left_out: u64,
 }
 
 /// One target.

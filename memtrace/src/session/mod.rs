@@ -137,6 +137,7 @@ impl<'a> Run<'a> {
             min_size: config.min_size,
             max_size: config.max_size,
             unwind_rows: unwinding::capacity(cache.rows()),
+            verify_stacks: config.verify_stacks,
         };
         let Loaded { mut tracer, ring, deferred, tables } = Tracer::load(options)?;
         let mut pump = Pump::new(ring, deferred, Unwinding::new(cache, tables))?;

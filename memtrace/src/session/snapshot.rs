@@ -20,7 +20,7 @@ use crate::{
     ledger::{self, Distribution},
     report::{
         rank,
-        snapshot::{Frame, Process, Quantiles, SCHEMA, Snapshot, Stack, StackKind, Totals},
+        snapshot::{Frame, Process, Quantiles, SCHEMA, Snapshot, Stack, StackKind, Totals, Tracer as TracerState},
     },
     symbol::ResolvedFrame,
     trend::{Trend, Verdict},
@@ -78,7 +78,16 @@ impl Snapshots {
         stacks.truncate(config.top);
         let stacks = self.detailed(pump, stacks);
         let processes = traced.iter().map(|process| describe(process, pump, counters.get(&process.slot))).collect();
-        Ok(Snapshot { schema: SCHEMA, is_final, at: Timestamp::now().to_string(), elapsed_ms, processes, loss, stacks })
+        Ok(Snapshot {
+            schema: SCHEMA,
+            is_final,
+            at: Timestamp::now().to_string(),
+            elapsed_ms,
+            processes,
+            loss,
+            tracer: tracer_state(tracer, pump)?,
+            stacks,
+        })
     }
 
     /// Blocks that only the kernel saw, while the ring was full.
@@ -158,6 +167,20 @@ impl Snapshots {
             })
             .collect()
     }
+}
+
+/// What the tracer itself did and holds.
+fn tracer_state(tracer: &Tracer, pump: &Pump) -> Result<TracerState, SessionError> {
+    let stacks = tracer.remembered()?;
+    let (rows, room) = pump.unwinding.rows();
+    Ok(TracerState {
+        stacks_remembered: stacks.hits,
+        stacks_walked: stacks.misses,
+        stacks_wrong: stacks.wrong,
+        unwind_rows: rows as u64,
+        unwind_bytes: 8 * room as u64,
+        unwind_left_out: pump.unwinding.left_out as u64,
+    })
 }
 
 /// Losses after which a block may seem to live that does not, or the other way round.

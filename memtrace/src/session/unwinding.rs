@@ -32,6 +32,11 @@ impl Unwinding {
         Self { cache, tables, left_out: 0 }
     }
 
+    /// Rows in the kernel, and how many there is room for.
+    pub(super) fn rows(&self) -> (usize, usize) {
+        self.tables.rows()
+    }
+
     /// The process maps this now.
     pub(super) fn update(&mut self, slot: Slot, pid: Pid, mappings: &[Mapping]) -> Result<(), SessionError> {
         // Code without a table is walked by its frame pointers, and its stacks say so where that fails.

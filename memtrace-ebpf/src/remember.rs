@@ -1,0 +1,152 @@
+//! Remembered walks (see `memtrace_common::remembered`): looking one up, and noting what decides a new one.
+
+use aya_ebpf::{Global, btf_maps::PerCpuArray, macros::btf_map};
+use memtrace_common::{
+    limits::{MAX_REMEMBERED_WORDS, REMEMBERED_WALKS},
+    thread::{ThreadState, fp_state},
+    unwind::{Cfa, FramePointer, Registers, Rule},
+};
+
+use crate::thread;
+
+/// Not 0 in the test mode: every remembered stack is walked again all the same, and the two compared.
+#[unsafe(no_mangle)]
+static VERIFY_REMEMBERED: Global<u64> = Global::new(0);
+
+/// Hits, misses, and (in the test mode) hits that were wrong.
+#[btf_map]
+static REMEMBERED_COUNTS: PerCpuArray<[u64; 3], 1> = PerCpuArray::new();
+
+/// What [`count`] counts.
+#[derive(Clone, Copy)]
+pub enum Outcome {
+    Hit = 0,
+    Miss = 1,
+    Wrong = 2,
+}
+
+/// Counts on this CPU. A preempted count may be lost, which only blurs a rate.
+#[inline(always)]
+pub fn count(outcome: Outcome) {
+    if let Some(counts) = REMEMBERED_COUNTS.get_ptr_mut(0) {
+        // SAFETY: a live element of this CPU.
+        unsafe { (*counts)[outcome as usize] += 1 };
+    }
+}
+
+/// Whether hits are to be walked again and compared.
+#[inline(always)]
+pub fn verifying() -> bool {
+    VERIFY_REMEMBERED.load() != 0
+}
+
+/// Where a walk that starts like this is remembered.
+#[inline(always)]
+fn place(first: u64, sp: u64) -> usize {
+    let mixed = (first ^ sp.rotate_left(21)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 40) as usize & (REMEMBERED_WALKS - 1)
+}
+
+/// The id of the remembered walk that a walk from here would repeat.
+#[inline(always)]
+pub fn find(state: &mut ThreadState, registers: &Registers, range: u64) -> Option<u64> {
+    let place = place(registers.ip, registers.sp);
+    state.walk.entry = place as u64;
+    let entry = &state.remembered[place];
+    if entry.id == 0
+        || entry.first != registers.ip
+        || entry.sp != registers.sp
+        || entry.range != range
+        || (entry.fp_decides != 0 && entry.fp != registers.fp)
+    {
+        return None;
+    }
+    let words = entry.count as usize;
+    for index in 0..MAX_REMEMBERED_WORDS {
+        if index >= words {
+            break;
+        }
+        let address = registers.sp + 8 * u64::from(entry.places[index]);
+        if thread::read_word(address) != Some(entry.values[index]) {
+            return None;
+        }
+    }
+    Some(entry.id)
+}
+
+/// A walk begins that is to be remembered.
+#[inline(always)]
+pub fn begin(state: &mut ThreadState, registers: &Registers, range: u64) {
+    let walk = &mut state.walk;
+    walk.fp_place = 0;
+    walk.fp_state = fp_state::REGISTER;
+    walk.unremarkable = 0;
+    walk.base = registers.sp;
+    let entry = &mut state.remembered[walk.entry as usize & (REMEMBERED_WALKS - 1)];
+    entry.id = 0;
+    entry.first = registers.ip;
+    entry.sp = registers.sp;
+    entry.fp = registers.fp;
+    entry.range = range;
+    entry.count = 0;
+    entry.fp_decides = 0;
+}
+
+/// The walk took a step by `rule` from `frame` to `caller`.
+#[inline(always)]
+pub fn note(state: &mut ThreadState, rule: Rule, frame: &Registers, caller: &Registers) {
+    let Rule::Frame { cfa, fp } = rule else {
+        state.walk.unremarkable = 1;
+        return;
+    };
+    if matches!(cfa, Cfa::Fp(_)) || matches!(fp, FramePointer::AtFp(_)) {
+        match state.walk.fp_state {
+            fp_state::REGISTER => {
+                let entry = &mut state.remembered[state.walk.entry as usize & (REMEMBERED_WALKS - 1)];
+                entry.fp_decides = 1;
+            }
+            fp_state::MEMORY => {
+                let place = state.walk.fp_place;
+                word(state, place, frame.fp);
+            }
+            _ => {}
+        }
+        state.walk.fp_state = fp_state::DECIDES;
+    }
+    // The word that such a rule follows is not noted; the rules are rare.
+    if matches!(cfa, Cfa::DerefSp { .. } | Cfa::DerefFp { .. }) {
+        state.walk.unremarkable = 1;
+        return;
+    }
+    word(state, caller.sp - 8, caller.ip);
+    let place = match fp {
+        FramePointer::Unchanged => return,
+        FramePointer::AtCfa(offset) => caller.sp.wrapping_add(offset as i64 as u64),
+        FramePointer::AtFp(offset) => frame.fp.wrapping_add(offset as i64 as u64),
+    };
+    state.walk.fp_place = place;
+    state.walk.fp_state = fp_state::MEMORY;
+}
+
+/// The walk is over, in a way that no further word decided if `settled`.
+#[inline(always)]
+pub fn end(state: &mut ThreadState, id: u64) {
+    if state.walk.unremarkable == 0 {
+        state.remembered[state.walk.entry as usize & (REMEMBERED_WALKS - 1)].id = id;
+    }
+}
+
+/// This word decides the walk.
+#[inline(always)]
+fn word(state: &mut ThreadState, address: u64, value: u64) {
+    let place = address.wrapping_sub(state.walk.base) >> 3;
+    let entry = &mut state.remembered[state.walk.entry as usize & (REMEMBERED_WALKS - 1)];
+    let index = entry.count as usize;
+    if index >= MAX_REMEMBERED_WORDS || place > u64::from(u16::MAX) {
+        state.walk.unremarkable = 1;
+        return;
+    }
+    entry.values[index] = value;
+    entry.places[index] = place as u16;
+    entry.count = index as u32 + 1;
+}

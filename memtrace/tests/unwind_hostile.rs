@@ -381,21 +381,41 @@ fn truncation_anywhere_is_an_error_or_a_table() {
     }
 }
 
-/// The fuzzer's seeds.
-fn seeds() -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/unwind_table");
-    let seeds: Vec<_> = fs::read_dir(&folder)
-        .expect("the seeds")
-        .map(|entry| fs::read(entry.expect("a seed").path()).expect("a seed"))
-        .collect();
-    assert!(seeds.len() >= 4, "there are seeds in {}", folder.display());
-    seeds
+/// The fuzzer's seeds, by name.
+fn seeds() -> [(&'static str, Vec<u8>); 4] {
+    let overlapping = frames(&[(CODE, 0x100, PROLOGUE), (CODE + 0x40, 0x100, &[]), (CODE + 0x40, 8, &[0x0c, 6, 16])]);
+    let end_of_stack = frames(&[(CODE, 0x100, &[0x07, 16]), (CODE + 0x200, 8, &[0x0a, 0x41, 0x0e, 0x10, 0x41, 0x0b])]);
+    let plt: &[u8] = &[0x0f, 11, 0x77, 8, 0x80, 0, 0x3f, 0x1a, 0x3b, 0x2a, 0x33, 0x24, 0x22];
+    let linkage = frames(&[(CODE, 0x40, plt), (CODE + 0x40, 0x20, &[0x0f, 5, 0x77, 0x28, 0x06, 0x23, 0x08])]);
+    [
+        ("sound", sound()),
+        ("overlapping", eh_object(&overlapping)),
+        ("end-of-stack", eh_object(&end_of_stack)),
+        ("linkage-table", eh_object(&linkage)),
+    ]
 }
 
 #[test]
-fn the_fuzzers_seeds_are_files_with_tables() {
-    for seed in seeds() {
-        assert!(table(&seed).is_ok());
+fn the_linkage_table_and_the_ends_of_stacks_have_their_rules() {
+    let [.., (_, end_of_stack), (_, linkage)] = seeds();
+    let table_of = |image: &[u8]| table(image).expect("a table");
+    assert_eq!(table_of(&end_of_stack).rule(CODE), Some(Rule::EndOfStack));
+    let linkage = table_of(&linkage);
+    assert_eq!(linkage.rule(CODE), frame(Cfa::Plt { threshold: 11 }, FramePointer::Unchanged));
+    assert_eq!(linkage.rule(CODE + 0x40), frame(Cfa::DerefSp { offset: 0x28, add: 8 }, FramePointer::Unchanged));
+}
+
+#[test]
+fn the_fuzzers_seeds_are_these_files_and_have_tables() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/unwind_table");
+    for (name, image) in seeds() {
+        assert!(table(&image).is_ok(), "{name}");
+        let path = folder.join(name);
+        if std::env::var_os("MEMTRACE_WRITE_SEEDS").is_some() {
+            fs::write(&path, &image).expect("written");
+        }
+        let same = fs::read(&path).is_ok_and(|found| found == image);
+        assert!(same, "{} is another: MEMTRACE_WRITE_SEEDS=1 writes it anew", path.display());
     }
 }
 
@@ -416,7 +436,7 @@ proptest! {
         damage in prop::collection::vec((any::<u32>(), prop_oneof![any::<u8>(), Just(0xff), Just(0)]), 1..12),
         length in any::<prop::sample::Index>(),
     ) {
-        let mut images = seeds();
+        let mut images: Vec<_> = seeds().into_iter().map(|(_, image)| image).collect();
         images.push(vdso());
         let mut image = damaged(which.get(&images).clone(), &damage);
         if damage.len() % 4 == 0 {
@@ -433,26 +453,5 @@ proptest! {
         let _ = table(&eh_object(&frames(&[(CODE, 0x100, &instructions), (CODE + 0x80, 16, &bytes)])));
         let _ = table(&eh_object(&bytes));
         let _ = table(&object(&frames(&[]), &bytes, 0));
-    }
-}
-
-/// Writes the fuzzer's seeds anew: `cargo test -p memtrace --test unwind_hostile -- --ignored write_the_seeds`.
-#[test]
-#[ignore = "writes files"]
-fn write_the_seeds() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/unwind_table");
-    fs::create_dir_all(&folder).expect("a folder");
-    let overlapping = frames(&[(CODE, 0x100, PROLOGUE), (CODE + 0x40, 0x100, &[]), (CODE + 0x40, 8, &[0x0c, 6, 16])]);
-    let end_of_stack = frames(&[(CODE, 0x100, &[0x07, 16]), (CODE + 0x200, 8, &[0x0a, 0x41, 0x0e, 0x10, 0x41, 0x0b])]);
-    let plt: &[u8] = &[0x0f, 11, 0x77, 8, 0x80, 0, 0x3f, 0x1a, 0x3b, 0x2a, 0x33, 0x24, 0x22];
-    let linkage = frames(&[(CODE, 0x40, plt), (CODE + 0x40, 0x20, &[0x0f, 5, 0x77, 0x28, 0x06, 0x23, 0x08])]);
-    for (name, image) in [
-        ("sound", sound()),
-        ("overlapping", eh_object(&overlapping)),
-        ("end-of-stack", eh_object(&end_of_stack)),
-        ("linkage-table", eh_object(&linkage)),
-    ] {
-        assert!(table(&image).is_ok(), "{name}");
-        fs::write(folder.join(name), image).expect("written");
     }
 }

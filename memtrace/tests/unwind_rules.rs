@@ -10,7 +10,7 @@
 //!   said beside its name. They are in hand-written code. OpenSSL's ciphers find their frames by rsi, rax and the like
 //!   in code that calls nothing but itself; the dynamic loader's lazy resolution finds its frame by rbx. What counts is
 //!   how many call instructions have such a rule, for only there can a stack end early: `calls` bounds their number.
-//!   glibc's longjmp, and the last instructions of exception handling, have the return address in a register;
+//!   glibc's longjmp, setcontext and vfork, and the end of exception handling, have the return address in a register;
 //! - code without rules, where there is nothing to compare: memtrace says so by `Gap`, `WithoutRules`, or `EndOfStack`
 //!   at the file's entry point.
 
@@ -254,6 +254,7 @@ impl Comparison {
     fn compare(&mut self, path: &str, table: &Table, oracle: &mut Oracle<'_>, entry: u64, address: u64) {
         match (ours(table, address), oracle.outcome(address)) {
             (Outcome::NoRule, Outcome::NoRule) => self.without_rules += 1,
+            // The length is the table builder's.
             (Outcome::End, Outcome::NoRule) if (entry..entry + 256).contains(&address) => self.without_rules += 1,
             (Outcome::Unsupported(reason), Outcome::Caller(_) | Outcome::End) => {
                 *self.unsupported.entry(reason.text()).or_default() += 1;
@@ -353,7 +354,7 @@ files! {
     libcrypto: "/usr/lib/x86_64-linux-gnu/libcrypto.so.3" of "libssl3", Allowed { per_mille: 30, calls: OPENSSL_CALLS };
     libsqlite: "/usr/lib/x86_64-linux-gnu/libsqlite3.so.0" of "libsqlite3-0", COMPILED;
     jemalloc: "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2" of "libjemalloc2", COMPILED;
-    python: "/usr/bin/python3.11" of "python3.11-minimal", COMPILED;
+    python: "/usr/bin/python3" of "python3-minimal", COMPILED;
     node: "/usr/bin/node" of "nodejs", Allowed { per_mille: 4, calls: OPENSSL_CALLS };
     redis: "/usr/bin/redis-server" of "redis-server", COMPILED;
     nginx: "/usr/sbin/nginx" of "nginx-light", COMPILED;

@@ -21,7 +21,8 @@ pub const fn offset(address: u64, base: u64) -> Option<u32> {
 /// The packed rule of the last of `count` rows from `first` on that begins at or before `offset`: `None` if the table
 /// begins after it, or is damaged.
 ///
-/// One read and no branch on data a step, so that the verifier sees one path through the loop.
+/// One read a step. What depends on the row that was read is a mask; where the compiler makes a branch of it, both ways
+/// leave numbers of which the verifier knows equally little, so that it follows one of them only.
 #[inline(always)]
 pub fn search<R: Rows>(rows: &R, first: u32, count: u32, offset: u32) -> Option<u32> {
     // The row sought is among the `remaining` rows from `low` on, if the first of them is not behind the address.

@@ -34,7 +34,7 @@ fn convert<'a, S: UnwindSection<Bytes<'a>>>(
         return Err(Unsupported::ReturnAddress);
     }
     let cfa = match row.cfa() {
-        CfaRule::RegisterAndOffset { register, offset } => base(*register, *offset).ok_or_else(|| match *register {
+        CfaRule::RegisterAndOffset { register, offset } => base(*register, *offset).ok_or(match *register {
             X86_64::RSP | X86_64::RBP => Unsupported::Offset,
             _ => Unsupported::CfaRegister,
         })?,

@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    hash::{BuildHasher, Hash, Hasher, RandomState},
+    hash::{BuildHasher as _, RandomState},
     io::{Cursor, Read, Seek},
     ops::Range,
 };
@@ -152,9 +152,7 @@ impl Source {
     pub fn fingerprint(&self, state: &RandomState) -> u64 {
         let Elf { loads, entry, bases, eh_frame, debug_frame, build_id } = &self.0;
         let bases = [bases.eh_frame.section, bases.eh_frame.text, bases.eh_frame.data];
-        let mut hasher = state.build_hasher();
-        (loads, entry, bases, eh_frame, debug_frame, build_id).hash(&mut hasher);
-        hasher.finish()
+        state.hash_one((loads, entry, bases, eh_frame, debug_frame, build_id))
     }
 
     /// Makes the table.

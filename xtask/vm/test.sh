@@ -3,8 +3,8 @@ tell() { echo "$@" >/dev/ttyS1; }
 
 # What the kernel has loaded and attached for the memtrace that runs, once it has attached.
 look() {
-    while kill -0 "$1" && ! busybox grep -qs 'attached to' /tmp/messages; do busybox usleep 200000; done
-    kill -0 "$1" || return
+    while kill -0 "$1" 2>/dev/null && ! busybox grep -qs 'attached to' /tmp/messages; do busybox usleep 200000; done
+    kill -0 "$1" 2>/dev/null || return
     tell programs "$(bpftool --json prog show)"
     busybox grep -h link_type /proc/"$1"/fdinfo/* | busybox sort -u | while read -r _ kind; do tell link "$kind"; done
 }

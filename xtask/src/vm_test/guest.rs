@@ -64,7 +64,7 @@ pub fn boot(kernel: &Path, initramfs: &Path, console: &Path, report: &Path) -> R
 
 /// The last lines of the console, where the reason of a failure stands.
 pub fn end_of(console: &Path) -> String {
-    const LINES: usize = 25;
+    const LINES: usize = 40;
     let text = fs::read(console).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<_> = text.lines().collect();

@@ -49,8 +49,9 @@ fn test(kernel: &Kernel, image: &Path, initramfs: &Path, folder: &Path, programs
             true
         }
         Err(error) => {
-            println!("FAIL Linux {}: {error:#}", kernel.series);
-            println!("     the end of {}:\n{}", console.display(), guest::end_of(&console));
+            // In one piece, since another kernel's may come at the same time.
+            let (console, end) = (console.display(), guest::end_of(&console));
+            println!("FAIL Linux {}: {error:#}\n     the end of {console}:\n{end}", kernel.series);
             false
         }
     }

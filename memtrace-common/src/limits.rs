@@ -18,11 +18,14 @@ pub const MAX_SEGMENTS: usize = 1 << 16;
 /// The most executable mappings of one target whose tables are used.
 pub const MAX_TARGET_SEGMENTS: usize = 1 << 12;
 
-/// Walks that each thread remembers; a power of two.
-pub const REMEMBERED_WALKS: usize = 8;
+/// Walks that each thread remembers, in sets of [`REMEMBERED_WAYS`]; a power of two.
+pub const REMEMBERED_WALKS: usize = 64;
+
+/// Walks from the same return address and stack pointer that are told apart by the words above; a power of two.
+pub const REMEMBERED_WAYS: usize = 4;
 
 /// The most words that decide a remembered walk; longer ones are not remembered.
-pub const MAX_REMEMBERED_WORDS: usize = 48;
+pub const MAX_REMEMBERED_WORDS: usize = 40;
 
 /// The default size of the ring in bytes; a power of two and a multiple of the page size.
 pub const DEFAULT_RING_BYTES: u32 = 64 << 20;

@@ -2,7 +2,8 @@
 
 use aya_ebpf::{Global, btf_maps::PerCpuArray, macros::btf_map};
 use memtrace_common::{
-    limits::{MAX_REMEMBERED_WORDS, REMEMBERED_WALKS},
+    limits::{MAX_REMEMBERED_WORDS, REMEMBERED_WALKS, REMEMBERED_WAYS},
+    remembered::Remembered,
     thread::{ThreadState, fp_state},
     unwind::{Cfa, FramePointer, Registers, Rule},
 };
@@ -40,19 +41,33 @@ pub fn verifying() -> bool {
     VERIFY_REMEMBERED.load() != 0
 }
 
-/// Where a walk that starts like this is remembered.
+/// The first of the places where a walk that starts like this may be remembered.
 #[inline(always)]
-fn place(first: u64, sp: u64) -> usize {
+fn set(first: u64, sp: u64) -> usize {
     let mixed = (first ^ sp.rotate_left(21)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> 40) as usize & (REMEMBERED_WALKS - 1)
+    (mixed >> 40) as usize & (REMEMBERED_WALKS - REMEMBERED_WAYS)
 }
 
-/// The id of the remembered walk that a walk from here would repeat.
+/// The id of the remembered walk that a walk from here would repeat. If there is none, chooses the place for it.
 #[inline(always)]
 pub fn find(state: &mut ThreadState, registers: &Registers, range: u64) -> Option<u64> {
-    let place = place(registers.ip, registers.sp);
-    state.walk.entry = place as u64;
-    let entry = &state.remembered[place];
+    let set = set(registers.ip, registers.sp);
+    for way in 0..REMEMBERED_WAYS {
+        let place = (set + way) & (REMEMBERED_WALKS - 1);
+        if let Some(id) = repeats(&state.remembered[place], registers, range) {
+            state.walk.entry = place as u64;
+            return Some(id);
+        }
+    }
+    // The ways are written over in turn.
+    state.walk.turn = state.walk.turn.wrapping_add(1);
+    let way = state.walk.turn as usize & (REMEMBERED_WAYS - 1);
+    state.walk.entry = ((set + way) & (REMEMBERED_WALKS - 1)) as u64;
+    None
+}
+
+#[inline(always)]
+fn repeats(entry: &Remembered, registers: &Registers, range: u64) -> Option<u64> {
     if entry.id == 0
         || entry.first != registers.ip
         || entry.sp != registers.sp

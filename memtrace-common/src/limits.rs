@@ -22,7 +22,7 @@ pub const MAX_TARGET_SEGMENTS: usize = 1 << 12;
 pub const REMEMBERED_WALKS: usize = 64;
 
 /// Walks from the same return address and stack pointer that are told apart by the words above; a power of two.
-pub const REMEMBERED_WAYS: usize = 4;
+pub const REMEMBERED_WAYS: usize = 16;
 
 /// The most words that decide a remembered walk; longer ones are not remembered.
 pub const MAX_REMEMBERED_WORDS: usize = 40;

@@ -21,6 +21,8 @@ pub struct Remembered {
     pub range: u64,
     /// The stack's id; 0 while nothing is remembered here.
     pub id: u64,
+    /// Which remembered walk came after this one the last time: programs that loop repeat their order.
+    pub next: u64,
     /// How many words decided.
     pub count: u32,
     /// Not 0 if a rule used the frame pointer that the walk started with.
@@ -31,5 +33,5 @@ pub struct Remembered {
     pub places: [u16; MAX_REMEMBERED_WORDS],
 }
 
-const _: () = assert!(size_of::<Remembered>() == 48 + 10 * MAX_REMEMBERED_WORDS);
+const _: () = assert!(size_of::<Remembered>() == 56 + 10 * MAX_REMEMBERED_WORDS);
 const _: () = assert!(MAX_REMEMBERED_WORDS.is_multiple_of(4));

@@ -75,6 +75,8 @@ pub struct Walk {
     pub unremarkable: u64,
     /// Which remembered walk it writes over.
     pub entry: u64,
+    /// The remembered walk before this one.
+    pub previous: u64,
     /// Counts the walks, to write over the ways of a set in turn.
     pub turn: u64,
     /// The stack pointer at its start.

@@ -51,19 +51,34 @@ fn set(first: u64, sp: u64) -> usize {
 /// The id of the remembered walk that a walk from here would repeat. If there is none, chooses the place for it.
 #[inline(always)]
 pub fn find(state: &mut ThreadState, registers: &Registers, range: u64) -> Option<u64> {
+    let guess = (state.remembered[state.walk.previous as usize & (REMEMBERED_WALKS - 1)].next) as usize;
+    let guess = guess & (REMEMBERED_WALKS - 1);
+    if let Some(id) = repeats(&state.remembered[guess], registers, range) {
+        state.walk.entry = guess as u64;
+        state.walk.previous = guess as u64;
+        return Some(id);
+    }
     let set = set(registers.ip, registers.sp);
     for way in 0..REMEMBERED_WAYS {
         let place = (set + way) & (REMEMBERED_WALKS - 1);
         if let Some(id) = repeats(&state.remembered[place], registers, range) {
-            state.walk.entry = place as u64;
+            follow(state, place as u64);
             return Some(id);
         }
     }
     // The ways are written over in turn.
     state.walk.turn = state.walk.turn.wrapping_add(1);
     let way = state.walk.turn as usize & (REMEMBERED_WAYS - 1);
-    state.walk.entry = ((set + way) & (REMEMBERED_WALKS - 1)) as u64;
+    follow(state, ((set + way) & (REMEMBERED_WALKS - 1)) as u64);
     None
+}
+
+/// The walk is the one at `entry`, which came after the one before it.
+#[inline(always)]
+fn follow(state: &mut ThreadState, entry: u64) {
+    state.remembered[state.walk.previous as usize & (REMEMBERED_WALKS - 1)].next = entry;
+    state.walk.previous = entry;
+    state.walk.entry = entry;
 }
 
 #[inline(always)]
@@ -107,43 +122,65 @@ pub fn begin(state: &mut ThreadState, registers: &Registers, range: u64) {
     entry.fp_decides = 0;
 }
 
-/// The walk took a step by `rule` from `frame` to `caller`.
+/// The walk took a step by `rule` from `frame` to `caller`. Code without rules stands for `Rule::WithoutRules`.
 #[inline(always)]
 pub fn note(state: &mut ThreadState, rule: Rule, frame: &Registers, caller: &Registers) {
-    let Rule::Frame { cfa, fp } = rule else {
-        state.walk.unremarkable = 1;
-        return;
-    };
-    if matches!(cfa, Cfa::Fp(_)) || matches!(fp, FramePointer::AtFp(_)) {
-        match state.walk.fp_state {
-            fp_state::REGISTER => {
-                let entry = &mut state.remembered[state.walk.entry as usize & (REMEMBERED_WALKS - 1)];
-                entry.fp_decides = 1;
+    let saved_fp = match rule {
+        Rule::Frame { cfa, fp } => {
+            if matches!(cfa, Cfa::Fp(_) | Cfa::DerefFp { .. }) || matches!(fp, FramePointer::AtFp(_)) {
+                frame_pointer_decides(state, frame.fp);
             }
-            fp_state::MEMORY => {
-                let place = state.walk.fp_place;
-                word(state, place, frame.fp);
+            match cfa {
+                Cfa::DerefSp { offset, add } => word(state, plus(frame.sp, offset), plus(caller.sp, -add)),
+                Cfa::DerefFp { offset, add } => word(state, plus(frame.fp, offset), plus(caller.sp, -add)),
+                Cfa::Sp(_) | Cfa::Fp(_) | Cfa::Plt { .. } => {}
             }
-            _ => {}
+            match fp {
+                FramePointer::Unchanged => None,
+                FramePointer::AtCfa(offset) => Some(plus(caller.sp, offset)),
+                FramePointer::AtFp(offset) => Some(plus(frame.fp, offset)),
+            }
         }
-        state.walk.fp_state = fp_state::DECIDES;
-    }
-    // The word that such a rule follows is not noted; the rules are rare.
-    if matches!(cfa, Cfa::DerefSp { .. } | Cfa::DerefFp { .. }) {
-        state.walk.unremarkable = 1;
-        return;
-    }
-    word(state, caller.sp - 8, caller.ip);
-    let place = match fp {
-        FramePointer::Unchanged => return,
-        FramePointer::AtCfa(offset) => caller.sp.wrapping_add(offset as i64 as u64),
-        FramePointer::AtFp(offset) => frame.fp.wrapping_add(offset as i64 as u64),
+        // By frame pointer. That the code there is no signal's trampoline was looked up too, and is taken to stay so.
+        Rule::WithoutRules if caller.sp == frame.fp.wrapping_add(16) => {
+            frame_pointer_decides(state, frame.fp);
+            Some(frame.fp)
+        }
+        _ => {
+            state.walk.unremarkable = 1;
+            return;
+        }
     };
-    state.walk.fp_place = place;
-    state.walk.fp_state = fp_state::MEMORY;
+    word(state, caller.sp.wrapping_sub(8), caller.ip);
+    if let Some(place) = saved_fp {
+        state.walk.fp_place = place;
+        state.walk.fp_state = fp_state::MEMORY;
+    }
 }
 
-/// The walk is over, in a way that no further word decided if `settled`.
+/// A rule used the frame pointer: what it came from decides the walk.
+#[inline(always)]
+fn frame_pointer_decides(state: &mut ThreadState, fp: u64) {
+    match state.walk.fp_state {
+        fp_state::REGISTER => {
+            let entry = &mut state.remembered[state.walk.entry as usize & (REMEMBERED_WALKS - 1)];
+            entry.fp_decides = 1;
+        }
+        fp_state::MEMORY => {
+            let place = state.walk.fp_place;
+            word(state, place, fp);
+        }
+        _ => {}
+    }
+    state.walk.fp_state = fp_state::DECIDES;
+}
+
+#[inline(always)]
+fn plus(address: u64, offset: i32) -> u64 {
+    address.wrapping_add(offset as i64 as u64)
+}
+
+/// The walk is over: it is remembered from now on, unless something decided it that is not noted.
 #[inline(always)]
 pub fn end(state: &mut ThreadState, id: u64) {
     if state.walk.unremarkable == 0 {
@@ -154,10 +191,11 @@ pub fn end(state: &mut ThreadState, id: u64) {
 /// This word decides the walk.
 #[inline(always)]
 fn word(state: &mut ThreadState, address: u64, value: u64) {
-    let place = address.wrapping_sub(state.walk.base) >> 3;
+    let above = address.wrapping_sub(state.walk.base);
+    let place = above >> 3;
     let entry = &mut state.remembered[state.walk.entry as usize & (REMEMBERED_WALKS - 1)];
     let index = entry.count as usize;
-    if index >= MAX_REMEMBERED_WORDS || place > u64::from(u16::MAX) {
+    if index >= MAX_REMEMBERED_WORDS || place > u64::from(u16::MAX) || above & 7 != 0 {
         state.walk.unremarkable = 1;
         return;
     }

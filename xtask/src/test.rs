@@ -22,6 +22,9 @@ pub fn run(fast: bool) -> Result<ExitCode> {
         // Checked first: a machine where the tests cannot run is not set up for them.
         process::as_root("true", "the end-to-end tests: `cargo xtask test --fast` leaves them out; all the rest")?;
         debian::install("The end-to-end tests", packages::TESTS)?;
+        if process::find("node").is_none() {
+            debian::install("The tests of runtimes' code", packages::NODE)?;
+        }
         mount_tracefs()?;
         tests.env("MEMTRACE_BIN", process::build_memtrace()?);
         if !process::is_root() {

@@ -7,9 +7,12 @@
 
 use std::{
     cell::Cell,
-    fs::File,
+    fs::{File, OpenOptions},
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::fs::OpenOptionsExt,
+    },
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -81,7 +84,7 @@ impl Root {
     ///
     /// When `/` cannot be opened.
     pub fn ours() -> io::Result<Root> {
-        Root::open(Path::new("/"), true)
+        Ok(Root { is_ours: true, ..Root::open(Path::new("/"))? })
     }
 
     /// The root of a process.
@@ -90,14 +93,19 @@ impl Root {
     ///
     /// When the process has gone, or is not ours to look into.
     pub fn of_process(pid: u32) -> io::Result<Root> {
-        Root::open(Path::new(&format!("/proc/{pid}/root")), false)
+        Root::open(Path::new(&format!("/proc/{pid}/root")))
     }
 
-    fn open(path: &Path, is_ours: bool) -> io::Result<Root> {
+    /// The directory at `path`, as the root of a process.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened.
+    pub fn open(path: &Path) -> io::Result<Root> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty())?;
         let stat = rustix::fs::fstat(&directory)?;
-        Ok(Root { directory, identity: (stat.st_dev, stat.st_ino), is_ours })
+        Ok(Root { directory, identity: (stat.st_dev, stat.st_ino), is_ours: false })
     }
 
     /// Whether this is the root that we run in, whose debug directories belong to the administrator.
@@ -116,8 +124,22 @@ impl Root {
     ///
     /// When there is no such file, or it is not a regular one.
     pub fn open_file(&self, path: &Path) -> io::Result<File> {
+        self.open_with(path, OFlags::empty())
+    }
+
+    /// [`open_file`](Self::open_file) for a directory that others may write to: the file itself must not be a symbolic
+    /// link either.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such file, or it is not a regular one.
+    pub fn open_file_itself(&self, path: &Path) -> io::Result<File> {
+        self.open_with(path, OFlags::NOFOLLOW)
+    }
+
+    fn open_with(&self, path: &Path, flags: OFlags) -> io::Result<File> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
         // The kernel gives up with EAGAIN when a rename anywhere races with the walk (openat2(2)).
         let mut tries_left = 8;
         loop {
@@ -136,7 +158,8 @@ fn open_regular(found: BorrowedFd<'_>) -> io::Result<File> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(io::Error::other("not a regular file"));
     }
-    File::open(descriptor_path(found))
+    // Whoever holds a lease on the file could keep a blocking open waiting (fcntl(2), F_SETLEASE).
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(descriptor_path(found))
 }
 
 /// The path by which this very process can open the file again.
@@ -144,8 +167,8 @@ pub fn descriptor_path(file: impl AsFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()))
 }
 
-/// How many files may be open at once, and how many are.
-#[derive(Debug)]
+/// How many files may be open at once, and how many are. Clones share both.
+#[derive(Clone, Debug)]
 pub struct OpenFiles {
     open: Rc<Cell<usize>>,
     limit: usize,

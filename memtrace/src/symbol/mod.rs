@@ -4,6 +4,7 @@
 //! stacks that a report shows, with names, whether or not their process still lives. Addresses are turned into positions
 //! in files when a stack is observed ([`process`]); the files are opened while the target lives and kept ([`file`]);
 //! names are looked up when a report asks ([`names`]), in the object or in its separate debug file ([`debug_file`]).
+//! Code made at run time has the names that the runtime writes into its perf map ([`perf_file`], [`perf_map`]).
 //! Names are untrusted: bounded here, escaped by the report.
 //!
 //! Costs, on 2 cores and hardly optimised: a stack of 40 frames is stored in 10 us. The first 10 stacks of 40 frames
@@ -15,6 +16,8 @@ mod elf;
 mod file;
 mod names;
 mod object;
+mod perf_file;
+mod perf_map;
 mod process;
 #[cfg(test)]
 mod tests;
@@ -36,6 +39,7 @@ use self::{
     file::{OpenFiles, Root},
     names::{Function, Names},
     object::{FIRST_OBJECT_ID, Module, Object},
+    perf_file::PerfFile,
     process::{Budget, Mapping, Outcome, Place, Process},
 };
 
@@ -58,10 +62,14 @@ pub struct Options {
     pub stored_frames: u64,
     /// The most distinct return addresses stored over all processes, about 30 bytes each.
     pub distinct_frames: u64,
+    /// The most memory for names of code made at run time over all processes, in bytes: perf maps as read, and the
+    /// names that frames have got from them.
+    pub runtime_code_bytes: u64,
 }
 
 impl Default for Options {
-    /// The system's debug directory, at most 1,024 files and half of the descriptors, 64 MiB of stacks.
+    /// The system's debug directory, at most 1,024 files and half of the descriptors, 64 MiB of stacks, 256 MiB of
+    /// names of code made at run time.
     fn default() -> Self {
         let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let half = descriptors.map_or(usize::MAX, |limit| usize::try_from(limit / 2).unwrap_or(usize::MAX));
@@ -70,6 +78,7 @@ impl Default for Options {
             open_files: half.min(1024),
             stored_frames: 16 << 20,
             distinct_frames: 4 << 20,
+            runtime_code_bytes: 256 << 20,
         }
     }
 }
@@ -88,7 +97,8 @@ pub struct Observed {
 pub struct ResolvedFrame {
     /// The demangled name, at most [`MAX_NAME_BYTES`]; control characters are not escaped. `None` without a symbol.
     pub function: Option<String>,
-    /// The file name of the object; `[vdso]`, `[anonymous]` and the like; `None` for an address in no mapping.
+    /// The file name of the object; `[jit]` for code made at run time that a perf map names; `[vdso]`, `[anonymous]` and
+    /// the like; `None` for an address in no mapping.
     pub module: Option<String>,
     /// The return address, as observed. The call that the names stand for ends just before it.
     pub address: u64,
@@ -135,6 +145,10 @@ pub struct Counts {
     pub open_files: u64,
     /// Mapped files that were not opened because too many were.
     pub files_not_opened: u64,
+    /// Lines of perf maps that name nothing.
+    pub perf_map_lines_skipped: u64,
+    /// Memory for names of code made at run time, in bytes.
+    pub runtime_code_bytes: u64,
 }
 
 /// Names the frames of stacks. Not `Send`: one thread of the session owns it.
@@ -183,6 +197,8 @@ impl Symbolizer {
                 max_frames: options.stored_frames,
                 distinct: 0,
                 max_distinct: options.distinct_frames,
+                code_bytes: 0,
+                max_code_bytes: options.runtime_code_bytes,
             },
             loaded: Vec::new(),
             clock: 0,
@@ -203,7 +219,11 @@ impl Symbolizer {
     /// Files that cannot be opened become [`problems`](Self::problems).
     pub fn add_process(&mut self, slot: Slot, pid: u32, mappings: impl IntoIterator<Item = ModuleMapping>) {
         let root = self.root_of(pid);
-        self.processes.entry(slot).or_insert_with(|| Process::new(pid, None)).begin_image(pid, root);
+        let directory = PathBuf::from(format!("/proc/{pid}"));
+        let perf_file = PerfFile::new(&directory, pid, &self.ours, &self.open_files);
+        let process = self.processes.entry(slot).or_insert_with(|| Process::new(pid, None));
+        process.begin_image(pid, root);
+        process.set_perf_file(perf_file, &mut self.budget);
         self.refresh(slot, mappings);
     }
 
@@ -226,7 +246,7 @@ impl Symbolizer {
 
     /// Forgets a process, its stacks, and the files that no other process maps.
     pub fn remove_process(&mut self, slot: Slot) {
-        if let Some(process) = self.processes.remove(&slot) {
+        if let Some(mut process) = self.processes.remove(&slot) {
             process.release(&mut self.budget);
             drop(process);
             self.objects.retain(|_, object| object.strong_count() > 0);
@@ -254,6 +274,9 @@ impl Symbolizer {
             Some(process) if length <= MAX_FRAMES => process.observe(id, &addresses[..length], end, &mut self.budget),
             _ => Outcome::Full,
         };
+        if outcome != Outcome::Known {
+            self.note_perf_file(slot);
+        }
         match outcome {
             Outcome::Known => Observed::default(),
             Outcome::Stored { unknown_addresses } => Observed { unknown_addresses },
@@ -275,6 +298,10 @@ impl Symbolizer {
 
     /// The frames of a stack with names. The first call for an object reads its symbols; later ones look up.
     pub fn frames(&mut self, slot: Slot, id: StackId) -> ResolvedStack {
+        if let Some(process) = self.processes.get_mut(&slot) {
+            process.name_runtime_code(id, &mut self.budget);
+            self.note_perf_file(slot);
+        }
         let stack = self.processes.get(&slot).and_then(|process| process.places(id));
         let Some((places, end)) = stack.map(|(places, end)| (places.collect::<Vec<_>>(), end)) else {
             return ResolvedStack { frames: Vec::new(), truncated: Some("its frames were not stored") };
@@ -283,6 +310,9 @@ impl Symbolizer {
         for Place { address, module, file_offset } in places {
             let functions = match &module {
                 Module::File(object) => self.functions(object, file_offset),
+                Module::Code { name, .. } => {
+                    Rc::new([Function { name: Some(name.to_string()), ..Function::default() }])
+                }
                 _ => Rc::default(),
             };
             let module = module.name();
@@ -313,7 +343,17 @@ impl Symbolizer {
             stored_frames: self.budget.frames,
             distinct_frames: self.budget.distinct,
             open_files: self.open_files.open() as u64,
+            runtime_code_bytes: self.budget.code_bytes,
             ..self.counts
+        }
+    }
+
+    /// Takes over what was in the way of a perf map.
+    fn note_perf_file(&mut self, slot: Slot) {
+        let Some(perf_file) = self.processes.get_mut(&slot).and_then(Process::perf_file) else { return };
+        self.counts.perf_map_lines_skipped += perf_file.take_skipped_lines();
+        if let Some((file, reasons)) = perf_file.take_problems() {
+            reasons.into_iter().for_each(|reason| note(&mut self.problems, &file, reason));
         }
     }
 

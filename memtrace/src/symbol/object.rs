@@ -1,6 +1,6 @@
 //! Modules: what an executable mapping holds. A file is one object however many processes map it.
 
-use std::{cell::OnceCell, fs::File, path::Path, rc::Rc};
+use std::{cell::OnceCell, fs::File, os::unix::ffi::OsStrExt, path::Path, rc::Rc};
 
 use super::{
     demangle::cut,
@@ -12,6 +12,12 @@ const MAX_MODULE_BYTES: usize = 255;
 
 /// What a report calls memory that is neither a file nor of the kernel's making: code made at run time lives there.
 const ANONYMOUS: &str = "[anonymous]";
+
+/// What a report calls it where a perf map names the code.
+const RUNTIME_CODE: &str = "[jit]";
+
+/// How `maps` names memory that can be mapped twice, to write code by one mapping and run it by the other.
+const MEMORY_FILE: &str = "/memfd:";
 
 /// The kernel's own names for mappings without a file (proc(5)).
 const PSEUDO: [&str; 5] = ["[vdso]", "[vsyscall]", "[uprobes]", "[heap]", "[stack]"];
@@ -56,6 +62,8 @@ pub enum Module {
     Unknown,
     /// Memory that is no file, by the name that a report shows.
     Pseudo(&'static str),
+    /// Code made at run time that a perf map names; names of one process have different numbers.
+    Code { number: u32, name: Rc<str> },
     /// A file.
     File(Rc<Object>),
 }
@@ -67,10 +75,21 @@ impl Module {
         Module::Pseudo(PSEUDO.into_iter().find(|&name| name == path).unwrap_or(ANONYMOUS))
     }
 
-    /// Tells modules apart.
+    /// Whether code made at run time may lie here: in memory that is no file, or that we do not know yet.
+    pub fn may_hold_runtime_code(&self) -> bool {
+        match self {
+            Module::Unknown => true,
+            Module::Pseudo(name) => [ANONYMOUS, "[heap]"].contains(name),
+            Module::Code { .. } => false,
+            Module::File(object) => object.path().as_os_str().as_bytes().starts_with(MEMORY_FILE.as_bytes()),
+        }
+    }
+
+    /// Tells modules of one process apart.
     pub fn id(&self) -> u64 {
         match self {
             Module::Unknown => 0,
+            Module::Code { number, .. } => 1 << 63 | u64::from(*number),
             Module::Pseudo(name) => 1 + PSEUDO.iter().take_while(|other| *other != name).count() as u64,
             Module::File(object) => object.id,
         }
@@ -81,6 +100,7 @@ impl Module {
         match self {
             Module::Unknown => None,
             Module::Pseudo(name) => Some(name),
+            Module::Code { .. } => Some(RUNTIME_CODE),
             Module::File(object) => Some(&object.name),
         }
     }

@@ -3,12 +3,22 @@
 //! Frames are normalised when they are observed, while the maps are those that the process ran with; what became of the
 //! process later does not matter. Return addresses repeat over stacks: each distinct one is kept once, in 8 bytes (the
 //! region and the offset in it), and a stack is a run of 4-byte indices in one shared buffer.
+//!
+//! Code made at run time gets its name when the stack is observed, too, where the perf map has it by then: the memory
+//! is used again for other code, and a name looked up later would be the wrong one. Such a piece of code is a region of
+//! its own, so a frame in other code at the same address is another frame. Where there is no name yet it is looked up
+//! when a report asks, and the first one found stays. A stack that comes again, through other code at the same addresses,
+//! has the same id: it keeps the names that it has.
 
 use std::{collections::HashMap, rc::Rc};
 
 use memtrace_common::{Address, StackId, unwind::StackEnd};
 
-use super::{file::Root, object::Module};
+use super::{
+    file::Root,
+    object::Module,
+    perf_file::{Occasion, PerfFile},
+};
 
 /// How much is stored, over all processes, and how much may be.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +31,16 @@ pub struct Budget {
     pub distinct: u64,
     /// The bound of that.
     pub max_distinct: u64,
+    /// Names of code made at run time, and what they hang on, in bytes.
+    pub code_bytes: u64,
+    /// The bound of that.
+    pub max_code_bytes: u64,
 }
+
+/// What a piece of code with observed frames takes besides its name: its region, and the index to that.
+const CODE_REGION_BYTES: u64 = 128;
+/// What each different name takes besides its text.
+const CODE_NAME_BYTES: u64 = 64;
 
 /// One executable mapping.
 #[derive(Clone, Debug)]
@@ -99,6 +118,12 @@ pub struct Process {
     words: Vec<u32>,
     stacks: HashMap<StackId, Stored>,
     scratch: Vec<u32>,
+    /// The names of its code made at run time, for the present image.
+    perf_file: Option<PerfFile>,
+    /// The names that observed frames have, with their numbers.
+    code_names: HashMap<Rc<str>, u32>,
+    /// What of the budget these names and their regions have.
+    code_bytes: u64,
 }
 
 impl Process {
@@ -116,6 +141,9 @@ impl Process {
             words: Vec::new(),
             stacks: HashMap::new(),
             scratch: Vec::new(),
+            perf_file: None,
+            code_names: HashMap::new(),
+            code_bytes: 0,
         }
     }
 
@@ -124,6 +152,18 @@ impl Process {
         self.pid = pid;
         self.root = root;
         self.image += 1;
+    }
+
+    /// Where names of code made at run time are from now on.
+    pub fn set_perf_file(&mut self, perf_file: Option<PerfFile>, budget: &mut Budget) {
+        if let Some(mut old) = std::mem::replace(&mut self.perf_file, perf_file) {
+            old.release(budget);
+        }
+    }
+
+    /// Where they are now.
+    pub fn perf_file(&mut self) -> Option<&mut PerfFile> {
+        self.perf_file.as_mut()
     }
 
     /// Replaces the mappings. Stacks that are stored keep the modules they were observed in.
@@ -135,7 +175,9 @@ impl Process {
     }
 
     /// Gives back to `budget` what this process took.
-    pub fn release(&self, budget: &mut Budget) {
+    pub fn release(&mut self, budget: &mut Budget) {
+        self.set_perf_file(None, budget);
+        budget.code_bytes -= self.code_bytes;
         budget.frames -= self.words.len() as u64;
         budget.distinct -= self.frames.len() as u64;
     }
@@ -163,6 +205,7 @@ impl Process {
         if !is_new_image && !stored.is_unsettled {
             return Outcome::Known;
         }
+        self.begin_stack(Occasion::Stack);
         // In the same image what was known stays: the library may have been closed since.
         let mut unknown_addresses = false;
         for (at, address) in range.zip(addresses) {
@@ -185,6 +228,7 @@ impl Process {
         if budget.frames + u64::from(length) > budget.max_frames {
             return Outcome::Full;
         }
+        self.begin_stack(Occasion::Stack);
         let mut frames = std::mem::take(&mut self.scratch);
         frames.clear();
         frames.extend(addresses.iter().map_while(|address| self.normalise(*address, budget)));
@@ -198,6 +242,30 @@ impl Process {
         }
         self.scratch = frames;
         if is_whole { Outcome::Stored { unknown_addresses } } else { Outcome::Full }
+    }
+
+    /// Names frames in code made at run time that had no name when they were observed.
+    pub fn name_runtime_code(&mut self, id: StackId, budget: &mut Budget) {
+        // What the addresses of another image were is not to be known any more.
+        let Some(stored) = self.stacks.get(&id).filter(|stored| stored.image == self.image) else { return };
+        let first = stored.first as usize;
+        let range = first..first + usize::from(stored.length);
+        self.begin_stack(Occasion::Report);
+        for at in range {
+            let (frame, address) = (self.words[at], self.address(self.words[at]));
+            if self.module(frame).may_hold_runtime_code()
+                && let Some((start, module)) = self.runtime_code(address.wrapping_sub(1), budget)
+                && let Some(frame) = self.frame(address.wrapping_sub(1), start, 0, module, budget)
+            {
+                self.words[at] = frame;
+            }
+        }
+    }
+
+    fn begin_stack(&mut self, occasion: Occasion) {
+        if let Some(perf_file) = &mut self.perf_file {
+            perf_file.begin_stack(occasion);
+        }
     }
 
     /// Where the frames of a stack are, and how it ends.
@@ -223,7 +291,11 @@ impl Process {
     }
 
     fn is_unknown(&self, frame: u32) -> bool {
-        matches!(self.regions[self.frames[frame as usize].region as usize].module, Module::Unknown)
+        matches!(self.module(frame), Module::Unknown)
+    }
+
+    fn module(&self, frame: u32) -> &Module {
+        &self.regions[self.frames[frame as usize].region as usize].module
     }
 
     /// The index of the frame that returns to `address`; `None` when there is no room for another.
@@ -237,6 +309,40 @@ impl Process {
             Some(mapping) => (mapping.start, mapping.file_offset, mapping.module.clone()),
             None => (0, 0, Module::Unknown),
         };
+        if module.may_hold_runtime_code()
+            && let Some((start, module)) = self.runtime_code(call, budget)
+        {
+            return self.frame(call, start, 0, module, budget);
+        }
+        self.frame(call, start, file_offset, module, budget)
+    }
+
+    /// The piece of code made at run time that a call is in: its start and its name. `None` also when there is no room
+    /// for the name.
+    fn runtime_code(&mut self, call: u64, budget: &mut Budget) -> Option<(u64, Module)> {
+        let (start, name) = self.perf_file.as_mut()?.at(call, budget)?;
+        let known = self.code_names.get_key_value(name);
+        let (name, number, name_bytes) = match known {
+            Some((name, &number)) => (Rc::clone(name), number, 0),
+            None => {
+                let number = u32::try_from(self.code_names.len()).ok()?;
+                (Rc::from(name), number, name.len() as u64 + CODE_NAME_BYTES)
+            }
+        };
+        let module = Module::Code { number, name: Rc::clone(&name) };
+        let is_new = name_bytes > 0 || !self.region_index.contains_key(&(start, 0, module.id()));
+        let bytes = name_bytes + if is_new { CODE_REGION_BYTES } else { 0 };
+        if budget.code_bytes + bytes > budget.max_code_bytes {
+            return None;
+        }
+        budget.code_bytes += bytes;
+        self.code_bytes += bytes;
+        self.code_names.entry(name).or_insert(number);
+        Some((start, module))
+    }
+
+    /// The index of the frame whose call is in the region that begins at `start`.
+    fn frame(&mut self, call: u64, start: u64, file_offset: u64, module: Module, budget: &mut Budget) -> Option<u32> {
         let offset = call - start;
         let whole = offset & !u64::from(u32::MAX);
         let (start, file_offset) = (start + whole, file_offset.wrapping_add(whole));
@@ -268,7 +374,14 @@ mod tests {
     use super::*;
 
     fn budget() -> Budget {
-        Budget { frames: 0, max_frames: 1 << 20, distinct: 0, max_distinct: 1 << 20 }
+        Budget {
+            frames: 0,
+            max_frames: 1 << 20,
+            distinct: 0,
+            max_distinct: 1 << 20,
+            code_bytes: 0,
+            max_code_bytes: 1 << 20,
+        }
     }
 
     fn mapping(start: u64, end: u64, module: Module) -> Mapping {

@@ -14,6 +14,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod runtime_code;
+
 const SLOT: Slot = Slot(3);
 const STACK: StackId = StackId(0xabc);
 

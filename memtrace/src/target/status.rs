@@ -26,6 +26,8 @@ pub struct Status {
     pub seccomp: SeccompMode,
     /// Its ids from our pid namespace to its own.
     pub namespace_pids: Vec<u32>,
+    /// Its users: real, effective, saved and for files.
+    pub uids: Vec<u32>,
 }
 
 impl Status {
@@ -38,11 +40,13 @@ impl Status {
             Some(2) => SeccompMode::Filter,
             _ => SeccompMode::Disabled,
         };
-        let namespace_pids = field(text, b"NSpid:")
-            .map(|list| list.split(u8::is_ascii_whitespace).filter_map(number).collect())
-            .unwrap_or_default();
+        let numbers = |name| {
+            let list = field(text, name).unwrap_or_default();
+            list.split(u8::is_ascii_whitespace).filter_map(number).collect()
+        };
+        let (namespace_pids, uids) = (numbers(b"NSpid:"), numbers(b"Uid:"));
         let name = field(text, b"Name:").unwrap_or_default().to_vec();
-        Some(Status { name, process, state, seccomp, namespace_pids })
+        Some(Status { name, process, state, seccomp, namespace_pids, uids })
     }
 }
 
@@ -57,11 +61,21 @@ fn number(digits: &[u8]) -> Option<u32> {
 /// Whether `/proc/PID/stat` is that of a kernel thread: PF_KTHREAD in the ninth field (include/linux/sched.h). The
 /// `Kthread` line of the status file says the same, from Linux 6.8 on.
 pub fn is_kernel_thread(stat: &[u8]) -> bool {
-    const PF_KTHREAD: u32 = 0x0020_0000;
+    const PF_KTHREAD: u64 = 0x0020_0000;
+    stat_field(stat, 9).is_some_and(|flags| flags & PF_KTHREAD != 0)
+}
+
+/// When a process began, from `/proc/PID/stat`: in clock ticks since the machine did.
+pub fn start_ticks(stat: &[u8]) -> Option<u64> {
+    stat_field(stat, 22)
+}
+
+/// A field of `/proc/PID/stat`, from the third on, by its number in proc(5).
+fn stat_field(stat: &[u8], number: usize) -> Option<u64> {
     // The second field is a name in parentheses that may hold anything, parentheses too.
-    let Some(end) = stat.iter().rposition(|&byte| byte == b')') else { return false };
-    let flags = stat[end + 1..].trim_ascii().split(|&byte| byte == b' ').nth(6).and_then(number);
-    flags.is_some_and(|flags| flags & PF_KTHREAD != 0)
+    let end = stat.iter().rposition(|&byte| byte == b')')?;
+    let field = stat[end + 1..].trim_ascii().split(|&byte| byte == b' ').nth(number.checked_sub(3)?)?;
+    std::str::from_utf8(field).ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -72,11 +86,12 @@ mod tests {
 
     #[test]
     fn the_facts_are_read_from_the_kernels_text() {
-        let text = b"Name:\tredis\\nserver\nState:\tS (sleeping)\nTgid:\t4242\nPid:\t4250\nNSpid:\t4250\t17\t3\n\
+        let text = b"Name:\tredis\\nserver\nState:\tS (sleeping)\nTgid:\t4242\nPid:\t4250\nUid:\t1\t2\t3\t4\nNSpid:\t4250\t17\t3\n\
             Seccomp:\t2\nSeccomp_filters:\t1\n";
         let status = Status::parse(text).expect("a whole file");
         assert_eq!((status.process, status.state, status.seccomp), (Pid(4242), b'S', SeccompMode::Filter));
         assert_eq!(status.namespace_pids, [4250, 17, 3]);
+        assert_eq!(status.uids, [1, 2, 3, 4]);
         assert_eq!(Status::parse(b"State:\tS\n"), None);
     }
 
@@ -88,10 +103,17 @@ mod tests {
         assert!(!is_kernel_thread(b"1 (x)"));
     }
 
+    #[test]
+    fn the_start_is_the_twenty_second_field() {
+        let stat = b"7 (a b) S 1 7 7 0 -1 4194304 90 0 0 0 1 2 0 0 20 0 1 0 18446744073709551615 0 0";
+        assert_eq!(start_ticks(stat), Some(u64::MAX));
+        assert_eq!(start_ticks(b"7 (a b) S 1 7"), None);
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_taken(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = (Status::parse(&bytes), is_kernel_thread(&bytes));
+            let _ = (Status::parse(&bytes), is_kernel_thread(&bytes), start_ticks(&bytes));
         }
     }
 }

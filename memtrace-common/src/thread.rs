@@ -77,6 +77,8 @@ pub struct Walk {
     pub entry: u64,
     /// The remembered walk before this one.
     pub previous: u64,
+    /// The first of the remembered walks that may be this one.
+    pub set: u64,
     /// Counts the walks, to write over the ways of a set in turn.
     pub turn: u64,
     /// The stack pointer at its start.

@@ -58,7 +58,10 @@ pub fn find(state: &mut ThreadState, registers: &Registers, range: u64) -> Optio
         state.walk.previous = guess as u64;
         return Some(id);
     }
-    let set = set(registers.ip, registers.sp);
+    state.walk.set = set(registers.ip, registers.sp) as u64;
+    // SAFETY: the field was written just now. Read as volatile the compiler knows nothing of its bits, and leaves the mask
+    // in place below that Linux 6.1's verifier needs to see.
+    let set = unsafe { (&raw const state.walk.set).read_volatile() } as usize;
     for way in 0..REMEMBERED_WAYS {
         let place = (set + way) & (REMEMBERED_WALKS - 1);
         if let Some(id) = repeats(&state.remembered[place], registers, range) {

@@ -48,7 +48,6 @@ pub const TESTS: &[Package] = &[
     package("sqlite3", "a real program whose allocations can be counted exactly"),
     package("nginx-light", "a real service of several processes"),
     package("python3", "an interpreter as a target, and a reader of reports"),
-    package("nodejs", "a runtime whose built-in functions have no unwind rules"),
     package("libssl3", "hand-written code with unusual unwind rules"),
     package("gdb", "an independent view of a target's stacks"),
     package("valgrind", "an independent count of allocations"),

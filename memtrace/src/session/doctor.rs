@@ -1,14 +1,20 @@
 //! `memtrace doctor`: can it run here, and what would it attach to? Looks only.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Instant,
+};
 
-use super::SessionError;
+use memtrace_common::unwind::Segment as KernelSegment;
+
+use super::{SessionError, unwinding};
 use crate::{
     allocator::{self, Plan},
     cli::DoctorConfig,
     kernel::features,
-    report::escape::escape,
+    report::{escape::escape, number},
     target::{Pid, Target},
+    unwind::{Cache, segments},
 };
 
 /// Prints what was found; true when a run would work.
@@ -23,7 +29,7 @@ pub fn doctor(config: &DoctorConfig) -> Result<bool, SessionError> {
         let target = Target::open(Pid(pid))?;
         let plan =
             allocator::plan(&target.objects()?).map_err(|source| SessionError::Allocator { pid: Pid(pid), source })?;
-        good &= write_plan(&mut text, &target, &plan).is_ok();
+        good &= write_plan(&mut text, &target, &plan).and_then(|()| write_unwinding(&mut text, &target)).is_ok();
     }
     match io::stdout().write_all(&text) {
         Ok(()) => Ok(good),
@@ -48,6 +54,29 @@ fn write_checks(out: &mut dyn Write) -> io::Result<bool> {
         }
     }
     Ok(good)
+}
+
+/// What the process's stacks are undone by.
+fn write_unwinding(out: &mut dyn Write, target: &Target) -> io::Result<()> {
+    let begun = Instant::now();
+    let mut cache = Cache::new();
+    let mappings = target.mappings().map_err(io::Error::other)?;
+    let (segments, skipped) = segments(target.pid(), &mappings, &mut cache);
+    let rows = cache.rows();
+    let bytes = 8 * u64::from(unwinding::capacity(rows)) + (size_of::<KernelSegment>() * segments.len()) as u64;
+    writeln!(
+        out,
+        "  unwind tables: {} rows for {} stretches of code, {} of kernel memory ({:.1} bytes a row), made in {} ms",
+        number::count(rows as u64),
+        segments.len(),
+        number::bytes(bytes),
+        bytes as f64 / rows.max(1) as f64,
+        begun.elapsed().as_millis()
+    )?;
+    for skipped in skipped {
+        writeln!(out, "  by frame pointer only: {}", escape(&skipped.to_string()))?;
+    }
+    Ok(())
 }
 
 fn write_plan(out: &mut dyn Write, target: &Target, plan: &Plan) -> io::Result<()> {

@@ -11,12 +11,14 @@ use crate::{
     unwind::{Cache, segments},
 };
 
-/// Rows that there is room for beyond what the targets need at first, for what they load later: an eighth and 1 MiB.
+/// Rows that there is room for beyond what small targets need at first, for what they load later: 1 MiB.
 const SPARE_ROWS: usize = 128 << 10;
 
 /// How many rows the kernel's array gets when the targets need `needed` at first.
 pub(super) fn capacity(needed: usize) -> u32 {
-    u32::try_from(needed + needed / 8 + SPARE_ROWS).unwrap_or(u32::MAX)
+    // Large targets get an eighth more: nine bytes of memory a row.
+    let spare = (needed / 8).max(SPARE_ROWS.saturating_sub(needed / 4));
+    u32::try_from(needed + spare).unwrap_or(u32::MAX)
 }
 
 /// The tables in user space and in the kernel.

@@ -158,7 +158,8 @@ fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
+/// Rounds up to whole pages.
 #[inline(always)]
-fn whole_pages(bytes: u64) -> u64 {
+pub fn whole_pages(bytes: u64) -> u64 {
     bytes.wrapping_add(PAGE_BYTES - 1) & !(PAGE_BYTES - 1)
 }

@@ -9,9 +9,14 @@ use aya_ebpf::{
     },
     programs::TracePointContext,
 };
-use memtrace_common::{Slot, call::Call, cookie, event::Kind, limits::PAGE_BYTES, thread::flag, unwind::Registers};
+use memtrace_common::{Slot, call::Call, cookie, event::Kind, thread::flag, unwind::Registers};
 
-use crate::{Site, lifecycle, mapping, thread, walk, walk::TARGETS};
+use crate::{
+    Site, lifecycle,
+    mapping::{self, whole_pages},
+    thread, walk,
+    walk::TARGETS,
+};
 
 /// System call numbers, as the running architecture has them.
 #[unsafe(no_mangle)]
@@ -119,9 +124,4 @@ fn call(context: &TracePointContext) -> Option<Call> {
     } else {
         None
     }
-}
-
-#[inline(always)]
-fn whole_pages(bytes: u64) -> u64 {
-    bytes.wrapping_add(PAGE_BYTES - 1) & !(PAGE_BYTES - 1)
 }

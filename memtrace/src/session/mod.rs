@@ -244,6 +244,12 @@ impl Run<'_> {
     /// Samples and reports; false when nobody reads any more.
     fn report(&mut self, is_final: bool) -> Result<bool, SessionError> {
         let snapshot = self.snapshots.take(self.config, is_final, &self.tracer, &mut self.pump, &self.traced)?;
+        if self.output.is_file() && !is_final {
+            notice::progress(&snapshot);
+        }
+        if is_final {
+            notice::unnamed(self.pump.symbols.problems());
+        }
         self.output.write(&snapshot)
     }
 }

@@ -2,10 +2,20 @@
 
 #![expect(clippy::print_stderr, reason = "standard error is where progress and warnings go")]
 
-use std::time::Duration;
+use std::{
+    io::{self, IsTerminal as _},
+    time::Duration,
+};
 
 use super::traced::Traced;
-use crate::{allocator::Plan, cli::TraceConfig, report::escape::escape, target::Target};
+use crate::{
+    allocator::Plan,
+    cli::TraceConfig,
+    report::{escape::escape, number, snapshot::Snapshot},
+    symbol::Problem,
+    target::Target,
+    trend::Verdict,
+};
 
 /// A target is attached and recorded.
 pub(super) fn attached(process: &Traced, took: Duration, config: &TraceConfig) {
@@ -44,6 +54,27 @@ pub(super) fn blind_spots(target: &Target, plan: &Plan) {
         let what = unusable.function.map_or_else(String::new, |function| format!("{function} in "));
         let object = unusable.object_path.to_string_lossy();
         eprintln!("memtrace: warning: {what}{} is not traced: {}", escape(&object), escape(&unusable.reason));
+    }
+}
+
+/// How far the run is, for who watches a terminal while the report goes to a file.
+pub(super) fn progress(snapshot: &Snapshot) {
+    if io::stderr().is_terminal() {
+        let held: u64 = snapshot.processes.iter().map(|process| process.totals.outstanding_bytes).sum();
+        let growing = snapshot.stacks.iter().filter(|stack| stack.verdict == Verdict::Growing.as_str()).count();
+        eprintln!(
+            "memtrace: {}: {} outstanding, {growing} of the stacks shown growing",
+            number::duration(snapshot.elapsed_ms),
+            number::bytes(held)
+        );
+    }
+}
+
+/// Why some frames have no names.
+pub(super) fn unnamed<'a>(problems: impl Iterator<Item = &'a Problem>) {
+    const SHOWN: usize = 5;
+    for problem in problems.take(SHOWN) {
+        eprintln!("memtrace: warning: names in {}: {}", escape(&problem.module), escape(&problem.reason));
     }
 }
 

@@ -33,6 +33,11 @@ impl Output {
         Ok(Self { to: Box::new(BufWriter::new(file)), path: Some(shown(path)), format: config.format, colour: false })
     }
 
+    /// Whether the report goes where nobody watches it grow.
+    pub(super) fn is_file(&self) -> bool {
+        self.path.is_some()
+    }
+
     /// Writes one report; false when the reader has gone, which is no error.
     pub(super) fn write(&mut self, snapshot: &Snapshot) -> Result<bool, SessionError> {
         let written = report::render(self.format, snapshot, self.colour, &mut self.to).and_then(|()| self.to.flush());

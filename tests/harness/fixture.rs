@@ -72,7 +72,12 @@ impl Build {
 
     /// A C library to preload, for the libc of `program`.
     pub fn preloaded(source: &'static str, program: &Build) -> Self {
-        Self { compiler: program.compiler, ..Self::c(source) }.flag("-shared").flag("-fPIC")
+        Self { compiler: program.compiler, ..Self::library(source) }
+    }
+
+    /// A C library to load at run time, with frame pointers.
+    pub fn library(source: &'static str) -> Self {
+        Self::c(source).flag("-shared").flag("-fPIC")
     }
 
     /// A static C program with no libc at all.
@@ -89,6 +94,10 @@ impl Build {
     /// The same without frame pointers, as distributions build.
     pub fn without_frame_pointers(mut self) -> Self {
         self.flags.retain(|&flag| flag != "-fno-omit-frame-pointer");
+        if self.compiler == "rustc" {
+            // The last one counts.
+            return self.flag("-C").flag("force-frame-pointers=no");
+        }
         self.flag("-fomit-frame-pointer")
     }
 

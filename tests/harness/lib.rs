@@ -7,6 +7,7 @@
 
 pub mod code;
 pub mod fixture;
+pub mod gdb;
 mod lines;
 pub mod memtrace;
 pub mod report;

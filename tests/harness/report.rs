@@ -33,8 +33,21 @@ pub struct Report {
     pub processes: Vec<Process>,
     /// Every way to lose an event, with its count.
     pub loss: BTreeMap<String, u64>,
+    /// What memtrace itself did.
+    pub tracer: Tracer,
     /// By verdict, then growth, then size.
     pub stacks: Vec<Stack>,
+}
+
+/// What memtrace itself did.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Tracer {
+    /// Stacks that equalled one that their thread remembered.
+    pub stacks_remembered: u64,
+    /// Stacks that were walked.
+    pub stacks_walked: u64,
+    /// Remembered stacks that a walk contradicted, as far as it was asked to look.
+    pub stacks_wrong: u64,
 }
 
 /// One target.
@@ -191,7 +204,23 @@ impl Report {
     }
 }
 
+impl Frame {
+    /// Its address as a number.
+    ///
+    /// # Errors
+    /// When it is not hexadecimal.
+    pub fn address(&self) -> Result<u64> {
+        let digits = self.address.strip_prefix("0x").context("an address begins with 0x")?;
+        u64::from_str_radix(digits, 16).with_context(|| format!("reading the address {}", self.address))
+    }
+}
+
 impl Stack {
+    /// Its frames without those that were inlined.
+    pub fn real_frames(&self) -> impl Iterator<Item = &Frame> {
+        self.frames.iter().filter(|frame| !frame.inlined)
+    }
+
     /// The function that called the allocator; empty when it has no name.
     pub fn caller(&self) -> &str {
         self.frames.first().and_then(|frame| frame.function.as_deref()).unwrap_or("")

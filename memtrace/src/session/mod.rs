@@ -122,12 +122,15 @@ struct Run<'a> {
     snapshots: Snapshots,
     output: Output,
     started: Instant,
+    signals: Signals,
 }
 
 impl<'a> Run<'a> {
     /// Opens the targets, loads the programs, attaches, and starts recording.
     fn start(config: &'a TraceConfig, output: Output) -> Result<Run<'a>, SessionError> {
         let begun = Instant::now();
+        // From here on a signal ends the run with a report; it waits until everything is in place.
+        let signals = Signals::listen()?;
         // All targets are looked at before anything is loaded: most mistakes show here.
         let mut cache = Cache::new();
         let candidates = config.pids.iter().map(|&pid| Candidate::open(Pid(pid), config.syscalls, &mut cache));
@@ -157,7 +160,7 @@ impl<'a> Run<'a> {
         for process in &traced {
             notice::attached(process, begun.elapsed(), config);
         }
-        Ok(Run { config, tracer, pump, traced, links, snapshots: Snapshots::new(started), output, started })
+        Ok(Run { config, tracer, pump, traced, links, snapshots: Snapshots::new(started), output, started, signals })
     }
 }
 
@@ -189,14 +192,14 @@ impl Run<'_> {
         report.set_missed_tick_behavior(MissedTickBehavior::Skip);
         report.reset();
         let end = self.config.duration.map(|duration| tokio::time::Instant::from_std(self.started + duration));
-        let mut signals = Signals::listen()?;
         loop {
             tokio::select! {
                 biased;
-                () = signals.next() => return Ok(()),
+                () = self.signals.next() => return Ok(()),
                 () = at(end) => return Ok(()),
                 _ = report.tick() => {
                     self.pump()?;
+                    self.pump.look_for_new_code()?;
                     if !self.report(false)? {
                         return Ok(());
                     }

@@ -1,6 +1,10 @@
 //! Moves events from the kernel into the ledger and the symbolizer.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    time::{Duration, Instant},
+};
 
 use memtrace_common::Slot;
 
@@ -32,6 +36,8 @@ pub(super) struct Pump {
     /// Records that could not be decoded.
     pub(super) undecodable: u64,
     refresh: RefreshLimit,
+    /// What each target's executable mappings were when last looked at.
+    code: HashMap<Slot, u64>,
 }
 
 /// A target has a new image.
@@ -55,6 +61,7 @@ impl Pump {
             settle_at: None,
             undecodable: 0,
             refresh: RefreshLimit::default(),
+            code: HashMap::new(),
         })
     }
 
@@ -64,7 +71,25 @@ impl Pump {
         self.ledger.add_process(slot);
         self.symbols.add_process(slot, pid.0, modules(&mappings));
         self.unwinding.update(slot, pid, &mappings)?;
+        self.code.insert(slot, fingerprint(&mappings));
         self.pids.push((slot, pid));
+        Ok(())
+    }
+
+    /// Looks whether targets have mapped other code since the last time: a library that is loaded while the target runs
+    /// then has its tables and names before most of its allocations. (A stack through code that nobody knows makes
+    /// [`run`](Self::run) look at once.)
+    pub(super) fn look_for_new_code(&mut self) -> Result<(), SessionError> {
+        for index in 0..self.pids.len() {
+            let (slot, pid) = self.pids[index];
+            // One that has ended keeps what it had.
+            let Ok(mappings) = maps::read(pid) else { continue };
+            let now = fingerprint(&mappings);
+            if !mappings.is_empty() && self.code.insert(slot, now) != Some(now) {
+                self.symbols.refresh(slot, modules(&mappings));
+                self.unwinding.update(slot, pid, &mappings)?;
+            }
+        }
         Ok(())
     }
 
@@ -120,6 +145,15 @@ impl Pump {
 
 fn pid_of(pids: &[(Slot, Pid)], slot: Slot) -> Option<Pid> {
     pids.iter().find(|(known, _)| *known == slot).map(|&(_, pid)| pid)
+}
+
+/// Stands for the executable mappings.
+fn fingerprint(mappings: &[Mapping]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for mapping in mappings.iter().filter(|mapping| mapping.executable) {
+        (mapping.start, mapping.end, mapping.offset, mapping.device, mapping.inode).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// The executable ones, as the symbolizer wants them.

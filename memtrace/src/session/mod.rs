@@ -206,7 +206,7 @@ impl Run<'_> {
                 }
                 _ = drain.tick() => {
                     self.pump()?;
-                    if self.traced.iter_mut().all(Traced::check_exited) {
+                    if !self.any_runs() {
                         return Ok(());
                     }
                 }
@@ -216,6 +216,19 @@ impl Run<'_> {
                 }
             }
         }
+    }
+
+    /// Looks at every target; false when the last one has ended.
+    fn any_runs(&mut self) -> bool {
+        let mut runs = false;
+        for process in &mut self.traced {
+            if process.check_exited() {
+                self.pump.ended(process.slot);
+            } else {
+                runs = true;
+            }
+        }
+        runs
     }
 
     fn pump(&mut self) -> Result<(), SessionError> {

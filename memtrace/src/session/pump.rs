@@ -76,6 +76,11 @@ impl Pump {
         Ok(())
     }
 
+    /// The process has ended: its id may become another's, whose maps are none of ours.
+    pub(super) fn ended(&mut self, slot: Slot) {
+        self.pids.retain(|&(known, _)| known != slot);
+    }
+
     /// Looks whether targets have mapped other code since the last time: a library that is loaded while the target runs
     /// then has its tables and names before most of its allocations. (A stack through code that nobody knows makes
     /// [`run`](Self::run) look at once.)

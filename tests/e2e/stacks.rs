@@ -137,3 +137,24 @@ fn stacks_are_whole_under_a_new_image() -> Result<()> {
     assert_as_in_gdb("after exec", whole.context("a whole stack")?, &gdb)?;
     execer.exit()
 }
+
+#[test]
+fn remembered_stacks_are_those_that_a_walk_gives_and_nearly_all_are_whole() -> Result<()> {
+    for build in [Build::c("every_call.c"), Build::c("every_call.c").without_frame_pointers()] {
+        let mut target = Target::start(&build, &["4", "7"])?;
+        let memtrace = Memtrace::attach(target.pid(), &["--verify-stacks"])?;
+        target.tell("go")?;
+        target.hear()?;
+        let report = memtrace.interrupt()?.final_report()?;
+        target.exit()?;
+        let tracer = report.tracer;
+        assert!(tracer.stacks_remembered > 10_000, "{tracer:?}");
+        assert_eq!(tracer.stacks_wrong, 0, "{tracer:?}");
+        let sum = |whole: bool| -> u64 {
+            report.stacks.iter().filter(|stack| stack.truncated.is_none() == whole).map(|stack| stack.allocations).sum()
+        };
+        let (whole, short) = (sum(true), sum(false));
+        assert!(whole > 40_000 && short * 100 <= whole, "{whole} allocations have whole stacks, {short} have not");
+    }
+    Ok(())
+}

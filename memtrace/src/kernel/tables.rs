@@ -37,7 +37,8 @@ pub struct Tables {
 
 /// A table whose rows are in the array.
 struct Placed {
-    table: Arc<Table>,
+    /// Keeps the key's address from becoming another table's.
+    _table: Arc<Table>,
     extent: Extent,
 }
 
@@ -145,7 +146,7 @@ impl Tables {
             self.rows.write(index, row);
         }
         let extent = Extent { first, count };
-        self.placed.insert(key, Placed { table: Arc::clone(table), extent });
+        self.placed.insert(key, Placed { _table: Arc::clone(table), extent });
         Some(extent)
     }
 
@@ -161,7 +162,7 @@ impl Tables {
             wanted.contains(key)
                 || targets.values().any(|target| target.now.tables.contains(key) || target.before.tables.contains(key))
         };
-        self.placed.retain(|key, placed| used(key) && !placed.table.rows.is_empty());
+        self.placed.retain(|key, _| used(key));
     }
 }
 

@@ -179,7 +179,7 @@ fn tracer_state(tracer: &Tracer, pump: &Pump) -> Result<TracerState, SessionErro
         stacks_wrong: stacks.wrong,
         unwind_rows: rows as u64,
         unwind_bytes: 8 * room as u64,
-        unwind_left_out: pump.unwinding.left_out as u64,
+        unwind_left_out: pump.unwinding.left_out() as u64,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Keeps the kernel's unwind tables true to what the targets have mapped.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use memtrace_common::Slot;
 
@@ -25,18 +25,23 @@ pub(super) fn capacity(needed: usize) -> u32 {
 pub(super) struct Unwinding {
     cache: Cache,
     tables: Tables,
-    /// Segments without room, of all targets, when they were last set.
-    pub(super) left_out: usize,
+    /// Segments without room, by target, when they were last set.
+    left_out: HashMap<Slot, usize>,
 }
 
 impl Unwinding {
     pub(super) fn new(cache: Cache, tables: Tables) -> Self {
-        Self { cache, tables, left_out: 0 }
+        Self { cache, tables, left_out: HashMap::new() }
     }
 
     /// Rows in the kernel, and how many there is room for.
     pub(super) fn rows(&self) -> (usize, usize) {
         self.tables.rows()
+    }
+
+    /// Segments of all targets for which there was no room.
+    pub(super) fn left_out(&self) -> usize {
+        self.left_out.values().sum()
     }
 
     /// The process maps this now.
@@ -45,7 +50,7 @@ impl Unwinding {
         let (segments, _skipped) = segments(pid, mappings, &mut self.cache);
         let trampoline = mappings.iter().find(|mapping| mapping.path.as_deref() == Some(Path::new("[uprobes]")));
         let coverage = self.tables.set(slot, &segments, trampoline.map(|mapping| (mapping.start, mapping.end)))?;
-        self.left_out = coverage.left_out;
+        self.left_out.insert(slot, coverage.left_out);
         Ok(())
     }
 }

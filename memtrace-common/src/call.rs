@@ -1,4 +1,5 @@
-//! The allocator calls that memtrace knows, by what they mean rather than by name.
+//! The calls that memtrace knows, by what they mean rather than by name. Where a heap call has its arguments is said by
+//! its [`crate::shape::Shape`].
 
 macro_rules! calls {
     ($($(#[$doc:meta])* $name:ident = $number:literal,)+) => {
@@ -20,51 +21,53 @@ macro_rules! calls {
 }
 
 calls! {
-    /// `malloc(size)`.
-    Malloc = 1,
-    /// `calloc(count, size)`.
-    Calloc = 2,
-    /// `realloc(old, size)`.
-    Realloc = 3,
-    /// `reallocarray(old, count, size)`.
-    Reallocarray = 4,
-    /// `posix_memalign(&pointer, alignment, size)`: 0 on success.
-    PosixMemalign = 5,
-    /// `aligned_alloc(alignment, size)`, and `memalign`, which has the same arguments.
-    AlignedAlloc = 6,
-    /// `valloc(size)` and `pvalloc(size)`.
-    Valloc = 7,
-    /// `free(address)` and `cfree(address)`.
-    Free = 8,
+    /// A new block appears when it returns: `malloc` and its like.
+    Allocate = 1,
+    /// A block is replaced by another when it returns, unless it fails: `realloc` and its like.
+    Reallocate = 2,
+    /// A block disappears when it is entered, and it calls no other probed function: the allocator's own `free`.
+    Release = 3,
+    /// A block disappears when it is entered, and other probed functions may be called before it returns, which are part
+    /// of it: wrappers of `free`.
+    ReleaseOuter = 4,
     /// `mmap(hint, length, ...)`.
-    Mmap = 9,
+    Mmap = 5,
     /// `munmap(address, length)`.
-    Munmap = 10,
+    Munmap = 6,
     /// `mremap(old, old_length, new_length, flags, ...)`.
-    Mremap = 11,
+    Mremap = 7,
     /// `brk(address)`, seen as a system call only.
-    Brk = 12,
+    Brk = 8,
+    /// An exception's handler is about to be looked for up the stack: `_Unwind_RaiseException` and its like.
+    Raise = 9,
+    /// A `ret` instruction of a heap call that may throw.
+    Result = 10,
 }
 
 impl Call {
-    /// How many integer arguments the probe programs read, from the first on.
-    pub const fn arguments(self) -> usize {
-        match self {
-            Call::Malloc | Call::Valloc | Call::Free | Call::Brk => 1,
-            Call::Calloc | Call::Realloc | Call::AlignedAlloc | Call::Mmap | Call::Munmap => 2,
-            Call::Reallocarray | Call::PosixMemalign => 3,
-            Call::Mremap => 4,
-        }
-    }
-
-    /// Whether the outcome is known only when the call returns, so that a return probe is needed.
+    /// Whether the end of the call must be seen: for the outcome, or for the end of what is nested in it.
     pub const fn needs_return(self) -> bool {
-        !matches!(self, Call::Free)
+        !matches!(self, Call::Release | Call::Raise | Call::Result)
     }
 
     /// Whether the call maps or unmaps ranges of pages rather than heap blocks.
     pub const fn is_mapping(self) -> bool {
         matches!(self, Call::Mmap | Call::Munmap | Call::Mremap | Call::Brk)
+    }
+
+    /// Whether the call releases a block and makes none.
+    pub const fn is_release(self) -> bool {
+        matches!(self, Call::Release | Call::ReleaseOuter)
+    }
+
+    /// The integer arguments that the probe programs read of a call without a shape, a bit each.
+    pub const fn arguments(self) -> u8 {
+        match self {
+            Call::Mmap | Call::Munmap => 0b11,
+            Call::Mremap => 0b1111,
+            Call::Brk => 0b1,
+            Call::Allocate | Call::Reallocate | Call::Release | Call::ReleaseOuter | Call::Raise | Call::Result => 0,
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Heap calls: a block appears on return, disappears on entry.
 
 use aya_ebpf::{
-    Global,
+    EbpfContext, Global,
+    bindings::pt_regs,
     helpers::generated::bpf_ktime_get_ns,
     programs::{ProbeContext, RetProbeContext},
 };
@@ -32,13 +33,33 @@ static MIN_SIZE: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static MAX_SIZE: Global<u64> = Global::new(u64::MAX);
 
-/// Calls with greater numbers are mappings.
-const LAST_HEAP_CALL: u8 = Call::Free as u8;
-const REALLOC: u8 = Call::Realloc as u8;
-const REALLOCARRAY: u8 = Call::Reallocarray as u8;
-const CALLOC: u8 = Call::Calloc as u8;
-const POSIX_MEMALIGN: u8 = Call::PosixMemalign as u8;
-const ALIGNED_ALLOC: u8 = Call::AlignedAlloc as u8;
+const ALLOCATE: u8 = Call::Allocate as u8;
+const REALLOCATE: u8 = Call::Reallocate as u8;
+const RELEASE_OUTER: u8 = Call::ReleaseOuter as u8;
+
+/// The argument registers. All are read, and each by itself: the verifier allows no computed place in the context.
+#[inline(always)]
+fn arguments(regs: &pt_regs) -> [u64; 6] {
+    let read = |register: &u64| {
+        // SAFETY: a reference. Volatile, so that the compiler does not turn a choice of registers into one of places.
+        unsafe { core::ptr::read_volatile(register) }
+    };
+    [read(&regs.rdi), read(&regs.rsi), read(&regs.rdx), read(&regs.rcx), read(&regs.r8), read(&regs.r9)]
+}
+
+/// The argument that a selector of a [`Shape`](memtrace_common::shape::Shape) names: 1 is the first, 0 none.
+#[inline(always)]
+fn argument(arguments: [u64; 6], selector: u32) -> u64 {
+    match selector {
+        1 => arguments[0],
+        2 => arguments[1],
+        3 => arguments[2],
+        4 => arguments[3],
+        5 => arguments[4],
+        6 => arguments[5],
+        _ => 0,
+    }
+}
 
 /// The entry of a call that returns a block.
 #[inline(always)]
@@ -53,18 +74,18 @@ pub fn entry(context: &ProbeContext, site: Site) {
     if thread::in_call(state, site.slot, sp) {
         return;
     }
-    let (size, argument, old) = match site.call {
-        CALLOC => (product(regs.rdi, regs.rsi), 0, 0),
-        REALLOC => (Some(regs.rsi), regs.rdi, regs.rdi),
-        REALLOCARRAY => (product(regs.rsi, regs.rdx), regs.rdi, regs.rdi),
-        POSIX_MEMALIGN => (Some(regs.rdx), regs.rdi, 0),
-        ALIGNED_ALLOC => (Some(regs.rsi), 0, 0),
-        _ => (Some(regs.rdi), 0, 0),
-    };
+    let shape = cookie::shape(site.cookie);
+    let arguments = arguments(regs);
+    let mut size = Some(argument(arguments, shape.size_selector()));
+    if shape.count_selector() != 0 {
+        size = product(argument(arguments, shape.count_selector()), size.unwrap_or(0));
+    }
+    let old = argument(arguments, shape.block_selector());
+    let result = argument(arguments, shape.result_selector());
     let first = thread::read_word(sp).unwrap_or(0);
     state.cookie = site.cookie;
     state.size = size.unwrap_or(0);
-    state.argument = argument;
+    state.argument = if shape.result_selector() != 0 { result } else { old };
     state.flags = 0;
     state.parked = DeferredBlock::default();
     state.return_address = first;
@@ -110,18 +131,44 @@ pub fn returned(context: &RetProbeContext) {
     let Some(state) = thread::existing() else { return };
     // At return the stack pointer stands one word above the return address. Anything else is a nested call's return,
     // or the second of two returns through one slot after a tail call.
-    if state.return_slot == 0 || state.return_slot + 8 != regs.rsp {
+    if state.return_slot == 0 || state.return_slot + 8 != regs.rsp || cookie::shape(state.cookie).throws() {
         return;
     }
+    finish(context, state, regs.rax);
+}
+
+/// A `ret` of a call that returns a block and may throw: a return probe would stand in the exception's way, so the probe
+/// stands on each way out.
+#[inline(always)]
+pub fn result(context: &ProbeContext) {
+    // SAFETY: the kernel passes a valid pt_regs.
+    let regs = unsafe { &*context.regs };
+    let Some(state) = thread::existing() else { return };
+    if state.return_slot == 0 || state.return_slot != regs.rsp || !cookie::shape(state.cookie).throws() {
+        return;
+    }
+    finish(context, state, regs.rax);
+}
+
+/// Ends the call that the thread is in, which returned `result`.
+#[inline(always)]
+fn finish(context: &impl EbpfContext, state: &mut ThreadState, result: u64) {
     let call = cookie::call_number(state.cookie);
     // A heap function that tail-calls a mapping function has both return through one slot: each program ends its own.
-    if call > LAST_HEAP_CALL {
+    if !matches!(call, ALLOCATE | REALLOCATE | RELEASE_OUTER) {
         return;
     }
     state.return_slot = 0;
     let slot = cookie::slot(state.cookie).0;
-    let mut address = regs.rax;
-    if call == POSIX_MEMALIGN {
+    if call == RELEASE_OUTER {
+        return;
+    }
+    let shape = cookie::shape(state.cookie);
+    let mut address = result;
+    if shape.is_in_place() {
+        // The usable size: at least the requested one if the block could be made so large.
+        address = if result >= state.size { state.argument } else { 0 };
+    } else if shape.result_selector() != 0 {
         if address as i32 != 0 {
             address = 0;
         } else if let Some(result) = thread::read_word(state.argument) {
@@ -131,14 +178,14 @@ pub fn returned(context: &RetProbeContext) {
             return;
         }
     }
-    let reallocates = call == REALLOC || call == REALLOCARRAY;
+    let reallocates = call == REALLOCATE;
     if address == 0 {
         // With size 0 a NULL result means that the old block was freed: no failure.
         if reallocates && state.size == 0 && state.argument != 0 && begun(state) {
             return;
         }
         count::add(slot, Counter::FailedAllocations, 1);
-        if reallocates {
+        if reallocates && !shape.frees_on_failure() {
             restore(state, slot);
         }
         return;
@@ -163,6 +210,14 @@ pub fn returned(context: &RetProbeContext) {
     count::add(slot, Counter::AllocatedBytesDropped, size);
     if count::add(slot, Counter::AllocationsDropped, 1) == 0 {
         warn!(context, "the ring and the deferred table are full: allocations are being dropped (slot {})", slot);
+    }
+}
+
+/// A call that returns a block threw an exception instead: it failed.
+#[inline(always)]
+pub fn thrown(state: &mut ThreadState, slot: u16) {
+    if cookie::call_number(state.cookie) == REALLOCATE && !cookie::shape(state.cookie).frees_on_failure() {
+        restore(state, slot);
     }
 }
 
@@ -193,12 +248,12 @@ fn restore(state: &mut ThreadState, slot: u16) {
     }
 }
 
-/// The entry of `free`.
+/// The entry of `free` and its like.
 #[inline(always)]
 pub fn release(context: &ProbeContext, site: Site) {
     // SAFETY: the kernel passes a valid pt_regs.
     let regs = unsafe { &*context.regs };
-    let address = regs.rdi;
+    let address = argument(arguments(regs), cookie::shape(site.cookie).block_selector());
     if address == 0 || !walk::running(site.slot) {
         return;
     }
@@ -207,6 +262,32 @@ pub fn release(context: &ProbeContext, site: Site) {
     {
         return;
     }
+    send_release(context, site, address);
+}
+
+/// The entry of a function that releases a block and may call others that do, which are part of it.
+#[inline(always)]
+pub fn release_outer(context: &ProbeContext, site: Site) {
+    // SAFETY: the kernel passes a valid pt_regs.
+    let regs = unsafe { &*context.regs };
+    let address = argument(arguments(regs), cookie::shape(site.cookie).block_selector());
+    if !walk::running(site.slot) {
+        return;
+    }
+    let Some(state) = thread::state(site.slot) else { return };
+    if thread::in_call(state, site.slot, regs.rsp) {
+        return;
+    }
+    state.cookie = site.cookie;
+    state.return_address = thread::read_word(regs.rsp).unwrap_or(0);
+    state.return_slot = regs.rsp;
+    if address != 0 {
+        send_release(context, site, address);
+    }
+}
+
+#[inline(always)]
+fn send_release(context: &ProbeContext, site: Site, address: u64) {
     let key = DeferredKey { address, slot: u64::from(site.slot) };
     if let Settled::Yes(_) = deferred::settle(&key) {
         return;

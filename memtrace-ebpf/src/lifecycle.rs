@@ -41,7 +41,7 @@ pub fn current_slot() -> Option<u16> {
     if failed != 0 {
         return None;
     }
-    // SAFETY: the value is copied at once, and entries are never deleted while programs run.
+    // SAFETY: the value is copied at once, and a running process's entry is never deleted.
     unsafe { SLOTS.get(ids.tgid).map(|&slot| slot as u16) }
 }
 

@@ -1,6 +1,6 @@
 //! memtrace's BPF programs: one file a task, the probe programs here.
 //!
-//! In: uprobe hits on allocator functions (`heap`, `mapping`), system-call tracepoints (`syscall`), exec (`lifecycle`).
+//! In: uprobe hits on allocator functions (`heap`, `mapping`, `raise`), system-call tracepoints (`syscall`), exec (`lifecycle`).
 //! Out: records in the ring (`ring`), blocks that had to wait (`deferred`), counters (`count`).
 
 #![no_std]
@@ -13,6 +13,7 @@ mod deferred;
 mod heap;
 mod lifecycle;
 mod mapping;
+mod raise;
 mod remember;
 mod ring;
 mod syscall;
@@ -57,6 +58,27 @@ fn heap_return(context: RetProbeContext) -> u32 {
 #[uprobe]
 fn heap_release(context: ProbeContext) -> u32 {
     heap::release(&context, attach_cookie(&context));
+    0
+}
+
+/// Entry of wrappers of `free`, which have one: `heap_return`.
+#[uprobe]
+fn heap_release_outer(context: ProbeContext) -> u32 {
+    heap::release_outer(&context, attach_cookie(&context));
+    0
+}
+
+/// The ways out of heap calls that may throw.
+#[uprobe]
+fn heap_result(context: ProbeContext) -> u32 {
+    heap::result(&context);
+    0
+}
+
+/// Entry of the function that looks for an exception's handler.
+#[uprobe]
+fn heap_raise(context: ProbeContext) -> u32 {
+    raise::raise(&context, attach_cookie(&context));
     0
 }
 

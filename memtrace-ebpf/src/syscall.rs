@@ -9,7 +9,7 @@ use aya_ebpf::{
     },
     programs::TracePointContext,
 };
-use memtrace_common::{Slot, call::Call, cookie, event::Kind, thread::flag, unwind::Registers};
+use memtrace_common::{Slot, call::Call, cookie, event::Kind, shape::Shape, thread::flag, unwind::Registers};
 
 use crate::{
     Site, lifecycle,
@@ -55,7 +55,7 @@ pub fn entry(context: &TracePointContext) {
     }
     // SAFETY: sys_enter records have six arguments of 8 bytes.
     let Ok(arguments) = (unsafe { context.read_at::<mapping::Arguments>(ARGUMENTS_OFFSET) }) else { return };
-    let site = Site { cookie: cookie::pack(call, Slot(slot)), call: call as u8, slot };
+    let site = Site { cookie: cookie::pack(call, Shape::default(), Slot(slot)), call: call as u8, slot };
     let registers = Registers { ip: regs.rip, sp: regs.rsp, fp: regs.rbp };
     if site.call != BRK {
         mapping::begin(state, site, arguments, registers, regs.rsp);

@@ -10,7 +10,7 @@ use aya_ebpf::{
     },
     macros::btf_map,
 };
-use memtrace_common::{counter::Counter, thread::ThreadState};
+use memtrace_common::{cookie, counter::Counter, thread::ThreadState};
 
 use crate::count;
 
@@ -76,7 +76,17 @@ pub fn in_call(state: &mut ThreadState, slot: u16, sp: u64) -> bool {
     if state.return_slot == 0 {
         return false;
     }
-    if sp <= state.return_slot {
+    if cookie::shape(state.cookie).throws() {
+        // No return probe waits for it: its return address stays as it was until the call is over. With sp equal a
+        // function has tail-called another, which does the work and is followed instead.
+        if sp < state.return_slot && read_word(state.return_slot).is_none_or(|word| word == state.return_address) {
+            return true;
+        }
+        if sp == state.return_slot {
+            state.return_slot = 0;
+            return false;
+        }
+    } else if sp <= state.return_slot {
         // While the call is pending, its return address is replaced by the kernel's trampoline. The original standing
         // there means that no return probe waits (their nesting is limited), or that the same place calls anew. With
         // sp equal and another value there, a function has tail-called another, which is nested.

@@ -3,7 +3,7 @@
 //! The rooms, in the order in which data flows through them: [`cli`] (what was asked) -> [`target`] (which processes) ->
 //! [`allocator`] (which functions, which probe sites) -> [`unwind`] (how its stacks are undone) -> [`kernel`] (load,
 //! attach, drain) -> [`ledger`] (every live block) -> [`trend`] (the verdict) -> [`symbol`] (names) -> [`report`] (text,
-//! JSON). [`session`] wires them together. A room depends on rooms to its left only.
+//! JSON, flame graphs, pprof, HTML). [`session`] wires them together. A room depends on rooms to its left only.
 
 pub mod allocator;
 pub mod cli;

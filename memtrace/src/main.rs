@@ -1,11 +1,15 @@
 //! The `memtrace` program: parses flags, hands over to the library, and turns its outcome into an exit status.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, IsTerminal as _},
+    process::ExitCode,
+};
 
 use clap::Parser as _;
 use memtrace::{
     cli::{self, Command, Flags},
-    session,
+    report::again,
+    session::{self, SessionError},
 };
 
 /// Exit statuses: part of the contract that scripts rely on.
@@ -28,10 +32,26 @@ fn main() -> ExitCode {
         Ok(command) => command,
         Err(error) => return fail(BAD_USAGE, &error.to_string()),
     };
+    if let Err(error) = command.allow_terminal(io::stdout().is_terminal()) {
+        return fail(BAD_USAGE, &error.to_string());
+    }
     match command {
         Command::Trace(config) => match session::run(&config) {
-            Ok(outcome) if outcome.growing && config.fail_on_leak => ExitCode::from(LEAK_FOUND),
+            Ok(outcome) if outcome.growing && config.gate.fail_on_leak => ExitCode::from(LEAK_FOUND),
+            Ok(outcome) => match outcome.command.filter(|_| config.launch.is_some_and(|launch| launch.exit_code)) {
+                Some(status) => ExitCode::from(session::shell_status(status)),
+                None => ExitCode::SUCCESS,
+            },
+            Err(error @ SessionError::NoTerminal) => fail(BAD_USAGE, &error.to_string()),
+            Err(error) => fail(CANNOT_TRACE, &error.to_string()),
+        },
+        Command::Watch(config) => match session::watch(&config) {
+            Ok(watched) if watched.alerted && config.fail_on_alert => ExitCode::from(LEAK_FOUND),
             Ok(_) => ExitCode::SUCCESS,
+            Err(error) => fail(CANNOT_TRACE, &error.to_string()),
+        },
+        Command::Mark(pid) => match session::mark(pid) {
+            Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(CANNOT_TRACE, &error.to_string()),
         },
         Command::Doctor(config) => match session::doctor(&config) {
@@ -39,7 +59,13 @@ fn main() -> ExitCode {
             Ok(false) => ExitCode::from(CANNOT_TRACE),
             Err(error) => fail(CANNOT_TRACE, &error.to_string()),
         },
+        Command::Report(config) => done(again::report(&config)),
+        Command::Diff(config) => done(again::diff(&config)),
     }
+}
+
+fn done(result: Result<(), again::AgainError>) -> ExitCode {
+    result.map_or_else(|error| fail(CANNOT_TRACE, &error.to_string()), |()| ExitCode::SUCCESS)
 }
 
 #[expect(clippy::print_stderr, reason = "the one line that says what went wrong")]

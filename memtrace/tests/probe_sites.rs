@@ -11,7 +11,7 @@
 )]
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -22,12 +22,13 @@ use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register}
 use memtrace::{
     allocator::{
         self, Family, Plan,
-        catalogue::{self, FUNCTIONS, Role},
+        catalogue::{self, Function, Role},
         site::{self, Site},
         symbols::{ElfFile, Symbol},
     },
     target::{Pid, Target},
 };
+use memtrace_common::call::Call;
 
 const GLIBC: (&str, &str) = ("/lib/x86_64-linux-gnu/libc.so.6", "libc6");
 const MUSL: (&str, &str) = ("/lib/ld-musl-x86_64.so.1", "musl");
@@ -49,13 +50,16 @@ fn open((path, package): (&str, &str)) -> (ElfFile<File>, Symbols) {
 }
 
 /// Every function of the catalogue that a library has, with its site and its code.
-fn sites(library: (&str, &str)) -> Vec<(catalogue::Function, Site, Vec<u8>, u64)> {
+fn sites(library: (&str, &str)) -> Vec<(Function, Site, Vec<u8>, u64)> {
     let (file, symbols) = open(library);
     let mut sites = Vec::new();
-    for function in FUNCTIONS {
-        let Some(symbol) = symbols.get(function.name) else { continue };
+    let mut addresses = HashSet::new();
+    for &function in &Role::of(|name| symbols.contains_key(name)).functions() {
+        let Some(symbol) = symbols.get(function.name).filter(|symbol| addresses.insert(symbol.address)) else {
+            continue;
+        };
         let code = file.code(symbol).unwrap_or_else(|error| panic!("{} {}: {error}", library.0, function.name));
-        let site = site::choose(code, symbol.address, symbol.size, function.call)
+        let site = site::choose(code, symbol.address, symbol.size, function.arguments())
             .unwrap_or_else(|error| panic!("{} {}: {error}", library.0, function.name));
         println!(
             "{} {}+{} {} ({})",
@@ -90,13 +94,18 @@ fn begins_with_an_emulated_opcode(code: &[u8]) -> bool {
 
 /// Instructions known by name to write nothing but their first operand, or nothing at all. Anything else before a site
 /// fails the test, so that a person looks at it.
-fn is_known_to_be_harmless(instruction: &Instruction, arguments: usize) -> bool {
+fn is_known_to_be_harmless(instruction: &Instruction, arguments: u8) -> bool {
     use Register::*;
     let kept = [RSP, RBP, RBX, R12, R13, R14, R15];
+    let read: Vec<_> = [RDI, RSI, RDX, RCX, R8, R9]
+        .into_iter()
+        .enumerate()
+        .filter(|(at, _)| arguments >> at & 1 == 1)
+        .map(|(_, register)| register)
+        .collect();
     let first_operand_may_be_written = || {
         let register = instruction.op0_register().full_register();
-        instruction.op0_kind() != OpKind::Register
-            || !(kept.contains(&register) || [RDI, RSI, RDX, RCX][..arguments].contains(&register))
+        instruction.op0_kind() != OpKind::Register || !(kept.contains(&register) || read.contains(&register))
     };
     match instruction.mnemonic() {
         Mnemonic::Endbr64 | Mnemonic::Test | Mnemonic::Cmp | Mnemonic::Nop => true,
@@ -126,7 +135,7 @@ fn no_site_of_a_real_allocator_breaks_a_rule() {
             let mut decoder = Decoder::with_ip(64, &code, address, DecoderOptions::NONE);
             while decoder.position() < start {
                 let instruction = decoder.decode();
-                assert!(is_known_to_be_harmless(&instruction, function.call.arguments()), "{name}: {instruction}");
+                assert!(is_known_to_be_harmless(&instruction, function.arguments()), "{name}: {instruction}");
             }
             assert_eq!(decoder.position(), start, "{name} is not between instructions");
             if start > 0 {
@@ -190,15 +199,16 @@ fn glibc_2_36_has_its_known_sites() {
 fn every_library_is_known_for_what_it_is() {
     let role = |library| {
         let (_, symbols) = open(library);
-        catalogue::role(|name| symbols.contains_key(name))
+        let role = Role::of(|name| symbols.contains_key(name));
+        (role.is_libc, role.families)
     };
-    assert_eq!(role(GLIBC), Role::Libc);
-    assert_eq!(role(MUSL), Role::Libc);
-    assert_eq!(role(JEMALLOC), Role::Foreign(Family::Jemalloc));
-    assert_eq!(role(TCMALLOC), Role::Foreign(Family::Tcmalloc));
-    assert_eq!(role(TCMALLOC_MINIMAL), Role::Foreign(Family::Tcmalloc));
-    assert_eq!(role(MIMALLOC), Role::Foreign(Family::Mimalloc));
-    assert_eq!(role(("/lib64/ld-linux-x86-64.so.2", "libc6")), Role::Other);
+    assert_eq!(role(GLIBC), (true, vec![]));
+    assert_eq!(role(MUSL), (true, vec![]));
+    assert_eq!(role(JEMALLOC), (false, vec![Family::Jemalloc]));
+    assert_eq!(role(TCMALLOC), (false, vec![Family::Tcmalloc]));
+    assert_eq!(role(TCMALLOC_MINIMAL), (false, vec![Family::Tcmalloc]));
+    assert_eq!(role(MIMALLOC), (false, vec![Family::Mimalloc]));
+    assert_eq!(role(("/lib64/ld-linux-x86-64.so.2", "libc6")), (false, vec![]));
 }
 
 /// A running program that waits to be killed.
@@ -225,7 +235,7 @@ impl Running {
 
     fn plan(&self) -> Result<Plan, allocator::AllocatorError> {
         let target = Target::open(Pid(self.0.id())).expect("a running child");
-        allocator::plan(&target.objects().expect("its objects"))
+        allocator::plan(&target.objects().expect("its objects"), &[])
     }
 }
 
@@ -257,15 +267,52 @@ fn has(plan: &Plan, function: &str, object: &Path) -> bool {
 }
 
 #[test]
-fn a_program_with_another_allocator_is_planned_in_libc_and_the_other_is_named() {
+fn a_program_with_another_allocator_is_planned_in_both() {
     for (library, family) in [(JEMALLOC, Family::Jemalloc), (MIMALLOC, Family::Mimalloc), (TCMALLOC, Family::Tcmalloc)]
     {
         let plan = Running::start(Path::new("/bin/cat"), Some(library.0)).plan().expect("a plan");
-        let families: Vec<_> = plan.foreign.iter().map(|foreign| foreign.family).collect();
+        let families: Vec<_> = plan.allocators.iter().map(|found| found.family).collect();
         assert_eq!(families, [family], "{plan:#?}");
-        assert!(plan.sites.iter().any(|site| site.function == "malloc"));
-        assert!(plan.sites.iter().all(|site| site.object_path.ends_with("libc.so.6")));
+        assert_eq!(plan.unusable, [], "{family}");
+        let real = std::fs::canonicalize(library.0).expect("the library");
+        for name in ["malloc", "free", "calloc", "realloc"] {
+            assert!(has(&plan, name, &real), "{family} {name}: {plan:#?}");
+            assert!(plan.sites.iter().any(|site| site.function == name && site.object_path.ends_with("libc.so.6")));
+        }
     }
+}
+
+#[test]
+fn every_way_out_of_a_function_that_throws_is_a_return() {
+    for library in [JEMALLOC, TCMALLOC, TCMALLOC_MINIMAL, MIMALLOC] {
+        let plan = Running::start(Path::new("/bin/cat"), Some(library.0)).plan().expect("a plan");
+        let code = std::fs::read(library.0).expect("the library");
+        let ways_out: Vec<_> = plan.sites.iter().filter(|site| site.call == Call::Result).collect();
+        let throwing = plan.sites.iter().filter(|site| site.shape.throws()).count();
+        assert!(throwing > 0 && ways_out.len() >= throwing, "{}: {throwing}, {ways_out:#?}", library.0);
+        for site in ways_out {
+            let bytes = &code[usize::try_from(site.file_offset).expect("an offset")..];
+            assert!(matches!(bytes, [0xc3, ..] | [0xf3, 0xc3, ..] | [0xc2, ..]), "{}: {site:?}", library.0);
+        }
+    }
+}
+
+#[test]
+fn a_release_that_hands_its_work_on_is_left_out_or_closed_by_a_return_probe() {
+    let calls = |library: (&str, &str), name: &str| {
+        let plan = Running::start(Path::new("/bin/cat"), Some(library.0)).plan().expect("a plan");
+        let real = std::fs::canonicalize(library.0).expect("the library");
+        let sites: Vec<_> = plan.sites.into_iter().filter(|site| site.object_path == real).collect();
+        sites.iter().find(|site| site.function == name).map(|site| site.call)
+    };
+    // jemalloc's operator delete jumps to free; its free and its sized deletes do the work.
+    assert_eq!(calls(JEMALLOC, "_ZdlPv"), None);
+    assert_eq!(calls(JEMALLOC, "free"), Some(Call::Release));
+    assert_eq!(calls(JEMALLOC, "_ZdlPvm"), Some(Call::Release));
+    // mimalloc's looks whether the block is its own before it calls mi_free.
+    assert_eq!(calls(MIMALLOC, "mi_cfree"), Some(Call::ReleaseOuter));
+    assert_eq!(calls(MIMALLOC, "mi_free_aligned"), None);
+    assert_eq!(calls(TCMALLOC, "tc_new"), Some(Call::Allocate));
 }
 
 #[test]
@@ -277,7 +324,7 @@ fn a_static_program_is_planned_in_itself_unless_it_is_stripped() {
         for name in ["malloc", "free", "calloc", "realloc", "mmap", "munmap"] {
             assert!(has(&plan, name, &program), "{options:?} {name}: {plan:#?}");
         }
-        assert_eq!(plan.foreign, []);
+        assert_eq!(plan.allocators, []);
     }
     let program = compile(folder.path(), CC, &["-static", "-s"]);
     let error = Running::start(&program, None).plan().expect_err("stripped").to_string();
@@ -304,7 +351,7 @@ fn a_musl_program_is_planned_in_musl_or_in_itself() {
     let plan = Running::start(&program, None).plan().expect("a plan");
     assert!(has(&plan, "malloc", Path::new("/usr/lib/x86_64-linux-musl/libc.so")), "{plan:#?}");
     assert_eq!(plan.absent, ["pvalloc", "cfree"]);
-    assert_eq!((plan.foreign, plan.unusable), (vec![], vec![]));
+    assert_eq!((plan.allocators, plan.unusable), (vec![], vec![]));
     let program = compile(folder.path(), MUSL_CC, &["-static"]);
     let plan = Running::start(&program, None).plan().expect("a plan");
     assert!(has(&plan, "malloc", &program) && has(&plan, "free", &program), "{plan:#?}");

@@ -1,5 +1,7 @@
 //! Whole stacks on code without frame pointers: frame by frame as gdb sees them, and after an exec.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
 use memtrace_tests::{
     Build, Memtrace, Report, Stack, Target,
@@ -96,6 +98,17 @@ fn assert_mentions(stack: &Stack, functions: &[&str]) {
 }
 
 #[test]
+fn stacks_of_c_are_those_of_gdb() -> Result<()> {
+    let target = Target::start(&Build::c("call_chain.c").without_frame_pointers(), &[])?;
+    let stacks = compare_with_gdb(target, &[], &["once BYTES", "leaf BYTES", "deep BYTES 50"])?;
+    let chain = ["leak_here", "with_many_registers", "with_aligned_frame", "with_pushed_arguments"];
+    assert_mentions(&stacks[0], &chain);
+    assert_mentions(&stacks[0], &["with_frame_of_changing_size", "compare", "through_libc", "serve", "main", "_start"]);
+    assert_eq!(stacks[2].frames.iter().filter(|frame| frame.function.as_deref() == Some("deeper")).count(), 51);
+    Ok(())
+}
+
+#[test]
 fn stacks_of_cpp_are_those_of_gdb() -> Result<()> {
     let target = Target::start(&Build::cpp("cpp_chain.cpp").without_frame_pointers(), &[])?;
     let stacks = compare_with_gdb(target, &[], &["once BYTES", "catch BYTES", "unwind BYTES"])?;
@@ -113,6 +126,45 @@ fn stacks_of_rust_are_those_of_gdb() -> Result<()> {
     assert_mentions(&stacks[1], &["ByVector", "OnTheWayOut", "panics", "main", "_start"]);
     assert_mentions(&stacks[2], &["ByVector"]);
     Ok(())
+}
+
+#[test]
+fn stacks_of_a_library_that_was_loaded_after_the_attach_are_those_of_gdb() -> Result<()> {
+    let library = Build::library("plugin.c").without_frame_pointers().compile()?;
+    let library = path_text(&library)?;
+    let target = Target::start(&Build::c("plugin_host.c").without_frame_pointers(), &[library])?;
+    let stacks = compare_with_gdb(target, &["load"], &["once BYTES"])?;
+    assert_mentions(
+        &stacks[0],
+        &["plugin_leaks", "back_in_host", "plugin_middle", "plugin_run", "call_plugin", "main"],
+    );
+    Ok(())
+}
+
+#[test]
+fn a_handlers_stack_goes_on_with_the_interrupted_function() -> Result<()> {
+    for arguments in [&[][..], &["alternate"]] {
+        let target = Target::start(&Build::c("signal_leak.c").without_frame_pointers(), arguments)?;
+        let stacks = compare_with_gdb(target, &[], &["once BYTES", "first BYTES"])?;
+        assert_mentions(&stacks[0], &["handler_leaks", "handle", "interrupted", "works", "main", "_start"]);
+        assert_mentions(&stacks[1], &["handler_leaks", "handle", "interrupted_at_once", "works", "main", "_start"]);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_stack_deeper_than_127_frames_is_cut_and_says_so() -> Result<()> {
+    let mut target = Target::start(&Build::c("call_chain.c").without_frame_pointers(), &[])?;
+    let memtrace = Memtrace::attach(target.pid(), &[])?;
+    target.tell("go")?;
+    target.tell("deep 1000003 500")?;
+    assert_eq!(target.hear()?, "done");
+    let report = memtrace.interrupt()?.final_report()?;
+    let stack = stack_of_size(&report, 1_000_003)?;
+    assert_eq!(stack.truncated.as_deref(), Some("deeper than 127 frames"));
+    assert_eq!((stack.real_frames().count(), stack.caller()), (127, "leak_here"));
+    assert!(stack.real_frames().skip(1).all(|frame| frame.function.as_deref() == Some("deeper")), "{stack:#?}");
+    target.exit()
 }
 
 #[test]
@@ -147,7 +199,7 @@ fn remembered_stacks_are_those_that_a_walk_gives_and_nearly_all_are_whole() -> R
         target.hear()?;
         let report = memtrace.interrupt()?.final_report()?;
         target.exit()?;
-        let tracer = report.tracer;
+        let tracer = &report.tracer;
         assert!(tracer.stacks_remembered > 10_000, "{tracer:?}");
         assert_eq!(tracer.stacks_wrong, 0, "{tracer:?}");
         let sum = |whole: bool| -> u64 {
@@ -157,4 +209,8 @@ fn remembered_stacks_are_those_that_a_walk_gives_and_nearly_all_are_whole() -> R
         assert!(whole > 40_000 && short * 100 <= whole, "{whole} allocations have whole stacks, {short} have not");
     }
     Ok(())
+}
+
+fn path_text(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
 }

@@ -43,7 +43,9 @@ pub fn stack_of_malloc(pid: u32, bytes: u64, then: impl FnOnce() -> Result<()>) 
         // Beyond main, to where the process began.
         "set backtrace past-main on",
         "handle SIGILL nostop noprint pass",
-        &format!("break malloc if {FIRST_ARGUMENT} == {bytes}"),
+        // By a debug register, not by an instruction in malloc's place. There the kernel would take it for a probe of a
+        // memtrace that another test runs at the time, and run on: a process that was ever traced has it look.
+        &format!("hbreak *malloc if {FIRST_ARGUMENT} == {bytes}"),
         "python print('waiting', flush=True)",
         "continue",
         &format!("python exec({WALK:?})"),

@@ -1,20 +1,30 @@
-//! The harness of the end-to-end tests: it builds the fixtures ([`fixture`]), runs them and other targets
-//! ([`target`]), runs memtrace on them ([`memtrace`]), reads what memtrace reports ([`report`]), and checks that no
-//! probe is left ([`code`]).
+//! The harness of the end-to-end tests: it builds the fixtures ([`fixture`]), runs them and other targets ([`target`]),
+//! services of several processes among them ([`service`], [`postgres`]), talks to servers ([`client`]), runs memtrace on
+//! them ([`memtrace`]), on a terminal too ([`terminal`]), reads what memtrace reports ([`report`]), opens it in a
+//! browser ([`browser`]), asks gdb ([`gdb`]), checks that no probe is left ([`code`]), and limits the memory of targets
+//! ([`cgroup`]).
 //!
 //! Everything that a test starts is killed and reaped when the test drops it, and every wait has a deadline
 //! ([`wait`]). The program under test is the one that `MEMTRACE_BIN` names, or a release build of this workspace.
 
+pub mod browser;
+pub mod cgroup;
+pub mod client;
 pub mod code;
 pub mod fixture;
 pub mod gdb;
 mod lines;
 pub mod memtrace;
+pub mod postgres;
 pub mod report;
+pub mod service;
 pub mod target;
+pub mod terminal;
 pub mod wait;
 
 pub use fixture::Build;
 pub use memtrace::{Finished, Memtrace};
 pub use report::{Report, Stack};
+pub use service::Service;
 pub use target::Target;
+pub use terminal::OnTerminal;

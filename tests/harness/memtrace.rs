@@ -170,16 +170,24 @@ impl Memtrace {
         self.child.id()
     }
 
+    /// The next line of its standard output that has not been asked for yet.
+    ///
+    /// # Errors
+    /// When there is none by the deadline.
+    pub fn next_line(&mut self) -> Result<String> {
+        let Some((line, heard)) = self.output.wait_for(self.heard, wait::DEADLINE, |_| true) else {
+            bail!("memtrace reports no more; it said: {}", self.errors.so_far().join("\n"));
+        };
+        self.heard = heard;
+        Ok(line)
+    }
+
     /// The next report that has not been asked for yet.
     ///
     /// # Errors
     /// When there is none by the deadline, or it is not a report.
     pub fn next_report(&mut self) -> Result<Report> {
-        let Some((line, heard)) = self.output.wait_for(self.heard, wait::DEADLINE, |_| true) else {
-            bail!("memtrace reports no more; it said: {}", self.errors.so_far().join("\n"));
-        };
-        self.heard = heard;
-        Report::parse(&line)
+        Report::parse(&self.next_line()?)
     }
 
     /// The first report from now on that `wanted` accepts.
@@ -201,6 +209,14 @@ impl Memtrace {
                 );
             }
         }
+    }
+
+    /// Waits until its standard error so far is as `wanted` has it.
+    ///
+    /// # Errors
+    /// When it is not by the deadline.
+    pub fn errors_where(&self, what: &str, wanted: impl Fn(&[String]) -> bool) -> Result<()> {
+        wait::until(what, || Ok(wanted(&self.errors.so_far()).then_some(())))
     }
 
     /// Sends it a signal.

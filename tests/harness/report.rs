@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
+use serde_json::Value;
 
 /// The counters that mean that something happened in the target that the report does not know.
 const LOSSES: &[&str] = &[
@@ -31,6 +32,8 @@ pub struct Report {
     pub elapsed_ms: u64,
     /// The targets.
     pub processes: Vec<Process>,
+    /// Targets that ended long ago.
+    pub retired: Retired,
     /// Every way to lose an event, with its count.
     pub loss: BTreeMap<String, u64>,
     /// What memtrace itself did.
@@ -39,8 +42,17 @@ pub struct Report {
     pub stacks: Vec<Stack>,
 }
 
-/// What memtrace itself did.
+/// Sums over targets that are not listed any more.
 #[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Retired {
+    /// How many.
+    pub processes: u64,
+    /// Those that ended before they were attached.
+    pub too_short: u64,
+}
+
+/// What memtrace itself did.
+#[derive(Clone, Debug, Deserialize)]
 pub struct Tracer {
     /// Stacks that equalled one that their thread remembered.
     pub stacks_remembered: u64,
@@ -48,6 +60,18 @@ pub struct Tracer {
     pub stacks_walked: u64,
     /// Remembered stacks that a walk contradicted, as far as it was asked to look.
     pub stacks_wrong: u64,
+    /// Allocations with a whole stack.
+    pub stacks_complete: u64,
+    /// The others, by reason.
+    pub stacks_short: BTreeMap<String, u64>,
+    /// Rows of unwind tables in the kernel.
+    pub unwind_rows: u64,
+    /// Bytes of kernel memory for them.
+    pub unwind_bytes: u64,
+    /// Mapped objects without room.
+    pub unwind_left_out: u64,
+    /// Tables that made room for others.
+    pub unwind_evicted: u64,
 }
 
 /// One target.
@@ -63,6 +87,9 @@ pub struct Process {
     pub exited: bool,
     /// Resident bytes.
     pub rss_bytes: u64,
+    /// Its memory as a whole.
+    #[serde(default)]
+    pub memory: Value,
     /// Sums since the attach.
     pub totals: Totals,
 }
@@ -103,6 +130,8 @@ pub struct Stack {
     pub id: String,
     /// Whose it is.
     pub pid: u32,
+    /// All whose it is.
+    pub pids: Vec<u32>,
     /// `heap` or `map`.
     pub kind: String,
     /// `growing`, `plateau`, `undecided` ...
@@ -217,7 +246,7 @@ impl Frame {
 
 impl Stack {
     /// Its frames without those that were inlined.
-    pub fn real_frames(&self) -> impl Iterator<Item = &Frame> {
+    pub fn real_frames(&self) -> impl DoubleEndedIterator<Item = &Frame> {
         self.frames.iter().filter(|frame| !frame.inlined)
     }
 

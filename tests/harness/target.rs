@@ -52,10 +52,34 @@ impl Target {
     /// # Errors
     /// When it cannot be started, or does not say that it is ready.
     pub fn start_file(file: &Path, arguments: &[&str]) -> Result<Self> {
-        let mut target = Self::spawn(Command::new(file).args(arguments))?;
+        Self::start_command(Command::new(file).args(arguments))
+    }
+
+    /// Starts a fixture with a library preloaded and waits until it is ready.
+    ///
+    /// # Errors
+    /// When the library is missing, or as for [`start`](Self::start).
+    pub fn start_preloaded(build: &Build, arguments: &[&str], library: &str) -> Result<Self> {
+        // The dynamic linker only warns of a missing one.
+        if !Path::new(library).exists() {
+            bail!("{library} is missing: `cargo xtask test` installs it");
+        }
+        Self::start_with(build, arguments, "LD_PRELOAD", library)
+    }
+
+    /// Starts a fixture with a variable in its environment and waits until it is ready.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub fn start_with(build: &Build, arguments: &[&str], variable: &str, value: &str) -> Result<Self> {
+        Self::start_command(Command::new(build.compile()?).args(arguments).env(variable, value))
+    }
+
+    fn start_command(command: &mut Command) -> Result<Self> {
+        let mut target = Self::spawn(command)?;
         let line = target.hear()?;
         if !line.starts_with("ready ") {
-            bail!("{} said {line:?}, not that it is ready", file.display());
+            bail!("{command:?} said {line:?}, not that it is ready");
         }
         Ok(target)
     }

@@ -1,20 +1,43 @@
-//! Installs Debian packages: says what, why and for how long, and starts none of the services in them. Also finds and
-//! downloads packages that are not to be installed.
+//! Installs Debian packages: says what, why and for how long, starts none of the services in them, and makes no database
+//! for them. Also finds and downloads packages that are not to be installed.
 
 use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::packages::Package;
 use crate::process;
 
-/// Read by the packages' install scripts: 101 forbids starting a service.
-const POLICY: &str = "/usr/sbin/policy-rc.d";
-const POLICY_TEXT: &str =
-    "#!/bin/sh\n# memtrace's xtask installs packages and starts no services; removed when it is done.\nexit 101\n";
+/// A file that packages' install scripts read.
+struct Told {
+    path: &'static str,
+    mode: &'static str,
+    text: &'static str,
+    /// The package that it is for, where it is not for all.
+    package: Option<&'static str>,
+}
+
+const TOLD: &[Told] = &[
+    // 101 forbids starting a service.
+    Told {
+        path: "/usr/sbin/policy-rc.d",
+        mode: "755",
+        text: "#!/bin/sh\n# memtrace's xtask installs packages and starts no services; removed when it is done.\nexit 101\n",
+        package: None,
+    },
+    // PostgreSQL would make a database of the machine's own, which every later start of the machine would run.
+    Told {
+        path: "/etc/postgresql-common/createcluster.d/memtrace.conf",
+        mode: "644",
+        text: "# memtrace's xtask installs PostgreSQL and makes no database; removed when it is done.\n\
+               create_main_cluster = false\n",
+        package: Some("postgresql"),
+    },
+];
 
 /// Installs those of the packages that are not there yet.
 ///
@@ -22,25 +45,34 @@ const POLICY_TEXT: &str =
 /// Not a Debian-like system: the message names what `purpose` is missing. Or apt-get failed.
 pub fn install(purpose: &str, packages: &[Package]) -> Result<()> {
     let missing = missing(packages);
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<_> = missing.iter().map(|package| package.name).collect();
+    if missing.is_empty() { Ok(()) } else { install_newest(purpose, &missing) }
+}
+
+/// Installs the packages, or newer versions of those that are there.
+///
+/// # Errors
+/// As [`install`].
+pub fn install_newest(purpose: &str, packages: &[Package]) -> Result<()> {
+    let names: Vec<_> = packages.iter().map(|package| package.name).collect();
     if process::find("apt-get").is_none() {
         bail!("{purpose} takes what Debian packages as {}: install these with your system's tools", names.join(", "));
     }
-    eprintln!("{purpose} takes packages that are not installed:");
-    missing.iter().for_each(|package| eprintln!("  {:<22} {}", package.name, package.why));
-    if !unknown(&names).is_empty() {
+    eprintln!("{purpose} takes packages that are not installed, or too old:");
+    packages.iter().for_each(|package| eprintln!("  {:<22} {}", package.name, package.why));
+    // Old lists name versions that are too old, or gone from the servers.
+    if !LISTS_ARE_NEW.swap(true, Ordering::Relaxed) {
         update()?;
     }
     let unknown = unknown(&names);
     if !unknown.is_empty() {
         bail!("{purpose} takes packages that this system's apt does not know: {}", unknown.join(", "));
     }
-    let _no_services = NoServices::begin()?;
+    let _restraint = Restraint::begin(&names)?;
     process::run_timed("packages", apt_get()?.args(["install", "--yes", "--no-install-recommends"]).args(&names))
 }
+
+/// Whether this process has fetched the lists of packages.
+static LISTS_ARE_NEW: AtomicBool = AtomicBool::new(false);
 
 /// Fetches the lists of packages.
 pub fn update() -> Result<()> {
@@ -89,35 +121,40 @@ fn apt_get() -> Result<Command> {
     Ok(command)
 }
 
-/// While it lives, packages start no services on being installed.
-struct NoServices {
-    ours: bool,
+/// Files that stand while it lives, and keep packages from more than being installed.
+struct Restraint {
+    ours: Vec<&'static str>,
 }
 
-impl NoServices {
-    fn begin() -> Result<Self> {
-        // Another policy that stands already is its owner's choice; one of ours is left from a run that was killed.
-        let ours = fs::read_to_string(POLICY)
-            .map_or_else(|error| error.kind() == ErrorKind::NotFound, |text| text == POLICY_TEXT);
-        if ours {
+impl Restraint {
+    fn begin(packages: &[&str]) -> Result<Self> {
+        let mut restraint = Self { ours: Vec::new() };
+        let concerned = |told: &&Told| told.package.is_none_or(|package| packages.contains(&package));
+        for &Told { path, mode, text, .. } in TOLD.iter().filter(concerned) {
+            // A file that stands already is its owner's choice; one of ours is left from a run that was killed.
+            let ours = fs::read_to_string(path)
+                .map_or_else(|error| error.kind() == ErrorKind::NotFound, |present| present == text);
+            if !ours {
+                continue;
+            }
             let mut draft = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
-            draft.write_all(POLICY_TEXT.as_bytes()).context("cannot write a temporary file")?;
+            draft.write_all(text.as_bytes()).context("cannot write a temporary file")?;
             let mut install = process::as_root("install", "installing packages")?;
-            process::run(install.args(["--mode", "755"]).arg(draft.path()).arg(POLICY))?;
+            restraint.ours.push(path);
+            process::run(install.args(["-D", "--mode", mode]).arg(draft.path()).arg(path))?;
         }
-        Ok(Self { ours })
+        Ok(restraint)
     }
 }
 
-impl Drop for NoServices {
+impl Drop for Restraint {
     fn drop(&mut self) {
-        if !self.ours {
-            return;
-        }
-        let removed =
-            process::as_root("rm", "removing it").and_then(|mut rm| process::run(rm.args(["--force", POLICY])));
-        if let Err(error) = removed {
-            eprintln!("{POLICY} keeps services from starting, and stays: {error:#}; remove it yourself");
+        for path in &self.ours {
+            let removed =
+                process::as_root("rm", "removing it").and_then(|mut rm| process::run(rm.args(["--force", path])));
+            if let Err(error) = removed {
+                eprintln!("{path} restrains the installing of packages, and stays: {error:#}; remove it yourself");
+            }
         }
     }
 }
@@ -127,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_package_without_a_candidate_calls_for_new_lists() {
+    fn a_package_without_a_candidate_is_unknown() {
         assert!(has_candidate("gdb:\n  Installed: (none)\n  Candidate: 13.1-3\n"));
         assert!(!has_candidate("gdb:\n  Installed: (none)\n  Candidate: (none)\n"));
         assert!(!has_candidate(""));

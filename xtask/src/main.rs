@@ -17,6 +17,7 @@ mod run;
 mod test;
 mod toolchain;
 mod tree;
+mod verdict;
 mod vm_test;
 
 use std::ffi::OsString;
@@ -61,6 +62,12 @@ enum Command {
         #[arg(long)]
         fast: bool,
     },
+    /// Measure the verdict by the labelled corpus, part of it made afresh; fails below the bar.
+    Verdict {
+        /// What the measuring program gets as its arguments, such as `--seed 7 --details`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        arguments: Vec<OsString>,
+    },
     /// Boot other kernels in emulated machines and trace a leaking service there.
     VmTest,
 }
@@ -75,6 +82,7 @@ fn main() -> ExitCode {
         Command::Demo { seconds } => demo::run(seconds),
         Command::Bench { rounds } => bench::run(rounds),
         Command::Test { fast } => test::run(fast),
+        Command::Verdict { arguments } => verdict::run(&arguments),
         Command::VmTest => vm_test::run(),
     };
     match outcome {

@@ -43,15 +43,30 @@ pub const TESTS: &[Package] = &[
     package("libjemalloc2", "an allocator to preload into a target"),
     package("libgoogle-perftools4", "tcmalloc, to preload into a target"),
     package("libmimalloc2.0", "an allocator to preload into a target"),
+    package("libjemalloc-dev", "an allocator to link into a target"),
+    package("libgoogle-perftools-dev", "tcmalloc, to link into a target"),
+    package("binutils", "strips targets, and takes their symbols apart"),
+    package("xz-utils", "packs symbols as distributions do"),
     package("redis-server", "a real service, with jemalloc linked in"),
     package("redis-tools", "makes that service work"),
     package("sqlite3", "a real program whose allocations can be counted exactly"),
     package("nginx-light", "a real service of several processes"),
+    package("postgresql", "a real service that runs as a user of its own; installed without a database"),
     package("python3", "an interpreter as a target, and a reader of reports"),
     package("libssl3", "hand-written code with unusual unwind rules"),
     package("gdb", "an independent view of a target's stacks"),
     package("valgrind", "an independent count of allocations"),
+    package("jq", "a program whose allocations are compared"),
+    package("bc", "a program whose allocations are compared"),
+    package("curl", "a program whose allocations are compared"),
+    package("git", "a program whose allocations are compared"),
+    package("openssl", "a program whose allocations are compared"),
+    package("zstd", "a program whose allocations are compared"),
+    package("mawk", "a program whose allocations are compared"),
     package("bpftrace", "another tool with probes on the same functions"),
+    package("golang-go", "go tool pprof, which has to open our profiles"),
+    package("chromium", "the browser that opens our pages and flame graphs"),
+    package("fonts-dejavu-core", "letters for its screenshots"),
 ];
 
 /// What the tests trace that often comes from elsewhere than Debian: asked for when there is no `node`.
@@ -71,6 +86,7 @@ pub const VM_TEST: &[Package] = &[
     package("busybox-static", "the guest's shell and tools, and the packer of its files"),
     package("bpftool", "tells which programs the guest's kernel has loaded"),
     package("gcc", "compiles the service that leaks"),
+    package("g++", "compiles the program that throws"),
     package("libc6-dev", "the C library's headers"),
 ];
 

@@ -64,7 +64,7 @@ fn find_or_install_compiler(recorded: Option<&Identity>) -> Result<Compiler> {
         return found.into_iter().nth(best).context("a compiler that was just found is gone");
     }
     if process::find("apt-get").is_some() {
-        debian::install("Building the BPF object", packages::COMPILER)?;
+        debian::install_newest("Building the BPF object", packages::COMPILER)?;
         if let Some(compiler) = compilers().into_iter().next() {
             return Ok(compiler);
         }

@@ -1,4 +1,4 @@
-# Runs memtrace on the leaking service in three ways, which together load every BPF program.
+# Runs memtrace on the leaking service in three ways and on a program that throws, which together load every BPF program.
 tell() { echo "$@" >/dev/ttyS1; }
 
 # What the kernel has loaded and attached for the memtrace that runs, once it has attached.
@@ -13,7 +13,7 @@ pass() {
     echo "== memtrace $*"
     tell pass "$*"
     busybox rm -f /tmp/messages
-    memtrace --pid "$service" --format json --interval 1s "$@" >/tmp/report 2>/tmp/messages &
+    memtrace --pid "$traced" --format json --interval 1s "$@" >/tmp/report 2>/tmp/messages &
     look $!
     wait $!
     tell status $?
@@ -23,8 +23,11 @@ pass() {
 
 tell release "$(busybox uname -r)"
 service &
-service=$!
+traced=$!
 pass --duration 12s
 pass --duration 12s --syscalls
 pass --duration 2s --empty-programs
+thrower &
+traced=$!
+pass --duration 4s --alloc exe:_Znwm --free exe:_ZdlPv
 tell done

@@ -1,15 +1,21 @@
 //! The `allocator` room: which functions of a target are probed, and at which instruction each.
 //!
-//! In: the files whose code the target has mapped. Out: a [`Plan`]: one [`ProbeSite`] for each allocator function of
-//! its C library, the foreign allocators that are not traced, and what could not be read. The [`catalogue`] says which
-//! functions, [`symbols`] finds them in ELF files, [`site`] chooses the instruction. ELF files are the target's to
-//! shape: they are read with bounds and never mapped into our memory, where a truncated file would kill us.
+//! In: the files whose code the target has mapped, and functions that the user named. Out: a [`Plan`]: one
+//! [`ProbeSite`] for each allocator function in them, and what could not be read. The [`catalogue`] says which functions,
+//! [`symbols`] finds them in ELF files and `separate` in what was stripped off them, `route` tells which of them hand
+//! their work on, [`site`] chooses the instruction. ELF files are the target's to shape: they are read with bounds and
+//! never mapped into our memory, where a truncated file would kill us.
 
 pub mod catalogue;
 pub mod site;
 pub mod symbols;
 
+mod exits;
+mod missing;
 mod plan;
+mod route;
+mod separate;
+mod source;
 
 pub use catalogue::Family;
-pub use plan::{AllocatorError, ForeignAllocator, Plan, ProbeSite, Unusable, plan};
+pub use plan::{AllocatorError, FoundAllocator, Plan, ProbeSite, Unusable, plan};

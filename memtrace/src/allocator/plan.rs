@@ -1,29 +1,32 @@
 //! From the target's mapped files to the sites to probe.
 
-use std::{
-    collections::{HashMap, HashSet},
-    fs::File,
-    os::unix::ffi::OsStrExt,
-    path::PathBuf,
-};
+use std::{collections::HashSet, fs, os::unix::ffi::OsStrExt, path::PathBuf};
 
-use memtrace_common::call::Call;
+use memtrace_common::{call::Call, shape::Shape};
 use thiserror::Error;
 
 use super::{
-    catalogue::{self, FUNCTIONS, Family, Role},
+    catalogue::{Family, Function, c, cpp, rust},
+    exits, missing,
+    route::{Destinations, Route},
     site,
-    symbols::{ElfError, ElfFile, Symbol},
+    source::{self, Source},
+    symbols::Symbol,
 };
-use crate::target::{object::MappedObject, printable::printable};
+use crate::{
+    cli::{Place, Wrapper},
+    target::object::MappedObject,
+};
 
 /// One function to probe, and where.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ProbeSite {
-    /// The function's symbol.
+    /// The function's symbol, or what the user named it by.
     pub function: String,
     /// What the function does.
     pub call: Call,
+    /// Where it has its arguments.
+    pub shape: Shape,
     /// The file, as the target names it: for display.
     pub object_path: PathBuf,
     /// The file, as we open it.
@@ -40,9 +43,9 @@ pub struct ProbeSite {
     pub reentered: bool,
 }
 
-/// An allocator that is not the C library's.
+/// An allocator beside the C library's.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ForeignAllocator {
+pub struct FoundAllocator {
     /// Which.
     pub family: Family,
     /// The file it is in, as the target names it: for display.
@@ -53,7 +56,7 @@ pub struct ForeignAllocator {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Unusable {
     /// The function; `None` for the whole file.
-    pub function: Option<&'static str>,
+    pub function: Option<String>,
     /// The file, as the target names it: for display.
     pub object_path: PathBuf,
     /// Why, in half a sentence.
@@ -63,156 +66,283 @@ pub struct Unusable {
 /// What is probed in a target, and what is not.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Plan {
-    /// In the order of the files' mappings, then of the catalogue.
+    /// In the order of the files' mappings, then of the catalogue. Sites of [`Call::Raise`] are there only where another
+    /// site's function may throw.
     pub sites: Vec<ProbeSite>,
-    /// Allocators whose own functions are not probed.
-    pub foreign: Vec<ForeignAllocator>,
-    /// Functions of the catalogue that no C library in the target has under any name. Some are expected: glibc dropped
-    /// `cfree` in 2.26, musl never had `pvalloc`.
+    /// Allocators beside the C library's.
+    pub allocators: Vec<FoundAllocator>,
+    /// C's functions that no file in the target has under any name. Some are expected: glibc dropped `cfree` in 2.26, musl
+    /// never had `pvalloc`.
     pub absent: Vec<String>,
     /// What should have been probed and cannot be.
     pub unusable: Vec<Unusable>,
+    /// Functions of the user's whose files are not mapped, as typed.
+    pub pending: Vec<String>,
 }
 
 /// Why there is nothing to probe.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum AllocatorError {
-    /// No file of the target is a C library.
+    /// No file of the target has an allocator.
+    #[error("{0}")]
+    NotFound(String),
+    /// A file has no function of the name that the user gave.
     #[error(
-        "found no allocator to trace: none of {files} defines malloc and free together with a C library{foreign}{unusable}; \
-         a statically linked program needs its symbol table (do not strip it), and a program that allocates without a \
-         C library cannot be traced yet"
+        "{wrapper}: {object} has no such function: looked in its symbol tables, its .gnu_debugdata and its debug file; \
+             name it by address as FILE:0xADDRESS"
     )]
-    NotFound {
-        /// Where it was looked for.
-        files: String,
-        /// Other allocators that were found, as a part of the sentence.
-        foreign: String,
-        /// What could not be read, as a part of the sentence.
-        unusable: String,
+    NoFunction {
+        /// As typed.
+        wrapper: String,
+        /// The file.
+        object: String,
+    },
+    /// A function that the user named cannot be probed.
+    #[error("{wrapper}: it cannot be probed in {object}: {reason}")]
+    Refused {
+        /// As typed.
+        wrapper: String,
+        /// The file.
+        object: String,
+        /// Why.
+        reason: String,
     },
 }
 
-/// Plans the probes of a target from the files whose code it has mapped.
+/// Plans the probes of a target from the files whose code it has mapped, and the functions that the user named.
 ///
-/// Files that are not ELF (a JIT's, another system's libraries) are passed over. A foreign allocator does not stop the
-/// C library's functions from being planned: its mappings go through them, and some of its calls may.
+/// Files that are not ELF (a JIT's, another system's libraries) are passed over. Several allocators in one process are
+/// all probed: their addresses differ, and a call inside another is part of it.
 ///
 /// # Errors
 ///
-/// When none of the files has a function to probe.
-pub fn plan(objects: &[MappedObject]) -> Result<Plan, AllocatorError> {
+/// When none of the files has a function to probe, or a function that the user named is not where they said.
+pub fn plan(objects: &[MappedObject], wrappers: &[Wrapper]) -> Result<Plan, AllocatorError> {
     let mut plan = Plan::default();
-    let mut named = HashSet::new();
-    for object in objects {
-        if let Err(reason) = plan_object(object, &mut plan, &mut named) {
-            plan.unusable.push(Unusable { function: None, object_path: object.path.clone(), reason });
+    let executable = executable(objects);
+    let mut sources = Vec::new();
+    for (index, object) in objects.iter().enumerate() {
+        match Source::open(object, Some(index) == executable, wrappers, &mut plan.unusable) {
+            Ok(found) => sources.extend(found),
+            Err(reason) => {
+                plan.unusable.push(Unusable { function: None, object_path: object.path.clone(), reason });
+            }
         }
     }
-    if plan.sites.is_empty() {
-        return Err(not_found(objects, &plan));
+    let known = Known::of(&sources);
+    for source in &sources {
+        plan_source(source, &known, &mut plan)?;
     }
-    plan.absent =
-        FUNCTIONS.iter().map(|function| function.name).filter(|name| !named.contains(name)).map(String::from).collect();
+    let found = |wrapper: &&Wrapper| {
+        let named = |(index, object): (usize, &MappedObject)| {
+            source::names(&wrapper.object, &object.path, Some(index) == executable)
+        };
+        !objects.iter().enumerate().any(named)
+    };
+    plan.pending = wrappers.iter().filter(found).map(Wrapper::to_string).collect();
+    if plan.sites.iter().all(|site| site.call == Call::Raise) {
+        return Err(AllocatorError::NotFound(missing::describe(objects, &plan)));
+    }
+    if !plan.sites.iter().any(|site| site.shape.throws()) {
+        plan.sites.retain(|site| site.call != Call::Raise);
+    }
+    let has = |name: &str| sources.iter().any(|source| source.role.allocates() && source.symbols.contains_key(name));
+    let expected = c::HEAP.iter().chain(c::MAPPING).map(|function| function.name);
+    plan.absent = expected.filter(|name| !has(name)).map(String::from).collect();
     Ok(plan)
 }
 
-/// Adds what one file has; `named` gathers the catalogue's names that libraries have. The error says why a file is
-/// unusable.
-fn plan_object(object: &MappedObject, plan: &mut Plan, named: &mut HashSet<&'static str>) -> Result<(), String> {
-    let (open_path, file) = object.open().map_err(|error| error.source.to_string())?;
-    let elf = match ElfFile::parse(file) {
-        Err(ElfError::NotElf) => return Ok(()),
-        other => other.map_err(|error| error.to_string())?,
-    };
-    let wanted: Vec<_> = catalogue::wanted_symbols().collect();
-    let symbols = elf.symbols(&wanted).map_err(|error| error.to_string())?;
-    let mut foreign = |family| plan.foreign.push(ForeignAllocator { family, object_path: object.path.clone() });
-    let probed: fn(Call) -> bool = match catalogue::role(|name| symbols.contains_key(name)) {
-        Role::Other => return Ok(()),
-        Role::Foreign(family) => {
-            foreign(family);
-            return Ok(());
-        }
-        Role::LibcWithForeignHeap(family) => {
-            foreign(family);
-            Call::is_mapping
-        }
-        Role::Libc => |_| true,
-    };
-    let mut addresses = HashMap::new();
-    for function in FUNCTIONS.iter().filter(|function| probed(function.call)) {
-        let Some(symbol) = symbols.get(function.name) else { continue };
-        named.insert(function.name);
-        if addresses.insert(symbol.address, function.name).is_some() {
-            continue;
-        }
-        match site_of(&elf, symbol, function.call) {
-            Ok((site, file_offset)) => plan.sites.push(ProbeSite {
-                function: function.name.to_owned(),
-                call: function.call,
-                object_path: object.path.clone(),
-                open_path: open_path.clone(),
-                file_offset,
-                symbol_offset: site.displacement,
-                instruction: site.instruction,
-                emulated: site.emulated,
-                reentered: site.reentered,
-            }),
-            Err(reason) => {
-                plan.unusable.push(Unusable { function: Some(function.name), object_path: object.path.clone(), reason })
+/// Which of the files is the program: where `/proc/PID/exe` leads, or else the one that is mapped lowest.
+fn executable(objects: &[MappedObject]) -> Option<usize> {
+    let link = fs::read_link(objects.first()?.pid.proc_path("exe")).unwrap_or_default();
+    let path = link.as_os_str().as_bytes();
+    let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+    objects.iter().position(|object| object.path.as_os_str().as_bytes() == path).or(Some(0))
+}
+
+/// The names of functions that are probed anywhere in the process.
+struct Known<'a> {
+    heap: HashSet<&'a str>,
+    releases: HashSet<&'a str>,
+}
+
+impl<'a> Known<'a> {
+    fn of(sources: &[Source<'a>]) -> Self {
+        // Whoever calls malloc has it from somewhere, even if that file could not be read.
+        let heap = c::HEAP.iter().map(|function| function.name).collect();
+        let mut known = Self { heap, releases: HashSet::new() };
+        for source in sources {
+            for function in source.role.functions() {
+                if !source.symbols.contains_key(function.name) || function.call.is_mapping() {
+                    continue;
+                }
+                known.heap.insert(function.name);
+                if function.call.is_release() {
+                    known.releases.insert(function.name);
+                }
             }
+        }
+        known
+    }
+}
+
+/// Adds what one file has.
+fn plan_source(source: &Source<'_>, known: &Known<'_>, plan: &mut Plan) -> Result<(), AllocatorError> {
+    let mut addresses = HashSet::new();
+    for wrapper in &source.wrappers {
+        let symbol = wrapper_symbol(source, wrapper)?;
+        if addresses.insert(symbol.address) {
+            let sites = build(source, &wrapper.text, wrapper.call, wrapper.shape, &symbol).map_err(|reason| {
+                let object = source.object.path.display().to_string();
+                AllocatorError::Refused { wrapper: wrapper.to_string(), object, reason }
+            })?;
+            push(sites, plan);
+        }
+    }
+    let functions = source.role.functions();
+    let here: Vec<(&Function, Symbol)> = functions
+        .into_iter()
+        .filter_map(|function| Some((function, *source.symbols.get(function.name)?)))
+        .filter(|(_, symbol)| addresses.insert(symbol.address))
+        .collect();
+    let of = |wanted: fn(Call) -> bool| -> HashSet<u64> {
+        here.iter().filter(|(function, _)| wanted(function.call)).map(|(_, symbol)| symbol.address).collect()
+    };
+    let destinations = |names, addresses| Destinations::new(&source.elf, names, addresses);
+    let releases = destinations(&known.releases, of(Call::is_release));
+    let heap = destinations(&known.heap, of(|call| !call.is_mapping()));
+    // Without the tables that calls to other files go through, any call may lead anywhere.
+    let route = |destinations: &Result<Destinations, _>, address| {
+        destinations.as_ref().map_or(Route::Sometimes, |known| known.route(&source.elf, address))
+    };
+    for &(function, symbol) in &here {
+        let is_operator = cpp::OPERATORS.contains(function);
+        let call = match function.call {
+            // A C library's own calls nothing else, and one that nothing is known of may call anything.
+            Call::Release if source.role.is_libc && source.role.families.is_empty() && !is_operator => Call::Release,
+            Call::Release if source.role.families.contains(&Family::Unknown) => Call::ReleaseOuter,
+            Call::Release => match route(&releases, symbol.address) {
+                Route::Own => Call::Release,
+                Route::Sometimes => Call::ReleaseOuter,
+                Route::Always => continue,
+            },
+            Call::Allocate if is_operator && route(&heap, symbol.address) == Route::Always => continue,
+            call => call,
+        };
+        add(source, function, call, &symbol, plan);
+    }
+    let mut allocators: Vec<Family> = source.role.families.clone();
+    for function in rust::FUNCTIONS {
+        let Some(symbol) = source.symbols.get(function.name) else { continue };
+        // One that leads to no other allocator is an allocator of its own; what it calls besides is part of it.
+        if route(&heap, symbol.address) == Route::Own && addresses.insert(symbol.address) {
+            let call = if function.call == Call::Release { Call::ReleaseOuter } else { function.call };
+            add(source, function, call, symbol, plan);
+            if !allocators.contains(&Family::Rust) {
+                allocators.push(Family::Rust);
+            }
+        }
+    }
+    for family in allocators {
+        plan.allocators.push(FoundAllocator { family, object_path: source.object.path.clone() });
+    }
+    for &name in cpp::RAISES {
+        if let Some(symbol) = source.symbols.get(name).filter(|symbol| addresses.insert(symbol.address)) {
+            add(source, &Function { name, call: Call::Raise, shape: Shape(0) }, Call::Raise, symbol, plan);
         }
     }
     Ok(())
 }
 
-/// The site of one function and its offset in the file, or why there is none.
-fn site_of(elf: &ElfFile<File>, symbol: &Symbol, call: Call) -> Result<(site::Site, u64), String> {
+/// Adds one function's sites, or why there are none.
+fn add(source: &Source<'_>, function: &Function, call: Call, symbol: &Symbol, plan: &mut Plan) {
+    match build(source, function.name, call, function.shape, symbol) {
+        Ok(sites) => push(sites, plan),
+        Err(reason) => plan.unusable.push(Unusable {
+            function: Some(function.name.to_owned()),
+            object_path: source.object.path.clone(),
+            reason,
+        }),
+    }
+}
+
+fn wrapper_symbol(source: &Source<'_>, wrapper: &Wrapper) -> Result<Symbol, AllocatorError> {
+    let object = || source.object.path.display().to_string();
+    match &wrapper.place {
+        Place::Symbol(name) => source
+            .symbols
+            .get(name.as_str())
+            .copied()
+            .ok_or_else(|| AllocatorError::NoFunction { wrapper: wrapper.to_string(), object: object() }),
+        &Place::Address(address) => Ok(Symbol { address, size: None, indirect: false }),
+        &Place::Offset(offset) => {
+            let address = source.elf.address_of(offset).map_err(|error| AllocatorError::Refused {
+                wrapper: wrapper.to_string(),
+                object: object(),
+                reason: error.to_string(),
+            })?;
+            Ok(Symbol { address, size: None, indirect: false })
+        }
+    }
+}
+
+/// Adds sites; functions that share a way out share its site.
+fn push(sites: Vec<ProbeSite>, plan: &mut Plan) {
+    for site in sites {
+        let is_same = |other: &ProbeSite| {
+            other.call == Call::Result && (&other.open_path, other.file_offset) == (&site.open_path, site.file_offset)
+        };
+        if site.call != Call::Result || !plan.sites.iter().any(is_same) {
+            plan.sites.push(site);
+        }
+    }
+}
+
+/// The sites of one function, or why there are none: one, and if it may throw its ways out.
+fn build(
+    source: &Source<'_>,
+    function: &str,
+    call: Call,
+    shape: Shape,
+    symbol: &Symbol,
+) -> Result<Vec<ProbeSite>, String> {
     if symbol.indirect {
         return Err("it is an indirect function, whose implementation is chosen when the program starts".into());
     }
-    let code = elf.code(symbol).map_err(|error| error.to_string())?;
-    let site = site::choose(code, symbol.address, symbol.size, call).map_err(|error| error.to_string())?;
-    let entry = elf.file_offset(symbol.address).map_err(|error| error.to_string())?;
-    let file_offset = entry.checked_add(site.displacement).ok_or("its offset is beyond the end of any file")?;
-    Ok((site, file_offset))
-}
-
-fn not_found(objects: &[MappedObject], plan: &Plan) -> AllocatorError {
-    const SHOWN: usize = 5;
-    let show = |path: &PathBuf| printable(path.as_os_str().as_bytes(), 100);
-    let mut paths: Vec<_> = objects.iter().take(SHOWN).map(|object| show(&object.path)).collect();
-    if objects.len() > SHOWN {
-        paths.push(format!("{} more", objects.len() - SHOWN));
-    }
-    let files = match objects.len() {
-        0 => "the program's mapped files (it has none with code)".into(),
-        _ => format!("the program's mapped files ({})", paths.join(", ")),
+    let code = source.elf.code(symbol).map_err(|error| error.to_string())?;
+    let arguments = call.arguments() | shape.arguments();
+    let site = site::choose(code, symbol.address, symbol.size, arguments).map_err(|error| error.to_string())?;
+    let entry = source.elf.file_offset(symbol.address).map_err(|error| error.to_string())?;
+    let entry = ProbeSite {
+        function: function.to_owned(),
+        call,
+        shape,
+        object_path: source.object.path.clone(),
+        open_path: source.open_path.clone(),
+        file_offset: entry.checked_add(site.displacement).ok_or("its offset is beyond the end of any file")?,
+        symbol_offset: site.displacement,
+        instruction: site.instruction,
+        emulated: site.emulated,
+        reentered: site.reentered,
     };
-    let part = |parts: Vec<String>| parts.iter().map(|part| format!("; {part}")).collect::<String>();
-    AllocatorError::NotFound {
-        files,
-        foreign: part(
-            plan.foreign
-                .iter()
-                .take(SHOWN)
-                .map(|foreign| {
-                    format!("{} has {}, which is not traced yet", show(&foreign.object_path), foreign.family)
-                })
-                .collect(),
-        ),
-        unusable: part(
-            plan.unusable
-                .iter()
-                .take(SHOWN)
-                .map(|unusable| match unusable.function {
-                    Some(function) => format!("{function} in {}: {}", show(&unusable.object_path), unusable.reason),
-                    None => format!("{} was not read: {}", show(&unusable.object_path), unusable.reason),
-                })
-                .collect(),
-        ),
+    let mut sites = Vec::new();
+    if shape.throws() {
+        for address in exits::of(&source.elf, symbol)? {
+            sites.push(ProbeSite {
+                function: format!("{function} (way out)"),
+                call: Call::Result,
+                shape: Shape(0),
+                file_offset: source.elf.file_offset(address).map_err(|error| error.to_string())?,
+                symbol_offset: address.wrapping_sub(symbol.address),
+                instruction: "ret".to_owned(),
+                emulated: false,
+                reentered: false,
+                ..entry.clone()
+            });
+        }
     }
+    sites.push(entry);
+    Ok(sites)
 }
 
 #[cfg(test)]
@@ -227,22 +357,22 @@ mod tests {
 
     #[test]
     fn our_own_program_is_planned_from_its_libc_alone() {
-        let plan = plan(&own_objects()).expect("a glibc program");
+        let plan = plan(&own_objects(), &[]).expect("a glibc program");
         assert!(plan.sites.iter().all(|site| site.object_path.ends_with("libc.so.6")), "{plan:#?}");
         for name in ["malloc", "calloc", "realloc", "free", "mmap", "munmap"] {
             assert_eq!(plan.sites.iter().filter(|site| site.function == name).count(), 1, "{name}");
         }
-        assert_eq!((plan.foreign, plan.unusable), (vec![], vec![]));
+        assert_eq!((plan.allocators, plan.unusable), (vec![], vec![]));
         let offsets: HashSet<_> = plan.sites.iter().map(|site| site.file_offset).collect();
         assert_eq!(offsets.len(), plan.sites.len(), "two probes at one place");
     }
 
     #[test]
-    fn without_a_c_library_the_error_says_where_it_was_looked_for() {
+    fn without_an_allocator_the_error_says_what_was_looked_for_and_where() {
         let objects: Vec<_> = own_objects().into_iter().filter(|object| !object.path.ends_with("libc.so.6")).collect();
-        let error = plan(&objects).expect_err("no libc").to_string();
-        assert!(error.contains("/memtrace-"), "{error}");
-        assert!(error.contains("strip") && !error.contains('\n'), "{error}");
-        assert!(plan(&[]).expect_err("nothing").to_string().contains("none with code"));
+        let error = plan(&objects, &[]).expect_err("no libc").to_string();
+        assert!(error.contains("/memtrace-") && error.contains("jemalloc") && error.contains("debug file"), "{error}");
+        assert!(error.contains("--alloc") && !error.contains('\n'), "{error}");
+        assert!(plan(&[], &[]).expect_err("nothing").to_string().contains("none with code"));
     }
 }

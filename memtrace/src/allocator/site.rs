@@ -18,7 +18,7 @@ use iced_x86::{
     Decoder, DecoderError, DecoderOptions, FlowControl, Formatter, Instruction, InstructionInfoFactory, IntelFormatter,
     OpAccess, OpKind, Register,
 };
-use memtrace_common::call::Call;
+use memtrace_common::shape::REGISTER_ARGUMENTS;
 use thiserror::Error;
 
 use super::symbols::MAX_CODE_BYTES;
@@ -50,13 +50,13 @@ pub enum SiteError {
 /// Chooses the probe site of a function.
 ///
 /// `code` is what the file holds from the function's entry on, `address` the entry's address, and `size` the size of
-/// the function in bytes if it is known. Unless all of the function is there to be checked for branches, only the entry
+/// the function in bytes if it is known. `arguments` has a bit for each integer argument that the probe reads. Unless all of the function is there to be checked for branches, only the entry
 /// can be chosen.
 ///
 /// # Errors
 ///
 /// When the entry does not decode, or the kernel would not set a probe there and there is no better site.
-pub fn choose(code: &[u8], address: u64, size: Option<u64>, call: Call) -> Result<Site, SiteError> {
+pub fn choose(code: &[u8], address: u64, size: Option<u64>, arguments: u8) -> Result<Site, SiteError> {
     let code = match size {
         Some(size) => &code[..code.len().min(usize::try_from(size).unwrap_or(usize::MAX))],
         None => code,
@@ -91,7 +91,7 @@ pub fn choose(code: &[u8], address: u64, size: Option<u64>, call: Call) -> Resul
         if displacement == 0 {
             entry = Some(is_probeable(bytes).then(|| site(false)).ok_or(SiteError::Refused));
         }
-        if !passes_through(&instruction) || changes_the_call(&instruction, &mut information, call) {
+        if !passes_through(&instruction) || changes_the_call(&instruction, &mut information, arguments) {
             break;
         }
     }
@@ -99,7 +99,8 @@ pub fn choose(code: &[u8], address: u64, size: Option<u64>, call: Call) -> Resul
 }
 
 /// The registers of a function's integer arguments, in order (System V ABI for x86-64, section 3.2.3).
-const ARGUMENTS: [Register; 4] = [Register::RDI, Register::RSI, Register::RDX, Register::RCX];
+const ARGUMENTS: [Register; REGISTER_ARGUMENTS as usize] =
+    [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
 
 /// The stack pointer, where the return address is, and what a caller's frame may be found by (ibid., figure 3.4).
 const KEPT: [Register; 7] =
@@ -128,13 +129,14 @@ fn passes_through(instruction: &Instruction) -> bool {
 }
 
 /// Whether this instruction writes a register that the probe needs as it was at the entry.
-fn changes_the_call(instruction: &Instruction, information: &mut InstructionInfoFactory, call: Call) -> bool {
-    let arguments = &ARGUMENTS[..call.arguments().min(ARGUMENTS.len())];
+fn changes_the_call(instruction: &Instruction, information: &mut InstructionInfoFactory, arguments: u8) -> bool {
+    let is_argument =
+        |register| ARGUMENTS.iter().position(|&other| other == register).is_some_and(|at| arguments & 1 << at != 0);
     information.info(instruction).used_registers().iter().any(|used| {
         let written =
             !matches!(used.access(), OpAccess::None | OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess);
         let register = used.register().full_register();
-        written && (arguments.contains(&register) || KEPT.contains(&register))
+        written && (is_argument(register) || KEPT.contains(&register))
     })
 }
 

@@ -20,6 +20,8 @@ use object::{
 };
 use thiserror::Error;
 
+use super::catalogue::rust;
+
 type Header = elf::FileHeader64<LE>;
 type Sections<'a, R> = object::read::elf::SectionTable<'a, Header, &'a Source<R>>;
 
@@ -61,6 +63,15 @@ pub struct Symbol {
     pub size: Option<u64>,
     /// Whether the symbol is an indirect function: the code at its address chooses another function.
     pub indirect: bool,
+}
+
+/// What a place that the dynamic linker fills will hold.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Slot {
+    /// The address of whichever file's function of this name comes first.
+    Name(String),
+    /// This address of the file itself, as linked.
+    Address(u64),
 }
 
 /// Bytes of an ELF file: a reader behind a cache, with a bound on what is read.
@@ -117,16 +128,17 @@ impl<R: Read + Seek> ElfFile<R> {
         Ok(ElfFile { source, code })
     }
 
-    /// Which of the wanted names the file defines as functions or data, and where.
+    /// Which of the wanted names the file defines as functions or data, and where. Rust's mangled allocator functions are
+    /// found by their plain names.
     ///
     /// # Errors
     ///
     /// When a symbol table is malformed.
-    pub fn symbols(&self, wanted: &[&'static str]) -> Result<HashMap<&'static str, Symbol>, ElfError> {
+    pub fn symbols<'n>(&self, wanted: &[&'n str]) -> Result<HashMap<&'n str, Symbol>, ElfError> {
         let source = &self.source;
         let header = Header::parse(source).map_err(malformed)?;
         let sections = header.sections(LE, source).map_err(malformed)?;
-        let wanted: HashMap<&[u8], &'static str> = wanted.iter().map(|&name| (name.as_bytes(), name)).collect();
+        let wanted: HashMap<&[u8], &'n str> = wanted.iter().map(|&name| (name.as_bytes(), name)).collect();
         let mut found = HashMap::new();
         for table in [elf::SHT_DYNSYM, elf::SHT_SYMTAB] {
             for (name, (symbol, _)) in read_table(source, &sections, table, &wanted)? {
@@ -134,6 +146,105 @@ impl<R: Read + Seek> ElfFile<R> {
             }
         }
         Ok(found)
+    }
+
+    /// Whether the file has its full symbol table, which stripping removes.
+    ///
+    /// # Errors
+    ///
+    /// When the section table is malformed.
+    pub fn has_full_table(&self) -> Result<bool, ElfError> {
+        let header = Header::parse(&self.source).map_err(malformed)?;
+        let sections = header.sections(LE, &self.source).map_err(malformed)?;
+        Ok(sections.iter().any(|section| section.sh_type(LE) == elf::SHT_SYMTAB))
+    }
+
+    /// The bytes of a section, as they are in the file; `None` if there is no such section.
+    ///
+    /// # Errors
+    ///
+    /// When the section table is malformed or the section is longer than `limit`.
+    pub fn section(&self, name: &[u8], limit: u64) -> Result<Option<&[u8]>, ElfError> {
+        let header = Header::parse(&self.source).map_err(malformed)?;
+        let sections = header.sections(LE, &self.source).map_err(malformed)?;
+        let Some((_, section)) = sections.section_by_name(LE, name) else { return Ok(None) };
+        if section.sh_size(LE) > limit {
+            return Err(ElfError::Malformed(format!("{} is too long", String::from_utf8_lossy(name))));
+        }
+        section.data(LE, &self.source).map(Some).map_err(malformed)
+    }
+
+    /// The places in memory, as linked, where the dynamic linker writes the addresses of these functions: those that
+    /// `wanted` names, and those of this file at an address that `is_wanted`.
+    ///
+    /// # Errors
+    ///
+    /// When a table is malformed.
+    pub fn slots(
+        &self,
+        wanted: impl Fn(&str) -> bool,
+        is_wanted: impl Fn(u64) -> bool,
+    ) -> Result<HashMap<u64, Slot>, ElfError> {
+        let source = &self.source;
+        let header = Header::parse(source).map_err(malformed)?;
+        let sections = header.sections(LE, source).map_err(malformed)?;
+        let table = sections.symbols(LE, source, elf::SHT_DYNSYM).map_err(malformed)?;
+        let strings = match table.is_empty() {
+            true => &[][..],
+            false => {
+                sections.section(table.string_section()).map_err(malformed)?.data(LE, source).map_err(malformed)?
+            }
+        };
+        let strings = StringTable::<&[u8]>::new(strings, 0, strings.len() as u64);
+        let mut slots = HashMap::new();
+        for section in sections.iter() {
+            let Some((relocations, _)) = section.rela(LE, source).map_err(malformed)? else { continue };
+            for relocation in relocations {
+                let at = relocation.r_offset.get(LE);
+                match relocation.r_type(LE, false) {
+                    elf::R_X86_64_RELATIVE | elf::R_X86_64_IRELATIVE => {
+                        let address = relocation.r_addend.get(LE) as u64;
+                        if is_wanted(address) {
+                            slots.insert(at, Slot::Address(address));
+                        }
+                    }
+                    elf::R_X86_64_GLOB_DAT | elf::R_X86_64_JUMP_SLOT | elf::R_X86_64_64 => {
+                        let index = SymbolIndex(relocation.r_sym(LE, false) as usize);
+                        let Ok(symbol) = table.symbol(index) else { continue };
+                        let name = symbol.name(LE, strings).ok().and_then(|name| std::str::from_utf8(name).ok());
+                        if let Some(name) = name.filter(|name| wanted(name)) {
+                            slots.insert(at, Slot::Name(name.to_owned()));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(slots)
+    }
+
+    /// The virtual address of the code at this file offset.
+    ///
+    /// # Errors
+    ///
+    /// When the offset is in no executable segment.
+    pub fn address_of(&self, offset: u64) -> Result<u64, ElfError> {
+        self.code
+            .iter()
+            .find_map(|segment| {
+                let into = offset.checked_sub(segment.offset).filter(|&into| into < segment.file_bytes)?;
+                segment.address.checked_add(into)
+            })
+            .ok_or(ElfError::NotCode(offset))
+    }
+
+    /// Code from an address on, at most `limit` bytes of it.
+    ///
+    /// # Errors
+    ///
+    /// When the address is not in the file's code.
+    pub fn code_at(&self, address: u64, limit: u64) -> Result<&[u8], ElfError> {
+        self.code(&Symbol { address, size: Some(limit), indirect: false })
     }
 
     /// Where in the file the byte of this virtual address is: PT_LOAD's `p_offset + (address - p_vaddr)`.
@@ -207,13 +318,13 @@ type Ranked = (Symbol, Rank);
 /// The default version (`name@@VERSION`) before the hidden ones (`name@VERSION`), global before weak before local.
 type Rank = (bool, u8);
 
-fn read_table<R: Read + Seek>(
+fn read_table<'n, R: Read + Seek>(
     source: &Source<R>,
     sections: &Sections<'_, R>,
     kind: u32,
-    wanted: &HashMap<&[u8], &'static str>,
-) -> Result<HashMap<&'static str, Ranked>, ElfError> {
-    let mut found: HashMap<&'static str, Ranked> = HashMap::new();
+    wanted: &HashMap<&[u8], &'n str>,
+) -> Result<HashMap<&'n str, Ranked>, ElfError> {
+    let mut found: HashMap<&'n str, Ranked> = HashMap::new();
     let table = sections.symbols(LE, source, kind).map_err(malformed)?;
     if table.is_empty() {
         return Ok(found);
@@ -233,7 +344,7 @@ fn read_table<R: Read + Seek>(
         }
         // A name that lies outside the strings is nobody's name.
         let Ok(name) = symbol.name(LE, strings) else { continue };
-        let Some(&name) = wanted.get(name) else { continue };
+        let Some(&name) = wanted.get(name).or_else(|| wanted.get(rust::plain(name))) else { continue };
         let hidden = versions
             .and_then(|versions| versions.get(index))
             .is_some_and(|version| version.0.get(LE) & elf::VERSYM_HIDDEN != 0);

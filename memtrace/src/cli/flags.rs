@@ -1,18 +1,15 @@
 //! The flags as typed.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
-/// What a report looks like.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
-pub enum Format {
-    /// For people, 80 columns
-    #[default]
-    Text,
-    /// One object a line, for scripts
-    Json,
-}
+use super::{
+    again::{DiffFlags, ReportFlags},
+    focus::FocusFlags,
+    format::{Format, Metric},
+    gate::GateFlags,
+};
 
 /// Finds the call stacks of a running process whose memory keeps growing.
 #[derive(Clone, Debug, Parser)]
@@ -20,7 +17,8 @@ pub enum Format {
     name = "memtrace",
     version,
     about,
-    after_help = "Exit status: 0 done; 1 could not trace; 2 bad usage; 3 a stack is growing (with --fail-on-leak).\n\
+    after_help = "Exit status: 0 done; 1 could not trace; 2 bad usage; 3 a stack is growing (with --fail-on-leak) \
+                  or there was an alert (watch --fail-on-alert).\n\
                   The report goes to standard output, everything else to standard error. Ctrl-C ends the run and prints \
                   the final report.",
     args_conflicts_with_subcommands = true
@@ -34,21 +32,54 @@ pub struct Flags {
     #[arg(long = "pid", value_name = "PID")]
     pub pids: Vec<u32>,
 
-    /// How often to sample and report, such as 5s or 500ms
-    #[arg(long, value_name = "TIME", default_value = "5s")]
-    pub interval: String,
+    /// Trace every process in this cgroup and below it, present and to come; may be given more than once
+    #[arg(long = "cgroup", value_name = "DIR")]
+    pub cgroups: Vec<PathBuf>,
+
+    /// Trace every process in this container, present and to come; may be given more than once
+    #[arg(long = "container", value_name = "NAME")]
+    pub containers: Vec<String>,
+
+    /// Trace the children of the targets, too, and theirs, present and to come
+    #[arg(long, alias = "children")]
+    pub follow: bool,
+
+    /// Run this command, and trace it from its first allocation to its end
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+
+    /// Run the command as this user; without a name, as the one who called sudo
+    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true)]
+    pub user: Option<Option<String>>,
+
+    /// End with the exit status of the command, 128 and its signal's number if one ended it
+    #[arg(long)]
+    pub exit_code: bool,
+
+    /// How often to sample and report, such as 500ms [default: 5s, with --tui 1s]
+    #[arg(long, value_name = "TIME")]
+    pub interval: Option<String>,
 
     /// End the run after this long, such as 60s or 10m
     #[arg(long, value_name = "TIME")]
     pub duration: Option<String>,
 
-    /// How many stacks a report shows
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub top: usize,
+    /// How many stacks a report shows: by default 10 in text and in JSON on standard output, all in the other forms and at
+    /// the end of a JSON file
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
 
-    /// The report's form
-    #[arg(long, value_name = "FORM", value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    /// The report's form; by default what the name of --output asks for, or else text
+    #[arg(long, value_name = "FORM", value_enum)]
+    pub format: Option<Format>,
+
+    /// What weighs a stack in folded, flamegraph, pprof and html; inuse_space by default
+    #[arg(long, value_name = "METRIC", value_enum)]
+    pub metric: Option<Metric>,
+
+    /// Watch the stacks in this terminal while the run goes on; the report comes at its end
+    #[arg(long)]
+    pub tui: bool,
 
     /// Write the report to this file instead of standard output
     #[arg(long, value_name = "FILE")]
@@ -62,18 +93,22 @@ pub struct Flags {
     #[arg(long, value_name = "SIZE")]
     pub max_size: Option<String>,
 
-    /// Exit with status 3 when a stack is growing at the end
-    #[arg(long)]
-    pub fail_on_leak: bool,
-
     /// Take mappings and brk from system-call tracepoints, for programs that call the kernel without libc; this slows the
     /// system calls of every process on the machine a little
     #[arg(long)]
     pub syscalls: bool,
 
+    /// Functions to trace beside those of known allocators
+    #[command(flatten)]
+    pub wrappers: WrapperFlags,
+
     /// Size of the buffer between kernel and memtrace; a power of two
     #[arg(long, value_name = "SIZE", default_value = "64MiB")]
     pub ring_size: String,
+
+    /// The most kernel memory for unwind tables; what is used least makes room for what is used
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    pub unwind_memory: String,
 
     /// Walk every stack that a thread remembers all the same, and count where the two differ: a test of the tracer
     #[arg(long, hide = true)]
@@ -82,6 +117,14 @@ pub struct Flags {
     /// Attach programs that do nothing: the floor that the benchmark compares with
     #[arg(long, hide = true)]
     pub empty_programs: bool,
+
+    /// Which stacks and blocks the report is about
+    #[command(flatten)]
+    pub focus: FocusFlags,
+
+    /// What makes the run fail
+    #[command(flatten)]
+    pub gate: GateFlags,
 }
 
 /// The subcommands.
@@ -92,5 +135,37 @@ pub enum SubcommandFlags {
         /// Show the probe sites of this running process; may be given more than once
         #[arg(long = "pid", value_name = "PID")]
         pids: Vec<u32>,
+        /// Functions to trace beside those of known allocators
+        #[command(flatten)]
+        wrappers: WrapperFlags,
     },
+    /// Show a saved run again, in any form
+    Report(ReportFlags),
+    /// What grew, appeared, shrank and went between two saved runs
+    Diff(DiffFlags),
+    /// Watch memory as a whole, with no probes: growth, time left to the limit, alerts; for hours
+    Watch(super::watch::WatchFlags),
+    /// Start a new measuring window in a memtrace that runs: from now on verdicts are about what happens from now on
+    Mark {
+        /// The process id of the running memtrace
+        #[arg(value_name = "PID")]
+        pid: u32,
+    },
+}
+
+/// Functions of the program's own that allocate and release.
+#[derive(Args, Clone, Debug, Default)]
+pub struct WrapperFlags {
+    /// Trace this function as malloc is traced: 'FILE:FUNCTION(size=arg0)', with count=argN for a product and
+    /// result=argN where the address is stored there; FILE may be 'exe', FUNCTION an address 0x...; may be repeated
+    #[arg(long, value_name = "FUNCTION")]
+    pub alloc: Vec<String>,
+
+    /// Trace this function as realloc is traced: 'FILE:FUNCTION(ptr=arg0,size=arg1)'
+    #[arg(long, value_name = "FUNCTION")]
+    pub realloc: Vec<String>,
+
+    /// Trace this function as free is traced: 'FILE:FUNCTION(ptr=arg0)'
+    #[arg(long, value_name = "FUNCTION")]
+    pub free: Vec<String>,
 }

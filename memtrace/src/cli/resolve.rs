@@ -1,50 +1,115 @@
 //! From flags to checked values.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use memtrace_common::limits::PAGE_BYTES;
 use thiserror::Error;
 
-use super::flags::{Flags, Format, SubcommandFlags};
+use super::{
+    again::{self, DiffConfig, ReportConfig},
+    flags::{Flags, SubcommandFlags, WrapperFlags},
+    focus::FocusConfig,
+    format::{FEW, Format, Metric},
+    gate::GateConfig,
+    watch::{self, WatchConfig},
+    wrapper::{self, Wrapper},
+};
 
 /// What was asked.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Trace processes.
-    Trace(TraceConfig),
+    Trace(Box<TraceConfig>),
     /// Say whether it can be done and what would be attached.
     Doctor(DoctorConfig),
+    /// Show a saved run again.
+    Report(ReportConfig),
+    /// Compare two saved runs.
+    Diff(DiffConfig),
+    /// Watch without probes.
+    Watch(WatchConfig),
+    /// Tell the memtrace of this process id to start a new measuring window.
+    Mark(u32),
+}
+
+impl Command {
+    /// Checks what a terminal may show, given whether standard output is one.
+    ///
+    /// # Errors
+    ///
+    /// A binary form on a terminal.
+    pub fn allow_terminal(&self, stdout_is_terminal: bool) -> Result<(), UsageError> {
+        let (format, output) = match self {
+            Self::Trace(config) => (config.format, &config.output),
+            Self::Report(config) => (config.format, &config.output),
+            Self::Doctor(_) | Self::Diff(_) | Self::Watch(_) | Self::Mark(_) => return Ok(()),
+        };
+        if format.is_binary() && output.is_none() && stdout_is_terminal { Err(UsageError::Binary) } else { Ok(()) }
+    }
 }
 
 /// How to trace.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TraceConfig {
-    /// The processes; at least one, none twice.
+    /// Running processes, none twice; at least one when there is neither a cgroup nor a command.
     pub pids: Vec<u32>,
+    /// Folders of cgroups whose processes are traced.
+    pub cgroups: Vec<PathBuf>,
+    /// Names or ids of containers whose processes are traced.
+    pub containers: Vec<String>,
+    /// Whether children are traced.
+    pub follow: bool,
+    /// What is run and traced from its beginning.
+    pub launch: Option<Launch>,
     /// Time between samples.
     pub interval: Duration,
     /// When to end by itself.
     pub duration: Option<Duration>,
-    /// Stacks a report shows; at least one.
+    /// Stacks that an interval's report shows; at least one.
     pub top: usize,
+    /// Stacks that the last report shows; at least one.
+    pub final_top: usize,
     /// The report's form.
     pub format: Format,
+    /// What weighs a stack where a form has one weight.
+    pub metric: Metric,
+    /// Whether the run is watched in a terminal.
+    pub tui: bool,
     /// Where the report goes instead of standard output.
     pub output: Option<PathBuf>,
     /// Smallest block recorded, in bytes.
     pub min_size: u64,
     /// Largest block recorded, in bytes.
     pub max_size: u64,
-    /// Whether a growing stack makes the exit status 3.
-    pub fail_on_leak: bool,
+    /// Which stacks and blocks the report is about.
+    pub focus: FocusConfig,
+    /// What makes the run fail.
+    pub gate: GateConfig,
+    /// Functions of the program's own that allocate and release.
+    pub wrappers: Vec<Wrapper>,
     /// Whether mappings come from system-call tracepoints.
     pub syscalls: bool,
     /// Size of the ring in bytes: a power of two, whole pages.
     pub ring_bytes: u32,
+    /// The most kernel memory for the rows of unwind tables, in bytes.
+    pub unwind_bytes: u64,
     /// Whether remembered stacks are walked all the same and compared, for tests.
     pub verify_stacks: bool,
     /// Whether programs that do nothing are attached, for the benchmark.
     pub empty_programs: bool,
+}
+
+/// A command to run.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Launch {
+    /// A path, or a name that is looked for in `PATH`.
+    pub program: OsString,
+    /// What it is called with.
+    pub arguments: Vec<OsString>,
+    /// Who it runs as: a name or number; `Some(None)` is the user who called sudo.
+    pub user: Option<Option<String>>,
+    /// Whether its exit status becomes memtrace's.
+    pub exit_code: bool,
 }
 
 /// What to look at.
@@ -52,14 +117,56 @@ pub struct TraceConfig {
 pub struct DoctorConfig {
     /// Processes whose probe sites are shown.
     pub pids: Vec<u32>,
+    /// Functions of the program's own that allocate and release.
+    pub wrappers: Vec<Wrapper>,
 }
 
 /// A command line that makes no sense. One line that says what to do.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum UsageError {
     /// No process was named.
-    #[error("nothing to trace: name a running process with --pid PID (see memtrace --help)")]
+    #[error(
+        "nothing to trace: name a running process with --pid PID, a container with --container NAME, a cgroup with \
+         --cgroup DIR, or a command after -- (see memtrace --help)"
+    )]
     NoTarget,
+    /// A flag that only a command has a use for.
+    #[error("{0} is about a command to run: write the command behind --, as in: memtrace {0} -- COMMAND")]
+    NoCommand(&'static str),
+    /// Neither process nor cgroup was named.
+    #[error(
+        "nothing to watch: name a running process with --pid PID, a container with --container NAME, or a cgroup with --cgroup DIR"
+    )]
+    NothingToWatch,
+    /// A window too short for a rate, or longer than anything.
+    #[error("--window {value}: use at least 8 times --interval, and at most 30d")]
+    Window {
+        /// What was typed.
+        value: String,
+    },
+    /// A time of nothing.
+    #[error("{flag} must be longer than 0")]
+    Zero {
+        /// The flag.
+        flag: &'static str,
+    },
+    /// A trace too short or too long.
+    #[error("--escalate: use at least 1s and at most 1h, such as --escalate=60s")]
+    Escalate,
+    /// What depends on alerts, without any.
+    #[error("{flag} needs an alert to wait for: add --alert-growth RATE or --alert-size SIZE")]
+    NothingAlerts {
+        /// The flag.
+        flag: &'static str,
+    },
+    /// A rate that cannot be read.
+    #[error("{flag} {value}: not a rate; write a size and a time (s, min, h or d), such as 50MB/h")]
+    Rate {
+        /// The flag.
+        flag: &'static str,
+        /// What was typed.
+        value: String,
+    },
     /// A time that cannot be read.
     #[error("{flag} {value}: not a time; write a number with a unit, such as 500ms, 5s or 10m")]
     Time {
@@ -94,12 +201,64 @@ pub enum UsageError {
         /// What was typed.
         value: String,
     },
+    /// Room for next to no table, or for more than is ever made.
+    #[error("--unwind-memory {value}: use a size from 64KiB to 256MiB")]
+    UnwindMemory {
+        /// What was typed.
+        value: String,
+    },
+    /// A suppressions file that cannot be read or understood.
+    #[error("{reason}")]
+    Suppressions {
+        /// The flag, the file, the line and what is wrong.
+        reason: String,
+    },
+    /// A pattern that makes no sense.
+    #[error("{flag} {value}: {reason}")]
+    Pattern {
+        /// The flag.
+        flag: &'static str,
+        /// What was typed.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Too many patterns.
+    #[error("{flag}: more than {most} patterns; use wildcards")]
+    Patterns {
+        /// The flag.
+        flag: &'static str,
+        /// How many there may be.
+        most: usize,
+    },
+    /// A function that cannot be read.
+    #[error("{flag} {value}: {reason}; write it such as {flag} '{example}'")]
+    Wrapper {
+        /// The flag.
+        flag: &'static str,
+        /// What was typed.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+        /// A right one.
+        example: &'static str,
+    },
     /// Nothing would be shown.
     #[error("--top must be from 1 to 100000")]
     Top,
+    /// A weight for a form that has room for all.
+    #[error("--metric is for folded, flamegraph, pprof and html: choose one of these with --format, or leave it out")]
+    Metric,
+    /// A form that takes a trace.
+    #[error("memtrace watch writes --format text or json; the other forms are of a trace")]
+    WatchFormat,
+    /// Bytes that would spoil a terminal.
+    #[error("pprof is binary and standard output is a terminal: name a file, such as --output heap.pb.gz")]
+    Binary,
 }
 
-const MAX_TOP: usize = 100_000;
+/// What `--unwind-memory` is when it is not given.
+pub const DEFAULT_UNWIND_BYTES: u64 = 64 << 20;
 
 /// Checks the flags.
 ///
@@ -107,60 +266,95 @@ const MAX_TOP: usize = 100_000;
 ///
 /// The first thing that makes no sense.
 pub fn resolve(flags: Flags) -> Result<Command, UsageError> {
-    if let Some(SubcommandFlags::Doctor { pids }) = flags.subcommand {
-        return Ok(Command::Doctor(DoctorConfig { pids: distinct(pids) }));
+    match flags.subcommand {
+        Some(SubcommandFlags::Doctor { pids, wrappers }) => {
+            let wrappers = resolve_wrappers(&wrappers)?;
+            return Ok(Command::Doctor(DoctorConfig { pids: distinct(pids), wrappers }));
+        }
+        Some(SubcommandFlags::Report(flags)) => return again::report(flags).map(Command::Report),
+        Some(SubcommandFlags::Diff(flags)) => return again::diff(flags).map(Command::Diff),
+        Some(SubcommandFlags::Watch(flags)) => return watch::resolve(flags).map(Command::Watch),
+        Some(SubcommandFlags::Mark { pid }) => return Ok(Command::Mark(pid)),
+        None => {}
     }
-    if flags.pids.is_empty() {
+    let launch = launch(&flags)?;
+    if flags.pids.is_empty() && flags.cgroups.is_empty() && flags.containers.is_empty() && launch.is_none() {
         return Err(UsageError::NoTarget);
     }
-    let interval = time("--interval", &flags.interval)?;
-    if !(Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&interval) {
-        return Err(UsageError::Interval { value: flags.interval });
-    }
+    let interval = flags.interval.unwrap_or_else(|| if flags.tui { "1s" } else { "5s" }.to_owned());
+    let interval = match time("--interval", &interval)? {
+        time if (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&time) => time,
+        _ => return Err(UsageError::Interval { value: interval }),
+    };
     let duration = flags.duration.as_deref().map(|text| time("--duration", text)).transpose()?;
     if duration == Some(Duration::ZERO) {
         return Err(UsageError::Duration);
     }
-    if !(1..=MAX_TOP).contains(&flags.top) {
-        return Err(UsageError::Top);
-    }
+    let (format, metric, final_top) = again::look(flags.format, flags.metric, flags.output.as_ref(), flags.top)?;
     let min_size = flags.min_size.as_deref().map_or(Ok(0), |text| size("--min-size", text))?;
     let max_size = flags.max_size.as_deref().map_or(Ok(u64::MAX), |text| size("--max-size", text))?;
     if min_size > max_size {
         return Err(UsageError::EmptySizeRange);
     }
-    Ok(Command::Trace(TraceConfig {
+    Ok(Command::Trace(Box::new(TraceConfig {
         pids: distinct(flags.pids),
+        cgroups: distinct(flags.cgroups),
+        containers: distinct(flags.containers),
+        follow: flags.follow,
+        launch,
         interval,
         duration,
-        top: flags.top,
-        format: flags.format,
+        top: again::checked(flags.top, FEW)?,
+        final_top,
+        format,
+        metric,
+        tui: flags.tui,
         output: flags.output,
         min_size,
         max_size,
-        fail_on_leak: flags.fail_on_leak,
+        focus: flags.focus.resolve()?,
+        gate: flags.gate.resolve()?,
+        wrappers: resolve_wrappers(&flags.wrappers)?,
         syscalls: flags.syscalls,
         ring_bytes: ring_bytes(&flags.ring_size)?,
+        unwind_bytes: unwind_bytes(&flags.unwind_memory)?,
         verify_stacks: flags.verify_stacks,
         empty_programs: flags.empty_programs,
-    }))
+    })))
 }
 
-fn distinct(pids: Vec<u32>) -> Vec<u32> {
+/// The command and how it is run.
+fn launch(flags: &Flags) -> Result<Option<Launch>, UsageError> {
+    let Some((program, arguments)) = flags.command.split_first() else {
+        return match (&flags.user, flags.exit_code) {
+            (Some(_), _) => Err(UsageError::NoCommand("--user")),
+            (None, true) => Err(UsageError::NoCommand("--exit-code")),
+            (None, false) => Ok(None),
+        };
+    };
+    let (program, arguments) = (program.clone(), arguments.to_vec());
+    Ok(Some(Launch { program, arguments, user: flags.user.clone(), exit_code: flags.exit_code }))
+}
+
+fn resolve_wrappers(flags: &WrapperFlags) -> Result<Vec<Wrapper>, UsageError> {
+    wrapper::wrappers(&flags.alloc, &flags.realloc, &flags.free)
+}
+
+pub(super) fn distinct<T: PartialEq>(values: Vec<T>) -> Vec<T> {
     let mut seen = Vec::new();
-    for pid in pids {
-        if !seen.contains(&pid) {
-            seen.push(pid);
+    for value in values {
+        if !seen.contains(&value) {
+            seen.push(value);
         }
     }
     seen
 }
 
-fn time(flag: &'static str, value: &str) -> Result<Duration, UsageError> {
+pub(super) fn time(flag: &'static str, value: &str) -> Result<Duration, UsageError> {
     humantime::parse_duration(value).map_err(|_unreadable| UsageError::Time { flag, value: value.to_owned() })
 }
 
-fn size(flag: &'static str, value: &str) -> Result<u64, UsageError> {
+pub(super) fn size(flag: &'static str, value: &str) -> Result<u64, UsageError> {
     parse_size::parse_size(value).map_err(|_unreadable| UsageError::Size { flag, value: value.to_owned() })
 }
 
@@ -172,6 +366,14 @@ fn ring_bytes(value: &str) -> Result<u32, UsageError> {
         return Err(refused());
     }
     u32::try_from(bytes).map_err(|_too_large| refused())
+}
+
+fn unwind_bytes(value: &str) -> Result<u64, UsageError> {
+    let bytes = size("--unwind-memory", value)?;
+    if !(64 << 10..=256 << 20).contains(&bytes) {
+        return Err(UsageError::UnwindMemory { value: value.to_owned() });
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -186,7 +388,7 @@ mod tests {
 
     fn trace(line: &str) -> TraceConfig {
         match parse(line) {
-            Ok(Command::Trace(config)) => config,
+            Ok(Command::Trace(config)) => *config,
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -202,13 +404,84 @@ mod tests {
         assert_eq!(config.pids, [7, 8]);
         assert_eq!(config.interval, Duration::from_secs(5));
         assert_eq!((config.duration, config.top, config.format), (None, 10, Format::Text));
+        assert_eq!((config.final_top, config.metric), (10, Metric::InuseSpace));
         assert_eq!((config.min_size, config.max_size, config.ring_bytes), (0, u64::MAX, 64 << 20));
+        assert_eq!(config.unwind_bytes, DEFAULT_UNWIND_BYTES);
+    }
+
+    #[test]
+    fn people_get_ten_stacks_and_programs_get_all_unless_top_says_so() {
+        for (line, intervals, last) in [
+            ("--format json", 10, 10),
+            ("--output run.txt", 10, 10),
+            ("--output run.json", 10, 100_000),
+            ("--format folded", 10, 100_000),
+            ("--format flamegraph", 10, 100_000),
+            ("--format pprof", 10, 100_000),
+            ("--format html", 10, 100_000),
+            ("--output run.json --top 3", 3, 3),
+            ("--format pprof --top 50", 50, 50),
+        ] {
+            let config = trace(&format!("memtrace --pid 7 {line}"));
+            assert_eq!((config.top, config.final_top), (intervals, last), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_form_is_what_was_asked_for_or_what_the_files_name_says() {
+        for (line, format) in [
+            ("--output a.svg", Format::Flamegraph),
+            ("--output a.svg --format text", Format::Text),
+            ("--output a", Format::Text),
+            ("--output a.pb.gz --metric growth", Format::Pprof),
+        ] {
+            assert_eq!(trace(&format!("memtrace --pid 7 {line}")).format, format, "{line}");
+        }
+        let Ok(Command::Report(config)) = parse("memtrace report run.json --output page.html --top 7") else {
+            panic!("a report is asked for")
+        };
+        assert_eq!((config.format, config.top), (Format::Html, 7));
+        let Ok(Command::Diff(config)) = parse("memtrace diff a.json b.json --by function --format json") else {
+            panic!("a comparison is asked for")
+        };
+        assert_eq!((config.by, config.top), (crate::cli::By::Function, 100_000));
+    }
+
+    #[test]
+    fn only_a_terminal_is_spared_binary_reports() {
+        for (line, refused) in [
+            ("memtrace --pid 7 --format pprof", true),
+            ("memtrace report run.json --format pprof", true),
+            ("memtrace --pid 7 --output heap.pb.gz", false),
+            ("memtrace --pid 7 --format html", false),
+        ] {
+            let command = parse(line).expect(line);
+            assert_eq!(command.allow_terminal(true).is_err(), refused, "{line}");
+            assert_eq!(command.allow_terminal(false), Ok(()), "{line}");
+        }
+    }
+
+    #[test]
+    fn who_watches_a_terminal_sees_a_sample_a_second() {
+        assert_eq!(trace("memtrace --pid 7 --tui").interval, Duration::from_secs(1));
+        assert_eq!(trace("memtrace --pid 7 --tui --interval 3s").interval, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn a_command_keeps_its_own_flags() {
+        let config = trace("memtrace --user --exit-code --top 3 -- sqlite3 --pid 7 -- x");
+        let launch = config.launch.expect("a command");
+        assert_eq!(launch.program, "sqlite3");
+        assert_eq!(launch.arguments, ["--pid", "7", "--", "x"]);
+        assert_eq!((launch.user, launch.exit_code, config.top), (Some(None), true, 3));
+        assert!(config.pids.is_empty());
     }
 
     #[test]
     fn units_are_understood() {
-        let config =
-            trace("memtrace --pid 7 --interval 500ms --duration 2m --min-size 4KiB --max-size 1MB --ring-size 1MiB");
+        let config = trace(
+            "memtrace --pid 7 --interval 500ms --duration 2m --min-size 4KiB --max-size 1MB --ring-size 1MiB --unwind-memory 1MiB",
+        );
         assert_eq!((config.interval, config.duration), (Duration::from_millis(500), Some(Duration::from_secs(120))));
         assert_eq!((config.min_size, config.max_size, config.ring_bytes), (4096, 1_000_000, 1 << 20));
     }
@@ -224,7 +497,23 @@ mod tests {
             "memtrace --pid 7 --min-size 2 --max-size 1",
             "memtrace --pid 7 --ring-size 3MiB",
             "memtrace --pid 7 --ring-size 8GiB",
+            "memtrace --pid 7 --unwind-memory 1KiB",
+            "memtrace --pid 7 --unwind-memory 1GiB",
+            "memtrace --pid 7 --unwind-memory much",
             "memtrace --pid 7 --top 0",
+            "memtrace --pid 7 --metric growth",
+            "memtrace report run.json --top 0",
+            "memtrace report run.json --format json --metric growth",
+            "memtrace diff a.json b.json --top 100001",
+            "memtrace --pid 7 --leak-threshold 1MB",
+            "memtrace --pid 7 --suppressions /nowhere/at/all",
+            "memtrace --pid 7 --include modul:x",
+            "memtrace --pid 7 --exclude ^$",
+            "memtrace --pid 7 --older yesterday",
+            "memtrace --pid 7 --user=redis",
+            "memtrace --pid 7 --exit-code",
+            "memtrace --pid 7 --alloc pool_take",
+            "memtrace doctor --pid 7 --free libpool.so:give(arg0)",
         ] {
             let error = parse(line).expect_err(line).to_string();
             assert!(!error.is_empty() && !error.contains('\n'), "{line}: {error}");

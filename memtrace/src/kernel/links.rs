@@ -93,7 +93,7 @@ impl Tracer {
             return Ok(links);
         }
         for site in ordered {
-            let (entry, returned) = program_names(site.call, programs);
+            let (entry, returned) = program_names(site, programs);
             if let Some(returned) = returned {
                 links.0.push(self.attach_one(returned, pid, slot, site)?);
             }
@@ -106,7 +106,7 @@ impl Tracer {
     fn attach_many(&self, program: &str, pid: Pid, slot: Slot, sites: &[&ProbeSite]) -> Result<Link, KernelError> {
         let (Some(multi), Some(first)) = (&self.multi, sites.first()) else { return Err(KernelError::Map("multi")) };
         let offsets: Vec<(u64, u64)> =
-            sites.iter().map(|site| (site.file_offset, cookie::pack(site.call, slot))).collect();
+            sites.iter().map(|site| (site.file_offset, cookie::pack(site.call, site.shape, slot))).collect();
         multi.attach(program, &first.open_path, pid, &offsets).map(Link::Multi).map_err(|source| {
             KernelError::AttachMany {
                 functions: sites.iter().map(|site| site.function.as_str()).collect::<Vec<_>>().join(", "),
@@ -132,7 +132,7 @@ impl Tracer {
         let scope = NonZeroU32::new(pid.0).map_or(UProbeScope::CallingProcess, UProbeScope::OneProcess);
         let point = UProbeAttachPoint {
             location: UProbeAttachLocation::AbsoluteOffset(site.file_offset),
-            cookie: Some(cookie::pack(site.call, slot)),
+            cookie: Some(cookie::pack(site.call, site.shape, slot)),
         };
         let id = probe.attach(point, &site.open_path, scope).map_err(failed)?;
         probe.take_link(id).map(Link::Uprobe).map_err(failed)
@@ -208,31 +208,37 @@ fn by_program<'a>(ordered: &[&'a ProbeSite], programs: Programs) -> Vec<(&'stati
         }
     };
     for site in ordered {
-        if let (_, Some(returned)) = program_names(site.call, programs) {
+        if let (_, Some(returned)) = program_names(site, programs) {
             add(returned, site);
         }
     }
     for site in ordered {
-        add(program_names(site.call, programs).0, site);
+        add(program_names(site, programs).0, site);
     }
     groups.into_iter().map(|(program, _, sites)| (program, sites)).collect()
 }
 
 /// Entry program, and return program where the call needs one.
-fn program_names(call: Call, programs: Programs) -> (&'static str, Option<&'static str>) {
-    match (programs, call) {
-        (Programs::Empty, call) => ("empty_entry", call.needs_return().then_some("empty_return")),
-        (Programs::Trace, Call::Free) => ("heap_release", None),
-        (Programs::Trace, call) if call.is_mapping() => ("mapping_entry", Some("mapping_return")),
-        (Programs::Trace, _) => ("heap_entry", Some("heap_return")),
-    }
+fn program_names(site: &ProbeSite, programs: Programs) -> (&'static str, Option<&'static str>) {
+    // The ways out of a function that may throw are sites of their own: see `allocator/exits.rs`.
+    let returns = site.call.needs_return() && !site.shape.throws();
+    let (entry, returned) = match (programs, site.call) {
+        (Programs::Empty, _) => ("empty_entry", "empty_return"),
+        (_, Call::Release) => ("heap_release", ""),
+        (_, Call::ReleaseOuter) => ("heap_release_outer", "heap_return"),
+        (_, Call::Raise) => ("heap_raise", ""),
+        (_, Call::Result) => ("heap_result", ""),
+        (_, call) if call.is_mapping() => ("mapping_entry", "mapping_return"),
+        _ => ("heap_entry", "heap_return"),
+    };
+    (entry, returns.then_some(returned))
 }
 
 /// The order of attaching.
 fn rank(call: Call) -> u8 {
     match call {
-        Call::Free | Call::Munmap => 0,
-        Call::Realloc | Call::Reallocarray | Call::Mremap => 1,
+        Call::Raise | Call::Result | Call::Release | Call::ReleaseOuter | Call::Munmap => 0,
+        Call::Reallocate | Call::Mremap => 1,
         _ => 2,
     }
 }

@@ -37,10 +37,13 @@ const BPF_F_UPROBE_MULTI_RETURN: u32 = 1;
 pub(super) struct MultiPrograms(HashMap<&'static str, OwnedFd>);
 
 /// Programs that are attached through uprobes, and whether to returns.
-const PROGRAMS: [(&str, bool); 7] = [
+const PROGRAMS: [(&str, bool); 10] = [
     ("heap_entry", false),
     ("heap_return", true),
     ("heap_release", false),
+    ("heap_release_outer", false),
+    ("heap_result", false),
+    ("heap_raise", false),
     ("mapping_entry", false),
     ("mapping_return", true),
     ("empty_entry", false),

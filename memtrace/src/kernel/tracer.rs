@@ -113,7 +113,9 @@ pub struct Tracer {
     remembered: PerCpuArray<MapData, [u64; 3]>,
     targets: Array<MapData, [u64; 2]>,
     slots: HashMap<MapData, u32, u32>,
-    next_slot: u16,
+    /// Times that each slot has been given out.
+    generations: Vec<u64>,
+    free_slots: Vec<u16>,
     _log: Option<Log>,
 }
 
@@ -174,7 +176,8 @@ impl Tracer {
             running: typed(&mut programs, "RUNNING")?,
             targets: typed(&mut programs, "TARGETS")?,
             slots: typed(&mut programs, "SLOTS")?,
-            next_slot: 0,
+            generations: Vec::new(),
+            free_slots: Vec::new(),
             _log: log,
             multi,
             programs,
@@ -188,14 +191,38 @@ impl Tracer {
     ///
     /// When all slots are taken or the map cannot be written.
     pub fn add_target(&mut self, pid: Pid, brk: u64) -> Result<Slot, KernelError> {
-        if usize::from(self.next_slot) >= MAX_TARGETS {
-            return Err(KernelError::TooManyTargets);
-        }
-        let slot = self.next_slot;
-        self.next_slot += 1;
-        self.targets.set(u32::from(slot), [0, brk], 0).map_err(access("TARGETS"))?;
+        let slot = match self.free_slots.pop() {
+            Some(slot) => slot,
+            None if self.generations.len() >= MAX_TARGETS => return Err(KernelError::TooManyTargets),
+            None => {
+                self.generations.push(0);
+                // At most MAX_TARGETS, which 16 bits hold.
+                (self.generations.len() - 1) as u16
+            }
+        };
+        // Far enough apart that no exec of the earlier target had the same: equal addresses mean other code now.
+        let generation = &mut self.generations[usize::from(slot)];
+        *generation += 1 << 20;
+        self.targets.set(u32::from(slot), [*generation, brk], 0).map_err(access("TARGETS"))?;
+        self.counters.set(u32::from(slot), [0; COUNTERS], 0).map_err(access("COUNTERS"))?;
         self.slots.insert(pid.0, u32::from(slot), 0).map_err(access("SLOTS"))?;
         Ok(Slot(slot))
+    }
+
+    /// Takes the slot of a target that has ended, so that another can have it. Its links must be detached and its events
+    /// drained.
+    ///
+    /// # Errors
+    ///
+    /// When a map cannot be written.
+    pub fn remove_target(&mut self, pid: Pid, slot: Slot) -> Result<(), KernelError> {
+        self.set_running(slot, false)?;
+        // The id may be another target's by now.
+        if self.slots.get(&pid.0, 0).is_ok_and(|held| held == u32::from(slot.0)) {
+            self.slots.remove(&pid.0).map_err(access("SLOTS"))?;
+        }
+        self.free_slots.push(slot.0);
+        Ok(())
     }
 
     /// From now on the target's calls are recorded, or are not. Calls that have begun are finished either way.

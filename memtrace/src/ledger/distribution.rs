@@ -1,4 +1,5 @@
-//! Ages and sizes of the live blocks of chosen stacks: bounded memory, two significant digits.
+//! Ages and sizes of the live blocks of chosen stacks: bounded memory, two significant digits. And how much of what
+//! appeared in each stretch of time still lives.
 
 use hdrhistogram::Histogram;
 
@@ -25,10 +26,35 @@ impl Distribution {
         Self { ages_ms: histogram(MAX_AGE_MS), sizes: histogram(MAX_SIZE) }
     }
 
+    /// Both together.
+    #[must_use]
+    pub fn with(mut self, other: Self) -> Self {
+        // Both have the same bounds, so that nothing can be out of them.
+        let _ = (self.ages_ms.add(&other.ages_ms), self.sizes.add(&other.sizes));
+        self
+    }
+
     /// Adds a block that appeared at `time_ns`, as seen at `now_ns`.
     pub fn record(&mut self, size: u64, time_ns: u64, now_ns: u64) {
         self.ages_ms.saturating_record(now_ns.saturating_sub(time_ns) / NS_PER_MS);
         self.sizes.saturating_record(size);
+    }
+}
+
+/// What one stack still holds of the blocks that appeared in one stretch of time.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Cohort {
+    /// Blocks, or pieces of mapped ranges, that live.
+    pub blocks: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+}
+
+impl Cohort {
+    /// Adds a live block.
+    pub fn add(&mut self, size: u64) {
+        self.blocks += 1;
+        self.bytes = self.bytes.saturating_add(size);
     }
 }
 

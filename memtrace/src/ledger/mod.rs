@@ -13,6 +13,7 @@ mod process;
 mod ranges;
 mod stacks;
 mod totals;
+mod window;
 
 #[cfg(test)]
 mod deferral_tests;
@@ -26,7 +27,13 @@ use memtrace_common::{
     deferred::{DeferredBlock, DeferredKey},
 };
 
-pub use self::{distribution::Distribution, process::ProcessLedger, stacks::StackTotals, totals::Totals};
+pub use self::{
+    distribution::{Cohort, Distribution},
+    process::ProcessLedger,
+    stacks::StackTotals,
+    totals::Totals,
+    window::Held,
+};
 use crate::kernel::event::{Event, What};
 
 /// Whether a stack holds heap blocks or mapped ranges.

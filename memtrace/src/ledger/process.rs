@@ -6,7 +6,7 @@ use super::{
     Kind,
     blocks::{self, Blocks, LiveBlock},
     deferred::{Change, Closings, Deferred, Turn},
-    distribution::Distribution,
+    distribution::{Cohort, Distribution},
     parked::{OpenCall, OpenCalls, Taken},
     ranges::{Piece, Ranges},
     stacks::{StackTotals, Stacks},
@@ -41,6 +41,28 @@ impl ProcessLedger {
     /// How old and how large the live blocks of the wanted stacks are, in the order of `wanted`: one pass over all
     /// blocks and ranges. A stack that never allocated has empty histograms; one that is wanted twice counts once.
     pub fn distributions(&self, wanted: &[(StackId, Kind)], now_ns: u64) -> Vec<Distribution> {
+        let mut found = vec![Distribution::new(); wanted.len()];
+        self.each_wanted(wanted, |position, size, time_ns| found[position].record(size, time_ns, now_ns));
+        found
+    }
+
+    /// What the wanted stacks still hold of each cohort, in the order of `wanted`: one pass over all blocks and ranges.
+    ///
+    /// `ends_ns` cuts time, ascending: cohort `i` is what appeared before `ends_ns[i]` and not before `ends_ns[i - 1]`;
+    /// the last cohort also has what appeared later. Nothing is counted when `ends_ns` is empty; a stack that is wanted
+    /// twice counts once.
+    pub fn cohorts(&self, wanted: &[(StackId, Kind)], ends_ns: &[u64]) -> Vec<Vec<Cohort>> {
+        let mut found = vec![vec![Cohort::default(); ends_ns.len()]; wanted.len()];
+        let Some(newest) = ends_ns.len().checked_sub(1) else { return found };
+        self.each_wanted(wanted, |position, size, time_ns| {
+            let cohort = ends_ns.partition_point(|&end| end <= time_ns).min(newest);
+            found[position][cohort].add(size);
+        });
+        found
+    }
+
+    /// Visits every live block and range of the wanted stacks: position in `wanted`, size, time.
+    fn each_wanted(&self, wanted: &[(StackId, Kind)], mut visit: impl FnMut(usize, u64, u64)) {
         const UNWANTED: u32 = u32::MAX;
         let mut positions = vec![UNWANTED; self.stacks.totals().len()];
         for (position, &(id, kind)) in wanted.iter().enumerate() {
@@ -48,16 +70,20 @@ impl ProcessLedger {
                 positions[index as usize] = position as u32;
             }
         }
-        let mut found = vec![Distribution::new(); wanted.len()];
         let mut record = |stack: u32, size, time_ns| {
             let position = positions[stack as usize];
             if position != UNWANTED {
-                found[position as usize].record(size, time_ns, now_ns);
+                visit(position as usize, size, time_ns);
             }
         };
         self.blocks.iter().for_each(|block| record(block.stack, block.size, block.time_ns));
         self.ranges.iter().for_each(|piece| record(piece.stack, piece.length(), piece.time_ns));
-        found
+    }
+
+    /// Calls `seen` with index of the stack, size and time of every live block and mapped piece.
+    pub(super) fn for_each_live(&self, mut seen: impl FnMut(u32, u64, u64)) {
+        self.blocks.iter().for_each(|block| seen(block.stack, block.size, block.time_ns));
+        self.ranges.iter().for_each(|piece| seen(piece.stack, piece.length(), piece.time_ns));
     }
 
     /// Bytes of memory that this ledger takes, about.

@@ -1,7 +1,8 @@
 //! Names come from targets and are not trusted: nothing of them may steer a terminal or reorder a line.
 //!
 //! Escaped are control characters (C0, C1, DEL: ANSI sequences begin with one), line and paragraph separators, and the
-//! invisible characters that change how text runs or hide in it (Unicode TR 36 and "Trojan Source", CVE-2021-42574).
+//! invisible characters that change how text runs or hide in it (Unicode TR 36 and "Trojan Source", CVE-2021-42574), and
+//! the two that XML does not allow.
 
 use std::borrow::Cow;
 
@@ -29,7 +30,7 @@ fn is_unsafe(character: char) -> bool {
         || matches!(character,
             '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}'
             | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+            | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{fffe}' | '\u{ffff}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]

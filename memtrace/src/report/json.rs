@@ -15,17 +15,21 @@ pub fn render(snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
     use serde_json::Value;
 
     use super::*;
-    use crate::report::{
-        Format, sample,
-        snapshot::{Frame, Stack},
+    use crate::{
+        cli::Format,
+        report::{
+            Rendering, sample,
+            snapshot::{Frame, Stack},
+        },
     };
 
     fn line(snapshot: &Snapshot) -> String {
         let mut out = Vec::new();
-        crate::report::render(Format::Json, snapshot, true, &mut out).unwrap();
+        render(snapshot, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(text.ends_with('\n') && text.lines().count() == 1, "one object a line");
         text
@@ -59,16 +63,49 @@ mod tests {
         ("/loss/allocations_dropped", "integer"),
         ("/loss/releases_deferred", "integer"),
         ("/loss/releases_dropped", "integer"),
+        ("/tracer/cpu_ms", "integer"),
+        ("/tracer/rss_bytes", "integer"),
+        ("/tracer/anon_bytes", "integer"),
+        ("/retired/processes", "integer"),
+        ("/retired/too_short", "integer"),
+        ("/stacks/0/pids/0", "integer"),
+        ("/tracer/stacks_remembered", "integer"),
+        ("/tracer/stacks_walked", "integer"),
+        ("/tracer/stacks_complete", "integer"),
+        ("/tracer/stacks_short/no_table", "integer"),
+        ("/tracer/unwind_rows", "integer"),
+        ("/tracer/unwind_bytes", "integer"),
+        ("/tracer/unwind_left_out", "integer"),
+        ("/tracer/unwind_evicted", "integer"),
+        ("/focus/include", "array"),
+        ("/focus/exclude", "array"),
+        ("/focus/older_than_ms", "null"),
+        ("/focus/hidden_stacks", "integer"),
+        ("/focus/hidden_bytes", "integer"),
+        ("/marks", "array"),
+        ("/gate/leak_threshold_bytes_per_hour", "null"),
+        ("/gate/failing_stacks", "integer"),
+        ("/gate/slow_stacks", "integer"),
+        ("/gate/suppressed_stacks", "integer"),
+        ("/gate/suppressed_bytes", "integer"),
         ("/stacks", "array"),
         ("/stacks/0/id", "string"),
         ("/stacks/0/pid", "integer"),
         ("/stacks/0/kind", "string"),
         ("/stacks/0/verdict", "string"),
         ("/stacks/0/confidence", "number"),
+        ("/stacks/0/suppressed", "null"),
+        ("/stacks/0/since_mark", "null"),
         ("/stacks/0/outstanding_bytes", "integer"),
         ("/stacks/0/outstanding_blocks", "integer"),
         ("/stacks/0/allocations", "integer"),
+        ("/stacks/0/allocated_bytes", "integer"),
         ("/stacks/0/growth_bytes_per_hour", "number"),
+        ("/stacks/0/growth_interval_bytes_per_hour/0", "number"),
+        ("/stacks/0/growth_interval_bytes_per_hour/1", "number"),
+        ("/stacks/0/survival/older_than_ms", "integer"),
+        ("/stacks/0/survival/allocated_blocks", "integer"),
+        ("/stacks/0/survival/living_share", "number"),
         ("/stacks/0/age_ms/p50", "integer"),
         ("/stacks/0/age_ms/p99", "integer"),
         ("/stacks/0/age_ms/max", "integer"),
@@ -78,10 +115,13 @@ mod tests {
         ("/stacks/0/frames/0/file", "string"),
         ("/stacks/0/frames/0/line", "integer"),
         ("/stacks/0/frames/0/inlined", "boolean"),
+        ("/stacks/0/frames/0/offset", "string"),
         ("/stacks/0/truncated", "null"),
         ("/stacks/1/truncated", "string"),
         ("/stacks/0/series/0/0", "integer"),
         ("/stacks/0/series/0/1", "integer"),
+        ("/modules/0/name", "string"),
+        ("/modules/0/build_id", "string"),
     ];
 
     #[test]
@@ -102,6 +142,12 @@ mod tests {
         assert_eq!(object["schema"], "memtrace/1");
         assert_eq!(object["final"], true);
         assert_eq!(object["stacks"][0]["kind"], "heap");
+    }
+
+    #[test]
+    fn a_line_reads_back_as_the_snapshot_that_was_written() {
+        let read: Snapshot = serde_json::from_str(&line(&sample::snapshot())).unwrap();
+        assert_eq!(read, sample::snapshot());
     }
 
     #[test]
@@ -135,6 +181,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_number_is_written_as_one_that_reads_back() {
+        let mut snapshot = sample::snapshot();
+        snapshot.stacks[0].growth_bytes_per_hour = f64::NAN;
+        snapshot.stacks[0].confidence = f64::INFINITY;
+        snapshot.stacks[0].growth_interval_bytes_per_hour = Some((f64::NEG_INFINITY, 7.0));
+        let read: Snapshot = serde_json::from_str(&line(&snapshot)).unwrap();
+        let stack = &read.stacks[0];
+        assert_eq!((stack.growth_bytes_per_hour, stack.confidence), (0.0, 0.0));
+        assert_eq!(stack.growth_interval_bytes_per_hour, None);
+    }
+
+    #[test]
     fn the_writers_error_is_passed_on() {
         struct Closed;
         impl Write for Closed {
@@ -145,9 +203,10 @@ mod tests {
                 Ok(())
             }
         }
-        for format in [Format::Json, Format::Text] {
-            let error = crate::report::render(format, &sample::snapshot(), false, &mut Closed).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        for format in Format::value_variants() {
+            let rendering = Rendering { format: *format, ..Rendering::default() };
+            let error = crate::report::render(rendering, &sample::snapshot(), &mut Closed).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe, "{format:?}");
         }
     }
 }

@@ -1,31 +1,73 @@
-//! The `report` room: one [`snapshot::Snapshot`] in, text or JSON out. It keeps no truth of its own.
+//! The `report` room: one [`snapshot::Snapshot`] in, a report of any form out. It keeps no truth of its own.
 //!
-//! [`rank`] puts the stacks in order, [`json`] is for scripts, [`text`] for people. Names of the target are escaped
-//! ([`escape`]) on their way to a terminal; JSON escapes by its own rules.
+//! [`rank`] puts the stacks in order; [`text`] is for people, [`tui`] for people who watch, [`json`] for scripts,
+//! [`folded`], [`flamegraph`] and [`pprof`] for the tools of those names, [`html`] for a browser. [`memory`] and [`outer`]
+//! are the whole process's memory and its words. [`destination`] is where reports go. [`saved`] reads a run back, for
+//! [`again`], which shows it once more or compares it with another ([`diff`]). Names of the target are escaped
+//! ([`escape`]) on their way to a terminal or a page; JSON escapes by its own rules.
 
 use std::io::{self, Write};
 
+pub mod again;
+pub mod destination;
+pub mod diff;
 pub mod escape;
+pub mod flamegraph;
+pub mod focus;
+pub mod folded;
+pub mod gate;
+pub mod headline;
+pub mod html;
 pub mod json;
+pub mod junit;
+pub mod loss;
+pub mod memory;
+pub mod name;
 pub mod number;
+pub mod outer;
+pub mod pprof;
 pub mod rank;
+pub mod sarif;
+pub mod saved;
 pub mod snapshot;
 pub mod text;
+pub mod tree;
+pub mod tui;
+pub mod watch;
+mod whole;
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod sample;
 
 use snapshot::Snapshot;
 
-use crate::cli::Format;
+use crate::cli::{Format, Metric};
 
-/// Writes one report. `colour` is for text on a terminal.
+/// How a report is written.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Rendering {
+    /// The form.
+    pub format: Format,
+    /// What weighs a stack where the form has one weight.
+    pub metric: Metric,
+    /// Whether text has colours, for a terminal.
+    pub colour: bool,
+}
+
+/// Writes one report.
 ///
 /// # Errors
 /// Those of `out`; a broken pipe is the caller's to judge.
-pub fn render(format: Format, snapshot: &Snapshot, colour: bool, out: &mut dyn Write) -> io::Result<()> {
+pub fn render(rendering: Rendering, snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
+    let Rendering { format, metric, colour } = rendering;
     match format {
         Format::Text => text::render(snapshot, colour, out),
         Format::Json => json::render(snapshot, out),
+        Format::Folded => folded::render(snapshot, metric, out),
+        Format::Flamegraph => flamegraph::render(snapshot, metric, out),
+        Format::Pprof => pprof::render(snapshot, metric, out),
+        Format::Html => html::render(snapshot, metric, out),
     }
 }

@@ -16,6 +16,33 @@ pub fn rate(bytes_per_hour: f64) -> String {
     format!("{sign}{}/h", scaled(bytes_per_hour.abs()))
 }
 
+/// `+36.2 MB/h (35.9 to 36.5)`: a rate with the interval that it lies in, in the same unit; without one that says nothing.
+pub fn rate_within(bytes_per_hour: f64, interval: Option<(f64, f64)>) -> String {
+    let text = rate(bytes_per_hour);
+    let Some((low, high)) = interval.filter(|(low, high)| low.is_finite() && high.is_finite() && low < high) else {
+        return text;
+    };
+    if text.starts_with('0') {
+        return text;
+    }
+    // The unit of the rate itself, so that the three compare at a glance.
+    let unit = text.trim_end_matches("/h").rsplit(' ').next().unwrap_or_default();
+    let power = UNITS.iter().position(|one| *one == unit).unwrap_or(0) as i32;
+    let size = 1000f64.powi(power);
+    let widest = low.abs().max(high.abs()) / size;
+    if widest >= 9999.5 {
+        return format!("{text} (uncertain)");
+    }
+    let decimals = if power == 0 { 0 } else { decimals(bytes_per_hour.abs() / size) };
+    let end = |value: f64| {
+        let text = format!("{:.decimals$}", value / size);
+        // No minus before nothing.
+        if text.trim_start_matches('-').chars().all(|digit| matches!(digit, '0' | '.')) { "0".to_owned() } else { text }
+    };
+    let (low, high) = (end(low), end(high));
+    if low == high { text } else { format!("{text} ({low} to {high})") }
+}
+
 /// `0.4 s`, `12 s`, `3m 20s`, `2h 05m`, `3d 4h`.
 pub fn duration(milliseconds: u64) -> String {
     let seconds = milliseconds / 1000;
@@ -41,6 +68,24 @@ pub fn count(number: u64) -> String {
     text
 }
 
+/// `+12.3 MB`, `-512 B`, `0 B`.
+pub fn signed_bytes(change: i64) -> String {
+    format!("{}{}", sign(change), bytes(change.unsigned_abs()))
+}
+
+/// `+1,200`, `-5`, `0`.
+pub fn signed_count(change: i64) -> String {
+    format!("{}{}", sign(change), count(change.unsigned_abs()))
+}
+
+const fn sign(change: i64) -> &'static str {
+    match change {
+        1.. => "+",
+        0 => "",
+        _ => "-",
+    }
+}
+
 /// `1 block`, `2 blocks`.
 pub fn of(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
@@ -54,13 +99,17 @@ fn scaled(value: f64) -> String {
         value /= 1000.0;
         unit += 1;
     }
-    let decimals = match value {
-        _ if unit == 0 => 0,
+    let decimals = if unit == 0 { 0 } else { decimals(value) };
+    format!("{value:.decimals$} {}", UNITS[unit])
+}
+
+/// Decimals that make three figures.
+fn decimals(value: f64) -> usize {
+    match value {
         v if v < 9.995 => 2,
         v if v < 99.95 => 1,
         _ => 0,
-    };
-    format!("{value:.decimals$} {}", UNITS[unit])
+    }
 }
 
 #[cfg(test)]
@@ -89,6 +138,34 @@ mod tests {
         assert_eq!(rate(-300.0), "-300 B/h");
         assert_eq!(rate(0.2), "0 B/h");
         assert_eq!(rate(f64::NAN), "0 B/h");
+    }
+
+    #[test]
+    fn rates_have_their_interval_in_the_same_unit() {
+        for (rate, interval, text) in [
+            (36.2e6, Some((35.9e6, 36.5e6)), "+36.2 MB/h (35.9 to 36.5)"),
+            (-5e3, Some((-9e3, 1.0)), "-5.00 kB/h (-9.00 to 0)"),
+            (700.0, Some((-100.0, 1500.0)), "+700 B/h (-100 to 1500)"),
+            (1e3, Some((-1e9, 1e9)), "+1.00 kB/h (uncertain)"),
+            (36.2e6, Some((36.2e6, 36.2001e6)), "+36.2 MB/h"),
+            (36.2e6, Some((f64::NAN, 1.0)), "+36.2 MB/h"),
+            (36.2e6, None, "+36.2 MB/h"),
+            (0.0, Some((-9.0, 9.0)), "0 B/h"),
+        ] {
+            assert_eq!(rate_within(rate, interval), text);
+        }
+    }
+
+    #[test]
+    fn changes_have_a_sign() {
+        assert_eq!(
+            (signed_bytes(1500), signed_bytes(-7), signed_bytes(0)),
+            ("+1.50 kB".into(), "-7 B".into(), "0 B".into())
+        );
+        assert_eq!(
+            (signed_count(1200), signed_count(i64::MIN)),
+            ("+1,200".into(), "-9,223,372,036,854,775,808".into())
+        );
     }
 
     #[test]

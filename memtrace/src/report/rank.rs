@@ -3,11 +3,11 @@
 use std::cmp::Ordering;
 
 use super::snapshot::Stack;
-use crate::trend::Verdict;
 
-/// Orders by: holds anything, verdict (growing, undecided, plateau), growth, size, then id, so that it is total.
+/// Orders by: holds anything, not suppressed, verdict (in the order of [`Verdict`](crate::trend::Verdict)), growth, size, then id, so that it is total.
 pub fn compare(a: &Stack, b: &Stack) -> Ordering {
-    let key = |stack: &Stack| (stack.outstanding_bytes == 0 && stack.outstanding_blocks == 0, place(stack.verdict));
+    let empty = |stack: &Stack| stack.outstanding_bytes == 0 && stack.outstanding_blocks == 0;
+    let key = |stack: &Stack| (empty(stack), stack.suppressed.is_some(), stack.verdict);
     key(a)
         .cmp(&key(b))
         .then_with(|| finite(b.growth_bytes_per_hour).total_cmp(&finite(a.growth_bytes_per_hour)))
@@ -22,16 +22,6 @@ pub fn rank(stacks: &mut Vec<Stack>, top: usize) {
     stacks.truncate(top);
 }
 
-fn place(verdict: &str) -> u8 {
-    if verdict == Verdict::Growing.as_str() {
-        0
-    } else if verdict == Verdict::Plateau.as_str() {
-        2
-    } else {
-        1
-    }
-}
-
 fn finite(rate: f64) -> f64 {
     if rate.is_finite() { rate } else { 0.0 }
 }
@@ -41,9 +31,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::report::sample;
+    use crate::{report::sample, trend::Verdict};
 
-    fn stack(id: &str, verdict: &'static str, growth: f64, bytes: u64) -> Stack {
+    fn stack(id: &str, verdict: Verdict, growth: f64, bytes: u64) -> Stack {
         Stack {
             id: id.to_owned(),
             verdict,
@@ -55,14 +45,26 @@ mod tests {
     }
 
     #[test]
+    fn a_suppressed_stack_comes_after_all_that_hold_something() {
+        let suppressed = Some("leak:x".to_owned());
+        let mut stacks = vec![
+            Stack { suppressed, ..stack("known", Verdict::Growing, 9e9, 1 << 40) },
+            stack("gone", Verdict::Plateau, 0.0, 0),
+            stack("small", Verdict::Plateau, 0.0, 1),
+        ];
+        rank(&mut stacks, 10);
+        assert_eq!(stacks.iter().map(|stack| stack.id.as_str()).collect::<Vec<_>>(), ["small", "known", "gone"]);
+    }
+
+    #[test]
     fn verdict_then_growth_then_size_and_the_empty_last() {
         let mut stacks = vec![
-            stack("level and huge", "plateau", 0.0, 1 << 40),
-            stack("gone", "growing", 9e9, 0),
-            stack("slow leak", "growing", 10.0, 100),
-            stack("early", "undecided", 5e6, 1000),
-            stack("fast leak", "growing", 1e6, 50),
-            stack("level and small", "plateau", 0.0, 10),
+            stack("level and huge", Verdict::Plateau, 0.0, 1 << 40),
+            stack("gone", Verdict::Growing, 9e9, 0),
+            stack("slow leak", Verdict::Growing, 10.0, 100),
+            stack("early", Verdict::Undecided, 5e6, 1000),
+            stack("fast leak", Verdict::Growing, 1e6, 50),
+            stack("level and small", Verdict::Plateau, 0.0, 10),
         ];
         rank(&mut stacks, 10);
         let order: Vec<&str> = stacks.iter().map(|stack| stack.id.as_str()).collect();
@@ -76,7 +78,7 @@ mod tests {
         fn the_order_is_total(
             all in proptest::collection::vec((0usize..3, any::<f64>(), 0u64..4, 0u8..3), 0..40)
         ) {
-            let verdicts = ["growing", "undecided", "plateau"];
+            let verdicts = [Verdict::Growing, Verdict::Undecided, Verdict::Plateau];
             let mut stacks: Vec<Stack> =
                 all.iter().map(|&(v, growth, bytes, id)| stack(&id.to_string(), verdicts[v], growth, bytes)).collect();
             rank(&mut stacks, usize::MAX);

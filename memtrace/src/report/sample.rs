@@ -1,6 +1,10 @@
 //! Snapshots for the tests of this room.
 
-use super::snapshot::{Frame, Process, Quantiles, SCHEMA, Snapshot, Stack, StackKind, Totals};
+use super::gate::Gate;
+use super::snapshot::{
+    Frame, Module, Process, Quantiles, Retired, SCHEMA, Snapshot, Stack, StackKind, Survival, Totals, Tracer,
+};
+use crate::trend::Verdict;
 
 pub(super) fn frame(function: &str, module: &str, file: Option<(&str, u32)>) -> Frame {
     Frame {
@@ -10,6 +14,7 @@ pub(super) fn frame(function: &str, module: &str, file: Option<(&str, u32)>) -> 
         file: file.map(|(file, _)| file.to_owned()),
         line: file.map(|(_, line)| line),
         inlined: false,
+        offset: Some("0x1234".to_owned()),
     }
 }
 
@@ -17,14 +22,20 @@ pub(super) fn stack() -> Stack {
     Stack {
         id: "9f3c00d1e2a4b5c6".to_owned(),
         pid: 4242,
+        pids: vec![4242],
         kind: StackKind::Heap,
-        verdict: "growing",
+        verdict: Verdict::Growing,
         confidence: 0.984,
         evidence: "rose in 12 and fell in 0 of 12 intervals".to_owned(),
+        suppressed: None,
+        since_mark: None,
         outstanding_bytes: 603_340,
         outstanding_blocks: 1200,
         allocations: 1200,
+        allocated_bytes: 603_340,
         growth_bytes_per_hour: 36_200_400.0,
+        growth_interval_bytes_per_hour: Some((35_900_000.0, 36_500_000.0)),
+        survival: Some(Survival { older_than_ms: 30_000, allocated_blocks: 600, living_share: 1.0 }),
         age_ms: Some(Quantiles { p50: 29_500, p99: 59_000, max: 59_900 }),
         size_bytes: Some(Quantiles { p50: 500, p99: 510, max: 512 }),
         frames: vec![
@@ -41,13 +52,15 @@ pub(super) fn stack() -> Stack {
 pub(super) fn snapshot() -> Snapshot {
     let cache = Stack {
         id: "00000000000000aa".to_owned(),
-        verdict: "plateau",
+        verdict: Verdict::Plateau,
         confidence: 0.72,
         evidence: "rose earlier, level over the last 6 of 13 samples".to_owned(),
         outstanding_bytes: 12_300_000,
         outstanding_blocks: 3000,
         allocations: 3100,
         growth_bytes_per_hour: 0.0,
+        growth_interval_bytes_per_hour: Some((-1000.0, 1000.0)),
+        survival: Some(Survival { older_than_ms: 30_000, allocated_blocks: 600, living_share: 0.3 }),
         frames: vec![frame("cache_insert", "libcache.so.1", None)],
         truncated: Some("no unwind table for 0x7f0012345678".to_owned()),
         series: (0..=12).map(|step| (step * 5000, step.min(6) * 2_050_000)).collect(),
@@ -55,7 +68,7 @@ pub(super) fn snapshot() -> Snapshot {
     };
     let gone = Stack {
         id: "00000000000000bb".to_owned(),
-        verdict: "plateau",
+        verdict: Verdict::Plateau,
         outstanding_bytes: 0,
         outstanding_blocks: 0,
         allocations: 500,
@@ -65,7 +78,7 @@ pub(super) fn snapshot() -> Snapshot {
         ..stack()
     };
     Snapshot {
-        schema: SCHEMA,
+        schema: SCHEMA.into(),
         is_final: true,
         at: "2025-01-02T03:04:05Z".to_owned(),
         elapsed_ms: 60_000,
@@ -75,6 +88,7 @@ pub(super) fn snapshot() -> Snapshot {
             cgroup: "/system.slice/server.service".to_owned(),
             exited: false,
             rss_bytes: 48_000_000,
+            memory: None,
             totals: Totals {
                 allocations: 4800,
                 frees: 600,
@@ -86,8 +100,21 @@ pub(super) fn snapshot() -> Snapshot {
                 ..Totals::default()
             },
         }],
-        tracer: super::snapshot::Tracer::default(),
-        loss: [("allocations_dropped", 12), ("releases_dropped", 0), ("releases_deferred", 5)].into(),
+        retired: Retired::default(),
+        tracer: Tracer {
+            cpu_ms: 450,
+            rss_bytes: 160_000_000,
+            anon_bytes: 20_000_000,
+            stacks_complete: 4776,
+            stacks_short: [("no_table".into(), 20), ("too_deep".into(), 4)].into(),
+            ..Tracer::default()
+        },
+        focus: super::focus::Focus::default(),
+        marks: Vec::new(),
+        gate: Gate { failing_stacks: 1, ..Gate::default() },
+        loss: [("allocations_dropped".into(), 12), ("releases_dropped".into(), 0), ("releases_deferred".into(), 5)]
+            .into(),
         stacks: vec![stack(), cache, gone],
+        modules: vec![Module { name: "server".to_owned(), build_id: "0badc0de".to_owned() }],
     }
 }

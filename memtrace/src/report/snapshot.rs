@@ -1,17 +1,24 @@
 //! What a report shows: the one type that every format renders. Its JSON is the contract of the program.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::{
+    focus::{Focus, Mark, SinceMark},
+    gate::Gate,
+    memory::ProcessMemory,
+};
+use crate::trend::Verdict;
 
 /// The name and version of the JSON form; raised when the meaning of a field changes.
 pub const SCHEMA: &str = "memtrace/1";
 
 /// The state of a run at one moment.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Snapshot {
     /// [`SCHEMA`].
-    pub schema: &'static str,
+    pub schema: Cow<'static, str>,
     /// Whether this is the last one of the run.
     #[serde(rename = "final")]
     pub is_final: bool,
@@ -21,17 +28,41 @@ pub struct Snapshot {
     pub elapsed_ms: u64,
     /// The targets.
     pub processes: Vec<Process>,
+    /// Targets that ended so long ago that only their sums are kept.
+    #[serde(default)]
+    pub retired: Retired,
     /// Every way to lose an event, with its count; names as in `memtrace_common::counter`.
-    pub loss: BTreeMap<&'static str, u64>,
+    pub loss: BTreeMap<Cow<'static, str>, u64>,
     /// What the tracer itself did and holds.
     pub tracer: Tracer,
+    /// What it leaves out on request.
+    #[serde(default)]
+    pub focus: Focus,
+    /// Where measuring windows began, oldest first; verdicts and series begin at the last one.
+    #[serde(default)]
+    pub marks: Vec<Mark>,
+    /// What of it makes a build fail, over every growing stack.
+    #[serde(default)]
+    pub gate: Gate,
     /// The first `--top` stacks: by verdict, then growth, then size.
     pub stacks: Vec<Stack>,
+    /// Modules of the frames that have a build id.
+    #[serde(default)]
+    pub modules: Vec<Module>,
 }
 
 /// What the tracer itself did and holds.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Tracer {
+    /// Processor time of memtrace itself, in milliseconds.
+    #[serde(default)]
+    pub cpu_ms: u64,
+    /// Resident memory of memtrace itself, the ring and the tables that it shares with the kernel included.
+    #[serde(default)]
+    pub rss_bytes: u64,
+    /// The part of it that is neither files nor shared with the kernel.
+    #[serde(default)]
+    pub anon_bytes: u64,
     /// Stacks that equalled one that their thread remembered, and were not walked.
     pub stacks_remembered: u64,
     /// Stacks that were walked.
@@ -44,10 +75,37 @@ pub struct Tracer {
     pub unwind_bytes: u64,
     /// Mapped objects for whose tables there was no room.
     pub unwind_left_out: u64,
+    /// Tables that made room for others although a target mapped them.
+    #[serde(default)]
+    pub unwind_evicted: u64,
+    /// Allocations and mappings whose stack is whole.
+    #[serde(default)]
+    pub stacks_complete: u64,
+    /// The others, by the reason why their stack ends short; names as in [`crate::unwind::end`]. Reasons without any are
+    /// not there.
+    #[serde(default)]
+    pub stacks_short: BTreeMap<Cow<'static, str>, u64>,
+}
+
+/// Sums over targets that have ended and are not listed any more.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Retired {
+    /// How many they are.
+    pub processes: u64,
+    /// Processes that belonged to the run, and ended before they were attached; the other numbers know nothing of them.
+    pub too_short: u64,
+    /// Heap blocks that appeared in them.
+    pub allocations: u64,
+    /// Heap blocks of those that were released.
+    pub frees: u64,
+    /// Blocks that lived when they ended.
+    pub outstanding_blocks: u64,
+    /// Bytes of those.
+    pub outstanding_bytes: u64,
 }
 
 /// One target.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Process {
     /// Its process id.
     pub pid: u32,
@@ -59,12 +117,15 @@ pub struct Process {
     pub exited: bool,
     /// Resident bytes when last seen.
     pub rss_bytes: u64,
+    /// Its memory as a whole; `None` when it was not looked at.
+    #[serde(default)]
+    pub memory: Option<ProcessMemory>,
     /// What its allocator calls add up to since the attach.
     pub totals: Totals,
 }
 
 /// Sums over one process since the attach.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Totals {
     /// Heap blocks that appeared.
     pub allocations: u64,
@@ -95,7 +156,7 @@ pub struct Totals {
 }
 
 /// Whether a stack holds heap blocks or mapped ranges.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StackKind {
     /// Blocks of an allocator.
@@ -105,28 +166,48 @@ pub enum StackKind {
 }
 
 /// One call stack and what it holds.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Stack {
     /// The stack's id in hexadecimal.
     pub id: String,
-    /// Whose it is.
+    /// Whose it is; the first one when it is that of several.
     pub pid: u32,
+    /// All processes that have this stack: the same frames in the same files.
+    #[serde(default)]
+    pub pids: Vec<u32>,
     /// What it holds.
     pub kind: StackKind,
-    /// `growing`, `plateau` or `undecided`.
-    pub verdict: &'static str,
+    /// What is said of it.
+    pub verdict: Verdict,
     /// How sure the verdict is, 0 to 1.
+    #[serde(serialize_with = "finite")]
     pub confidence: f64,
     /// One sentence that says why.
     pub evidence: String,
+    /// The suppression that lets it pass, as written; only growing stacks are asked.
+    #[serde(default)]
+    pub suppressed: Option<String>,
     /// Bytes that live.
     pub outstanding_bytes: u64,
     /// Blocks (or mapped ranges) that live.
     pub outstanding_blocks: u64,
+    /// What it holds since the last mark; `None` before there is one.
+    #[serde(default)]
+    pub since_mark: Option<SinceMark>,
     /// Blocks that ever appeared.
     pub allocations: u64,
+    /// Bytes of those.
+    #[serde(default)]
+    pub allocated_bytes: u64,
     /// The robust slope of the outstanding bytes.
+    #[serde(serialize_with = "finite")]
     pub growth_bytes_per_hour: f64,
+    /// Its 95 % interval; `None` before there is one.
+    #[serde(default, serialize_with = "finite_interval")]
+    pub growth_interval_bytes_per_hour: Option<(f64, f64)>,
+    /// What became of its older allocations; `None` when it is not known.
+    #[serde(default)]
+    pub survival: Option<Survival>,
     /// How long the living blocks have lived; `None` when there are none.
     pub age_ms: Option<Quantiles>,
     /// How large the living blocks are; `None` when there are none.
@@ -139,8 +220,20 @@ pub struct Stack {
     pub series: Vec<(u64, u64)>,
 }
 
+/// What became of the blocks of a stack that were allocated longer ago than `older_than_ms`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Survival {
+    /// The least age of the blocks that are meant, in milliseconds.
+    pub older_than_ms: u64,
+    /// How many were allocated that long ago.
+    pub allocated_blocks: u64,
+    /// How many of them live, from 0 to 1.
+    #[serde(serialize_with = "finite")]
+    pub living_share: f64,
+}
+
 /// A distribution in three numbers.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Quantiles {
     /// The median.
     pub p50: u64,
@@ -151,7 +244,7 @@ pub struct Quantiles {
 }
 
 /// One function of a stack.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Frame {
     /// The demangled name; `None` when there is no symbol.
     pub function: Option<String>,
@@ -165,4 +258,27 @@ pub struct Frame {
     pub line: Option<u32>,
     /// Whether the function was inlined into the next frame.
     pub inlined: bool,
+    /// The position of the call in the module's file, in hexadecimal: the same in every run of the same build. `None` for
+    /// code that is in no file.
+    #[serde(default)]
+    pub offset: Option<String>,
+}
+
+/// A program or library that frames lie in.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Module {
+    /// Its file name, as in [`Frame::module`].
+    pub name: String,
+    /// Its build id in hexadecimal: the same for the same build.
+    pub build_id: String,
+}
+
+/// JSON has no infinity, and a reader expects a number where one is promised.
+fn finite<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(if value.is_finite() { *value } else { 0.0 })
+}
+
+/// An interval without a finite end says nothing.
+fn finite_interval<S: Serializer>(value: &Option<(f64, f64)>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.filter(|(low, high)| low.is_finite() && high.is_finite()).serialize(serializer)
 }

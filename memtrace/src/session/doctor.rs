@@ -2,19 +2,19 @@
 
 use std::{
     io::{self, Write},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use memtrace_common::unwind::Segment as KernelSegment;
+use memtrace_common::{call::Call, unwind::Segment as KernelSegment};
 
 use super::{SessionError, unwinding};
 use crate::{
     allocator::{self, Plan},
-    cli::DoctorConfig,
+    cli::{DEFAULT_UNWIND_BYTES, DoctorConfig},
     kernel::features,
-    report::{escape::escape, number},
+    report::{destination::WriteError, escape::escape, number},
     target::{Pid, Target},
-    unwind::{Cache, segments},
+    unwind::{Cache, Segment, segments},
 };
 
 /// Prints what was found; true when a run would work.
@@ -25,16 +25,25 @@ use crate::{
 pub fn doctor(config: &DoctorConfig) -> Result<bool, SessionError> {
     let mut text = Vec::new();
     let mut good = write_checks(&mut text).is_ok_and(|good| good);
+    let mut cache = Cache::new();
+    let mut unwound = Vec::new();
     for &pid in &config.pids {
         let target = Target::open(Pid(pid))?;
-        let plan =
-            allocator::plan(&target.objects()?).map_err(|source| SessionError::Allocator { pid: Pid(pid), source })?;
-        good &= write_plan(&mut text, &target, &plan).and_then(|()| write_unwinding(&mut text, &target)).is_ok();
+        let plan = allocator::plan(&target.objects()?, &config.wrappers)
+            .map_err(|source| SessionError::Allocator { pid: Pid(pid), source })?;
+        let written = write_plan(&mut text, &target, &plan);
+        match written.and_then(|()| write_unwinding(&mut text, &target, &mut cache)) {
+            Ok(tables) => unwound.push(tables),
+            Err(_unreadable) => good = false,
+        }
+    }
+    if unwound.len() > 1 {
+        good &= write_all(&mut text, cache.rows(), &unwound).is_ok();
     }
     match io::stdout().write_all(&text) {
         Ok(()) => Ok(good),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(good),
-        Err(source) => Err(SessionError::Output { path: "standard output".to_owned(), source }),
+        Err(source) => Err(WriteError { path: "standard output".to_owned(), source }.into()),
     }
 }
 
@@ -56,33 +65,63 @@ fn write_checks(out: &mut dyn Write) -> io::Result<bool> {
     Ok(good)
 }
 
+/// The unwind tables of one or all of the processes.
+struct Unwound {
+    /// Kept, so that tables are shared by the processes that map the same objects, as in a run.
+    segments: Vec<Segment>,
+    made_in: Duration,
+}
+
 /// What the process's stacks are undone by.
-fn write_unwinding(out: &mut dyn Write, target: &Target) -> io::Result<()> {
-    let begun = Instant::now();
-    let mut cache = Cache::new();
+fn write_unwinding(out: &mut dyn Write, target: &Target, all: &mut Cache) -> io::Result<Unwound> {
     let mappings = target.mappings().map_err(io::Error::other)?;
-    let (segments, skipped) = segments(target.pid(), &mappings, &mut cache);
-    let rows = cache.rows();
-    let bytes = 8 * u64::from(unwinding::capacity(rows)) + (size_of::<KernelSegment>() * segments.len()) as u64;
-    writeln!(
-        out,
-        "  unwind tables: {} rows for {} stretches of code, {} of kernel memory ({:.1} bytes a row), made in {} ms",
-        number::count(rows as u64),
-        segments.len(),
-        number::bytes(bytes),
-        bytes as f64 / rows.max(1) as f64,
-        begun.elapsed().as_millis()
-    )?;
+    // On its own first: what this process needs without the others.
+    let begun = Instant::now();
+    let mut own = Cache::new();
+    let (alone, skipped) = segments(target.pid(), &mappings, &mut own);
+    write_tables(out, "  unwind tables: ", own.rows(), alone.len(), begun.elapsed())?;
     for skipped in skipped {
         writeln!(out, "  by frame pointer only: {}", escape(&skipped.to_string()))?;
     }
-    Ok(())
+    drop(alone);
+    let begun = Instant::now();
+    let (segments, _skipped) = segments(target.pid(), &mappings, all);
+    Ok(Unwound { segments, made_in: begun.elapsed() })
+}
+
+/// What all of the processes need together.
+fn write_all(out: &mut dyn Write, rows: usize, unwound: &[Unwound]) -> io::Result<()> {
+    let stretches = unwound.iter().map(|tables| tables.segments.len()).sum();
+    let made_in = unwound.iter().map(|tables| tables.made_in).sum();
+    write_tables(out, "\nUnwind tables of all, shared: ", rows, stretches, made_in)
+}
+
+/// One line: how large the tables are, and how large they may be.
+fn write_tables(out: &mut dyn Write, title: &str, rows: usize, stretches: usize, made_in: Duration) -> io::Result<()> {
+    let capacity = u64::from(unwinding::capacity(rows, DEFAULT_UNWIND_BYTES));
+    let bytes = 8 * capacity + (size_of::<KernelSegment>() * stretches) as u64;
+    writeln!(
+        out,
+        "{title}{} rows for {stretches} stretches of code, {} of kernel memory ({:.1} bytes a row), made in {} ms",
+        number::count(rows as u64),
+        number::bytes(bytes),
+        bytes as f64 / rows.max(1) as f64,
+        made_in.as_millis()
+    )?;
+    let allowed = DEFAULT_UNWIND_BYTES >> 20;
+    if capacity < rows as u64 {
+        let needed = (8 * rows as u64).div_ceil(1 << 20);
+        return writeln!(out, "    more than --unwind-memory, {allowed}MiB by default: {needed}MiB have room for all");
+    }
+    writeln!(out, "    within --unwind-memory, {allowed}MiB by default")
 }
 
 fn write_plan(out: &mut dyn Write, target: &Target, plan: &Plan) -> io::Result<()> {
     writeln!(out, "\nProcess {} ({})", target.pid(), escape(target.command()))?;
     let mut object = None;
-    for site in &plan.sites {
+    // The ways out of a function are many and all alike: they are counted.
+    let ways_out = plan.sites.iter().filter(|site| site.call == Call::Result).count();
+    for site in plan.sites.iter().filter(|site| site.call != Call::Result) {
         if object != Some(&site.object_path) {
             object = Some(&site.object_path);
             writeln!(out, "  {}", escape(&site.object_path.to_string_lossy()))?;
@@ -94,15 +133,21 @@ fn write_plan(out: &mut dyn Write, target: &Target, plan: &Plan) -> io::Result<(
         let note = if site.reentered { "  (loops to its entry: may count twice)" } else { "" };
         writeln!(out, "    {:<16} {offset:>10} {place:>6}  {cost:<15} {}{note}", site.function, site.instruction)?;
     }
+    if ways_out > 0 {
+        writeln!(out, "  and {ways_out} ways out of functions that may throw (single-stepped)")?;
+    }
     if !plan.absent.is_empty() {
         writeln!(out, "  not there: {}", plan.absent.join(", "))?;
     }
-    for foreign in &plan.foreign {
-        let path = foreign.object_path.to_string_lossy();
-        writeln!(out, "  not traced yet: {} in {}", foreign.family, escape(&path))?;
+    for found in &plan.allocators {
+        let path = found.object_path.to_string_lossy();
+        writeln!(out, "  allocator: {} in {}", found.family, escape(&path))?;
+    }
+    for pending in &plan.pending {
+        writeln!(out, "  waits until its file is loaded: {}", escape(pending))?;
     }
     for unusable in &plan.unusable {
-        let what = unusable.function.map_or_else(String::new, |function| format!("{function} in "));
+        let what = unusable.function.as_ref().map_or_else(String::new, |function| format!("{function} in "));
         let path = unusable.object_path.to_string_lossy();
         writeln!(out, "  cannot be traced: {what}{}: {}", escape(&path), escape(&unusable.reason))?;
     }

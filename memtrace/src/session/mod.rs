@@ -3,25 +3,44 @@
 //!
 //! In: the checked configuration. Out: reports, and whether a stack is growing at the end. [`traced`] opens processes and
 //! attaches; [`pump`] moves events from the kernel into ledger and symbols; [`snapshot`] says how things stand;
-//! [`output`] writes it; [`doctor`] only looks.
+//! [`output`] writes it, [`tui`] shows it while it goes on; [`outer`] is the memory as a whole; [`doctor`] only looks, and
+//! [`watch`] looks again and again.
 
+mod admit;
 mod doctor;
+mod focus;
+mod gate;
+mod live;
+mod mark;
+mod members;
 mod notice;
+mod outer;
 mod output;
+mod own;
 mod pump;
+mod siblings;
 mod snapshot;
 mod traced;
+mod tui;
 mod unwinding;
+mod watch;
+mod whole;
 
 use std::{
     io,
+    os::unix::process::ExitStatusExt as _,
+    process::ExitStatus,
     time::{Duration, Instant},
 };
 
+use admit::Detacher;
 pub use doctor::doctor;
+use gate::Artifacts;
+pub use mark::{MarkError, mark};
+use members::Members;
 use output::Output;
 use pump::Pump;
-use snapshot::Snapshots;
+use snapshot::{Scope, Snapshots};
 use thiserror::Error;
 use tokio::{
     runtime::Builder,
@@ -29,25 +48,35 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep_until},
 };
 use traced::{Candidate, Traced};
+use tui::View;
 use unwinding::Unwinding;
+pub use watch::{Watched, watch};
 
 use crate::{
     allocator::AllocatorError,
-    cli::TraceConfig,
+    cli::{Launch, TraceConfig},
     kernel::{
         KernelError, Loaded, Options, Tracer,
         features::{self, FeatureError},
         links::{Links, Programs},
     },
-    target::{Pid, TargetError},
+    report::destination::WriteError,
+    target::{
+        Pid, TargetError,
+        cgroup::CgroupError,
+        container::ContainerError,
+        launch::{LaunchError, Launched, User},
+    },
     unwind::Cache,
 };
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Outcome {
-    /// Whether a stack was growing at the end.
+    /// Whether a stack was growing at the end that makes the run fail: neither suppressed nor below the threshold.
     pub growing: bool,
+    /// How the command that was run ended; `None` when there was none or it runs on.
+    pub command: Option<ExitStatus>,
 }
 
 /// Why there was no run, or why it broke off. Each is one line that says what to do.
@@ -56,6 +85,15 @@ pub enum SessionError {
     /// A process cannot be traced.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// No such container.
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    /// The command cannot be run.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// A cgroup cannot be watched.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
     /// Nothing to attach to.
     #[error("process {pid}: {source}")]
     Allocator {
@@ -76,9 +114,17 @@ pub enum SessionError {
          use a kernel from 6.14 on"
     )]
     Seccomp(Pid),
+    /// Nobody could watch.
+    #[error("--tui needs a terminal for input and output; leave it out, and the report is printed as text")]
+    NoTerminal,
     /// The report cannot be written.
-    #[error("cannot write the report to {path}: {source}; name another file with --output")]
-    Output {
+    #[error(transparent)]
+    Output(#[from] WriteError),
+    /// A file besides the report cannot be written.
+    #[error("cannot write {path}: {source}; name another file with {flag}")]
+    Artifact {
+        /// By which flag it was asked for.
+        flag: &'static str,
         /// Where.
         path: String,
         /// Why.
@@ -103,13 +149,24 @@ const DRAIN_EVERY: Duration = Duration::from_millis(50);
 ///
 /// When nothing can be attached, or the run cannot go on.
 pub fn run(config: &TraceConfig) -> Result<Outcome, SessionError> {
-    features::require(config.syscalls)?;
-    let output = Output::open(config)?;
+    if config.tui {
+        tui::require_terminal()?;
+    }
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| SessionError::System { action: "starting the event loop", source })?;
-    runtime.block_on(async { Run::start(config, output)?.until_end().await })
+    runtime.block_on(trace(config, None))
+}
+
+/// One run, inside an event loop; the report goes to `output` if there is one, else where the configuration says.
+async fn trace(config: &TraceConfig, output: Option<Output>) -> Result<Outcome, SessionError> {
+    // From here on no signal ends the program by itself; they wait until everything is in place.
+    let signals = Signals::listen()?;
+    features::require(config.syscalls)?;
+    let output = output.map_or_else(|| Output::open(config), Ok)?;
+    let artifacts = Artifacts::open(&config.gate)?;
+    Run::start(config, output, artifacts, signals)?.until_end().await
 }
 
 struct Run<'a> {
@@ -117,29 +174,51 @@ struct Run<'a> {
     tracer: Tracer,
     pump: Pump,
     traced: Vec<Traced>,
+    launched: Option<Launched>,
+    members: Members,
+    detacher: Detacher,
     /// Links that belong to no single process.
     links: Links,
     snapshots: Snapshots,
     output: Output,
+    artifacts: Artifacts,
     started: Instant,
     signals: Signals,
+    /// Who watches, with `--tui`, until the end.
+    view: Option<View>,
 }
 
 impl<'a> Run<'a> {
     /// Opens the targets, loads the programs, attaches, and starts recording.
-    fn start(config: &'a TraceConfig, output: Output) -> Result<Run<'a>, SessionError> {
+    fn start(
+        config: &'a TraceConfig,
+        output: Output,
+        artifacts: Artifacts,
+        signals: Signals,
+    ) -> Result<Run<'a>, SessionError> {
         let begun = Instant::now();
-        // From here on a signal ends the run with a report; it waits until everything is in place.
-        let signals = Signals::listen()?;
         // All targets are looked at before anything is loaded: most mistakes show here.
         let mut cache = Cache::new();
-        let candidates = config.pids.iter().map(|&pid| Candidate::open(Pid(pid), config.syscalls, &mut cache));
-        let candidates = candidates.collect::<Result<Vec<_>, _>>()?;
+        let mut launched = config.launch.as_ref().map(launch).transpose()?;
+        let pids = config.pids.iter().map(|&pid| Pid(pid)).chain(launched.as_ref().map(Launched::pid));
+        let named: Vec<Pid> = pids.collect();
+        let candidates = named.iter().map(|&pid| Candidate::open(pid, config, Some(&mut cache)));
+        let mut candidates = candidates.collect::<Result<Vec<_>, _>>()?;
+        let mut members = Members::new(config)?;
+        named.iter().for_each(|&pid| members.settle(pid));
+        for pid in members.present(&named) {
+            members.settle(pid);
+            match Candidate::open(pid, config, Some(&mut cache)) {
+                Ok(candidate) => candidates.push(candidate),
+                Err(error) => notice::not_joined(pid, &error),
+            }
+        }
+        let expected = if members.is_empty() { cache.rows() } else { cache.rows() + unwinding::ROWS_TO_COME };
         let options = Options {
             ring_bytes: config.ring_bytes,
             min_size: config.min_size,
             max_size: config.max_size,
-            unwind_rows: unwinding::capacity(cache.rows()),
+            unwind_rows: unwinding::capacity(expected, config.unwind_bytes),
             verify_stacks: config.verify_stacks,
         };
         let Loaded { mut tracer, ring, deferred, tables } = Tracer::load(options)?;
@@ -148,7 +227,11 @@ impl<'a> Run<'a> {
         let programs = if config.empty_programs { Programs::Empty } else { Programs::Trace };
         let mut traced = Vec::new();
         for candidate in candidates {
-            traced.push(candidate.attach(&mut tracer, &mut pump, programs)?);
+            let process = candidate.attach(&mut tracer, &mut pump, programs)?;
+            if named.contains(&process.target.pid()) && process.target.exited() {
+                return Err(TargetError::Exited { pid: process.target.pid() }.into());
+            }
+            traced.push(process);
         }
         if config.syscalls {
             links.extend(tracer.attach_syscalls()?);
@@ -157,16 +240,41 @@ impl<'a> Run<'a> {
             tracer.set_running(process.slot, true)?;
         }
         let started = Instant::now();
+        if let Some(launched) = &mut launched {
+            launched.release()?;
+        }
         for process in &traced {
             notice::attached(process, begun.elapsed(), config);
         }
-        Ok(Run { config, tracer, pump, traced, links, snapshots: Snapshots::new(started), output, started, signals })
+        if config.focus.mark {
+            notice::how_to_mark();
+        }
+        let view = config.tui.then(|| View::open(config.interval)).transpose()?;
+        let snapshots = Snapshots::new(started, config);
+        let detacher = Detacher::start();
+        Ok(Run {
+            config,
+            tracer,
+            pump,
+            traced,
+            launched,
+            members,
+            detacher,
+            links,
+            snapshots,
+            output,
+            artifacts,
+            started,
+            signals,
+            view,
+        })
     }
 }
 
 impl Run<'_> {
     async fn until_end(mut self) -> Result<Outcome, SessionError> {
         let result = self.follow().await;
+        let closed = self.view.take().map_or(Ok(()), View::close);
         // Whatever happened: record no more, let go of the targets, and tell what was seen.
         for process in &self.traced {
             self.tracer.set_running(process.slot, false)?;
@@ -180,7 +288,7 @@ impl Run<'_> {
         if let Err(panicked) = detached.await {
             return Err(SessionError::System { action: "detaching", source: io::Error::other(panicked) });
         }
-        result?;
+        result.and(closed)?;
         reported
     }
 
@@ -195,20 +303,40 @@ impl Run<'_> {
         loop {
             tokio::select! {
                 biased;
-                () = self.signals.next() => return Ok(()),
+                told = self.signals.next() => match told {
+                    Told::End(signal) => {
+                        // A terminal's Ctrl-C has reached the command already; what ends a job is passed on, as a shell
+                        // does.
+                        if let Some(launched) = self.launched.as_mut().filter(|_| signal != SignalKind::interrupt()) {
+                            launched.signal(signal.as_raw_value());
+                        }
+                        return Ok(());
+                    }
+                    Told::Mark => {
+                        self.pump()?;
+                        notice::marked(self.snapshots.mark(&self.pump));
+                    }
+                },
+                () = tui::ended(&mut self.view) => return Ok(()),
                 () = at(end) => return Ok(()),
                 _ = report.tick() => {
                     self.pump()?;
                     self.pump.look_for_new_code()?;
+                    self.follow_new_files();
                     if !self.report(false)? {
                         return Ok(());
                     }
                 }
                 _ = drain.tick() => {
                     self.pump()?;
-                    if !self.any_runs() {
+                    for process in &mut self.traced {
+                        process.settle_exec(&mut self.tracer, self.config);
+                    }
+                    self.admit_new()?;
+                    if !self.any_runs()? && !self.members.may_come() {
                         return Ok(());
                     }
+                    self.retire_ended()?;
                 }
                 filling = self.pump.ring.filling() => {
                     filling?;
@@ -219,25 +347,39 @@ impl Run<'_> {
     }
 
     /// Looks at every target; false when the last one has ended.
-    fn any_runs(&mut self) -> bool {
+    fn any_runs(&mut self) -> Result<bool, SessionError> {
         let mut runs = false;
         for process in &mut self.traced {
-            if process.check_exited() {
-                self.pump.ended(process.slot);
+            let ended = process.check_exited();
+            if let Some(kills) = process.look_for_kills() {
+                notice::oom_kills(process.target.pid(), kills);
+            }
+            if ended {
+                self.pump.ended(process.slot)?;
             } else {
                 runs = true;
             }
         }
-        runs
+        Ok(runs)
     }
 
     fn pump(&mut self) -> Result<(), SessionError> {
         for exec in self.pump.run()? {
             if let Some(process) = self.traced.iter_mut().find(|process| process.slot == exec.slot) {
-                process.follow_exec(exec.by_other_thread, &mut self.tracer, self.config.syscalls);
+                process.follow_exec(exec.by_other_thread, &mut self.tracer, self.config);
             }
         }
+        self.follow_new_files();
         Ok(())
+    }
+
+    /// Probes allocators in files that targets have loaded since the attach.
+    fn follow_new_files(&mut self) {
+        for slot in self.pump.take_new_files() {
+            if let Some(process) = self.traced.iter_mut().find(|process| process.slot == slot && !process.exited) {
+                process.follow_new_files(&mut self.tracer, self.config);
+            }
+        }
     }
 
     /// The last events and the final report.
@@ -250,31 +392,75 @@ impl Run<'_> {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        for process in &mut self.traced {
-            process.check_exited();
-        }
+        self.any_runs()?;
         self.report(true)?;
-        Ok(Outcome { growing: self.snapshots.growing() })
+        let command = self.launched.as_mut().and_then(Launched::ended);
+        if let Some(launched) = &self.launched {
+            notice::command_ended(launched.pid(), command);
+        }
+        Ok(Outcome { growing: self.snapshots.growing(), command })
     }
 
     /// Samples and reports; false when nobody reads any more.
     fn report(&mut self, is_final: bool) -> Result<bool, SessionError> {
-        let snapshot = self.snapshots.take(self.config, is_final, &self.tracer, &mut self.pump, &self.traced)?;
+        let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        for process in &mut self.traced {
+            process.sample_memory(elapsed_ms);
+        }
+        let scope = if self.view.is_some() {
+            Scope::All
+        } else {
+            Scope::Top(if is_final { self.config.final_top } else { self.config.top })
+        };
+        let mut snapshot = self.snapshots.take(scope, is_final, &self.tracer, &mut self.pump, &self.traced)?;
+        snapshot.retired.too_short = self.members.too_short;
+        if let Some(view) = &mut self.view {
+            view.show(snapshot);
+            return Ok(true);
+        }
         if self.output.is_file() && !is_final {
             notice::progress(&snapshot);
         }
         if is_final {
             notice::unnamed(self.pump.symbols.problems());
+            notice::unused(self.snapshots.gatekeeper.unused());
         }
-        self.output.write(&snapshot)
+        // A file that cannot be written must not cost the report.
+        let filed = if is_final { self.artifacts.write(&snapshot) } else { Ok(()) };
+        snapshot.stacks.truncate(self.config.final_top);
+        let is_read = self.output.write(&snapshot)?;
+        filed?;
+        Ok(is_read)
     }
 }
 
-/// The signals that end a run.
+/// Starts the command and holds it before its first instruction.
+fn launch(launch: &Launch) -> Result<Launched, LaunchError> {
+    let user = launch.user.as_ref().map(|name| User::find(name.as_deref())).transpose()?;
+    Launched::start(&launch.program, &launch.arguments, user.as_ref())
+}
+
+/// The exit status that a shell would show: the command's, or 128 and the number of the signal that ended it.
+pub fn shell_status(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    u8::try_from(code).unwrap_or(1)
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Told {
+    /// The run is to end with a report.
+    End(SignalKind),
+    /// A new measuring window is to begin.
+    Mark,
+}
+
+/// The signals that a run listens to.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
+    mark: Signal,
 }
 
 impl Signals {
@@ -285,14 +471,17 @@ impl Signals {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
             hangup: listen(SignalKind::hangup())?,
+            mark: listen(SignalKind::user_defined1())?,
         })
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Told {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
+            biased;
+            _ = self.interrupt.recv() => Told::End(SignalKind::interrupt()),
+            _ = self.terminate.recv() => Told::End(SignalKind::terminate()),
+            _ = self.hangup.recv() => Told::End(SignalKind::hangup()),
+            _ = self.mark.recv() => Told::Mark,
         }
     }
 }

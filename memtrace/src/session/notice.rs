@@ -4,16 +4,17 @@
 
 use std::{
     io::{self, IsTerminal as _},
+    process::ExitStatus,
     time::Duration,
 };
 
-use super::traced::Traced;
+use super::{outer::OomNotice, traced::Traced};
 use crate::{
     allocator::Plan,
-    cli::TraceConfig,
-    report::{escape::escape, number, snapshot::Snapshot},
+    cli::{TraceConfig, WatchConfig, suppressions::Suppression},
+    report::{escape::escape, number, outer, snapshot::Snapshot},
     symbol::Problem,
-    target::Target,
+    target::{Pid, Target},
     trend::Verdict,
 };
 
@@ -38,30 +39,69 @@ pub(super) fn attached(process: &Traced, took: Duration, config: &TraceConfig) {
     }
 }
 
-/// What of the target's memory the run will not see.
-pub(super) fn blind_spots(target: &Target, plan: &Plan) {
-    for foreign in &plan.foreign {
+/// Which allocators the target has, and what of its memory the run will not see.
+pub(super) fn allocators(target: &Target, plan: &Plan) {
+    for found in &plan.allocators {
         eprintln!(
-            "memtrace: warning: {} ({}) allocates with {} in {}, which is not traced yet: only calls that reach the C \
-             library are counted",
+            "memtrace: {} ({}) has {} in {}",
             target.pid(),
             escape(target.command()),
-            foreign.family,
-            escape(&foreign.object_path.to_string_lossy()),
+            found.family,
+            escape(&found.object_path.to_string_lossy()),
         );
     }
+    for pending in &plan.pending {
+        eprintln!("memtrace: {}: no file of this name is mapped yet; traced once it is loaded", escape(pending));
+    }
     for unusable in &plan.unusable {
-        let what = unusable.function.map_or_else(String::new, |function| format!("{function} in "));
+        let what = unusable.function.as_ref().map_or_else(String::new, |function| format!("{function} in "));
         let object = unusable.object_path.to_string_lossy();
         eprintln!("memtrace: warning: {what}{} is not traced: {}", escape(&object), escape(&unusable.reason));
     }
+}
+
+/// The kernel killed processes of a target's cgroup.
+pub(super) fn oom_kills(pid: Pid, notice: OomNotice) {
+    if notice.kills > 0 {
+        eprintln!("memtrace: warning: {pid}: {}", outer::oom_kills(notice.kills).replacen("The", "the", 1));
+    }
+    if notice.target_killed {
+        eprintln!("memtrace: warning: {pid} itself was ended by the kernel for want of memory (OOM kill)");
+    }
+}
+
+/// The kernel killed processes of a watched cgroup.
+pub(super) fn group_oom_kills(kills: u64) {
+    eprintln!("memtrace: warning: {}", outer::oom_kills(kills).replacen("The", "the", 1));
+}
+
+/// A watch begins.
+pub(super) fn watching(processes: usize, cgroup: Option<String>, config: &WatchConfig) {
+    let cgroup = cgroup.map(|path| format!("cgroup {}", escape(&path)));
+    let processes = (processes > 0).then(|| number::of(processes as u64, "process", "processes"));
+    let what: Vec<String> = processes.into_iter().chain(cgroup).collect();
+    eprintln!(
+        "memtrace: watching {} every {}, no probes; rates are of the last {}",
+        what.join(" and "),
+        humantime::format_duration(config.interval),
+        humantime::format_duration(config.window),
+    );
+}
+
+/// An alert was to set off a trace.
+pub(super) fn not_escalated(error: &dyn std::fmt::Display) {
+    eprintln!("memtrace: warning: the alert is not traced: {error}");
 }
 
 /// How far the run is, for who watches a terminal while the report goes to a file.
 pub(super) fn progress(snapshot: &Snapshot) {
     if io::stderr().is_terminal() {
         let held: u64 = snapshot.processes.iter().map(|process| process.totals.outstanding_bytes).sum();
-        let growing = snapshot.stacks.iter().filter(|stack| stack.verdict == Verdict::Growing.as_str()).count();
+        let growing = snapshot
+            .stacks
+            .iter()
+            .filter(|stack| stack.verdict == Verdict::Growing && stack.suppressed.is_none())
+            .count();
         eprintln!(
             "memtrace: {}: {} outstanding, {growing} of the stacks shown growing",
             number::duration(snapshot.elapsed_ms),
@@ -78,6 +118,34 @@ pub(super) fn unnamed<'a>(problems: impl Iterator<Item = &'a Problem>) {
     }
 }
 
+/// How a window is started.
+pub(super) fn how_to_mark() {
+    let pid = std::process::id();
+    eprintln!("memtrace: a new measuring window is started by: memtrace mark {pid} (or kill -USR1 {pid})");
+}
+
+/// A window begins.
+pub(super) fn marked(elapsed_ms: u64) {
+    eprintln!("memtrace: new measuring window from {} on", number::duration(elapsed_ms));
+}
+
+/// Rules that may be left out of the suppressions, or are misspelt.
+pub(super) fn unused<'a>(suppressions: impl Iterator<Item = &'a Suppression>) {
+    const SHOWN: usize = 20;
+    let mut more = 0;
+    for (number, suppression) in suppressions.enumerate() {
+        if number < SHOWN {
+            let (rule, place) = (suppression.rule.to_string(), &suppression.place);
+            eprintln!("memtrace: suppression not used: {} ({})", escape(&rule), escape(place));
+        } else {
+            more += 1;
+        }
+    }
+    if more > 0 {
+        eprintln!("memtrace: {more} further suppressions not used");
+    }
+}
+
 /// The target runs another program now.
 pub(super) fn exec(target: &Target) {
     eprintln!(
@@ -87,7 +155,50 @@ pub(super) fn exec(target: &Target) {
     );
 }
 
+/// A process has joined the run.
+pub(super) fn joined(process: &Traced, others: usize) {
+    const SHOWN: usize = 64;
+    match others {
+        0..SHOWN => eprintln!(
+            "memtrace: attached to {} ({}): {} probe sites",
+            process.target.pid(),
+            escape(process.target.command()),
+            process.sites()
+        ),
+        SHOWN => eprintln!("memtrace: further processes are attached without a word each"),
+        _ => {}
+    }
+}
+
+/// A process belongs to the run and cannot be traced.
+pub(super) fn not_joined(pid: Pid, reason: &dyn std::fmt::Display) {
+    eprintln!("memtrace: warning: {pid} is left out: {reason}");
+}
+
+/// How the command that was run ended, when that is worth a word.
+pub(super) fn command_ended(pid: Pid, status: Option<ExitStatus>) {
+    match status {
+        None => eprintln!("memtrace: the command goes on without memtrace as process {pid}"),
+        Some(status) if !status.success() => eprintln!("memtrace: the command ended with {status}"),
+        Some(_) => {}
+    }
+}
+
 /// The target's new program cannot be traced.
-pub(super) fn exec_untraced(pid: crate::target::Pid, reason: &dyn std::fmt::Display) {
+pub(super) fn exec_untraced(pid: Pid, reason: &dyn std::fmt::Display) {
     eprintln!("memtrace: warning: {pid} replaced its program (exec), and the new one is not fully traced: {reason}");
+}
+
+/// The target has loaded files with functions that are probed now.
+pub(super) fn loaded(target: &Target, sites: usize) {
+    eprintln!(
+        "memtrace: {} ({}) has loaded allocator functions: {sites} more probe sites",
+        target.pid(),
+        escape(target.command()),
+    );
+}
+
+/// The target has loaded files whose functions cannot be probed.
+pub(super) fn loaded_untraced(pid: Pid, reason: &dyn std::fmt::Display) {
+    eprintln!("memtrace: warning: {pid} has loaded more code, and allocators in it are not traced: {reason}");
 }

@@ -15,7 +15,7 @@ use crate::{
         event::What,
         ring::{Position, Ring},
     },
-    ledger::Ledger,
+    ledger::{Ledger, ProcessLedger},
     symbol::{self, ModuleMapping, Symbolizer},
     target::{
         Pid,
@@ -38,6 +38,9 @@ pub(super) struct Pump {
     refresh: RefreshLimit,
     /// What each target's executable mappings were when last looked at.
     code: HashMap<Slot, u64>,
+    /// The same of the files alone, and targets that have mapped other ones since.
+    files: HashMap<Slot, u64>,
+    new_files: Vec<Slot>,
 }
 
 /// A target has a new image.
@@ -62,6 +65,8 @@ impl Pump {
             undecodable: 0,
             refresh: RefreshLimit::default(),
             code: HashMap::new(),
+            files: HashMap::new(),
+            new_files: Vec::new(),
         })
     }
 
@@ -72,18 +77,28 @@ impl Pump {
         self.symbols.add_process(slot, pid.0, modules(&mappings));
         self.unwinding.update(slot, pid, &mappings)?;
         self.code.insert(slot, fingerprint(&mappings));
+        self.files.insert(slot, file_fingerprint(&mappings));
         self.pids.push((slot, pid));
         Ok(())
     }
 
     /// The process has ended: its id may become another's, whose maps are none of ours.
-    pub(super) fn ended(&mut self, slot: Slot) {
+    pub(super) fn ended(&mut self, slot: Slot) -> Result<(), SessionError> {
+        let known = self.pids.len();
         self.pids.retain(|&(known, _)| known != slot);
+        if self.pids.len() < known { self.unwinding.remove(slot) } else { Ok(()) }
+    }
+
+    /// An ended target's slot is about to be another's: everything that is known by it is dropped. Its ledger comes back.
+    pub(super) fn forget(&mut self, slot: Slot) -> Option<Box<ProcessLedger>> {
+        self.symbols.remove_process(slot);
+        self.code.remove(&slot);
+        self.ledger.remove_process(slot)
     }
 
     /// Looks whether targets have mapped other code since the last time: a library that is loaded while the target runs
     /// then has its tables and names before most of its allocations. (A stack through code that nobody knows makes
-    /// [`run`](Self::run) look at once.)
+    /// [`run`](Self::run) look at once.) Then the tables that are used get room before others.
     pub(super) fn look_for_new_code(&mut self) -> Result<(), SessionError> {
         for index in 0..self.pids.len() {
             let (slot, pid) = self.pids[index];
@@ -93,21 +108,29 @@ impl Pump {
             if !mappings.is_empty() && self.code.insert(slot, now) != Some(now) {
                 self.symbols.refresh(slot, modules(&mappings));
                 self.unwinding.update(slot, pid, &mappings)?;
+                note_files(&mut self.files, &mut self.new_files, slot, &mappings);
             }
         }
-        Ok(())
+        self.unwinding.look(&self.ledger, &self.symbols)
+    }
+
+    /// Targets that have mapped other files since the last time: there may be allocators in them.
+    pub(super) fn take_new_files(&mut self) -> Vec<Slot> {
+        std::mem::take(&mut self.new_files)
     }
 
     /// Takes what waited in the kernel, drains the ring, and settles what waited once all that was sent before has
     /// arrived. Returns the targets that replaced their image.
     pub(super) fn run(&mut self) -> Result<Vec<Exec>, SessionError> {
-        let Self { ring, deferred, ledger, symbols, unwinding, pids, undecodable, refresh, .. } = self;
+        let Self { ring, deferred, ledger, symbols, unwinding, pids, undecodable, refresh, files, new_files, .. } =
+            self;
         deferred.take(|key, block| ledger.defer(key, block))?;
         self.settle_at = Some(ring.written());
         let mut execs = Vec::new();
         let mut failed = Ok(());
         let drained = ring.drain(|event| match event.what {
             What::Stack { id, end, frames } => {
+                let end = unwinding.end(event.slot, frames.iter(), end);
                 let observed = symbols.observe(event.slot, id, frames.iter(), end);
                 if observed.unknown_addresses
                     && let Some(pid) = pid_of(pids, event.slot)
@@ -115,6 +138,7 @@ impl Pump {
                 {
                     symbols.refresh(event.slot, modules(&mappings));
                     failed = unwinding.update(event.slot, pid, &mappings);
+                    note_files(files, new_files, event.slot, &mappings);
                     // What is unknown even now is code that has gone; the report shows its address.
                     let _ = symbols.observe(event.slot, id, frames.iter(), end);
                 }
@@ -159,6 +183,28 @@ fn fingerprint(mappings: &[Mapping]) -> u64 {
         (mapping.start, mapping.end, mapping.offset, mapping.device, mapping.inode).hash(&mut hasher);
     }
     hasher.finish()
+}
+
+/// Stands for the files that are mapped to be executed.
+fn file_fingerprint(mappings: &[Mapping]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let mut files: Vec<_> = mappings
+        .iter()
+        .filter(|mapping| mapping.executable && mapping.inode != 0)
+        .map(|mapping| (mapping.device, mapping.inode))
+        .collect();
+    files.sort_unstable();
+    files.dedup();
+    files.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Notes whether a target has mapped other files.
+fn note_files(files: &mut HashMap<Slot, u64>, new_files: &mut Vec<Slot>, slot: Slot, mappings: &[Mapping]) {
+    let now = file_fingerprint(mappings);
+    if files.insert(slot, now) != Some(now) && !new_files.contains(&slot) {
+        new_files.push(slot);
+    }
 }
 
 /// The executable ones, as the symbolizer wants them.

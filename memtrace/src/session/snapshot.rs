@@ -1,8 +1,9 @@
 //! How things stand: from ledger, trend, symbols and counters to the one type that reports render.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    time::Instant,
+    borrow::Cow,
+    collections::{BTreeMap, HashMap, HashSet},
+    time::{Duration, Instant},
 };
 
 use hdrhistogram::Histogram;
@@ -13,24 +14,45 @@ use memtrace_common::{
 };
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{SessionError, pump::Pump, traced::Traced};
+use super::{
+    SessionError,
+    focus::Focus,
+    gate::Gatekeeper,
+    own,
+    pump::Pump,
+    siblings::{self, Siblings},
+    traced::Traced,
+    whole,
+};
 use crate::{
     cli::TraceConfig,
     kernel::Tracer,
     ledger::{self, Distribution},
     report::{
         rank,
-        snapshot::{Frame, Process, Quantiles, SCHEMA, Snapshot, Stack, StackKind, Totals, Tracer as TracerState},
+        snapshot::{
+            Frame, Module, Process, Quantiles, Retired, SCHEMA, Snapshot, Stack, StackKind, Survival, Totals,
+            Tracer as TracerState,
+        },
     },
     symbol::ResolvedFrame,
-    trend::{Trend, Verdict},
+    trend::{Judgement, Observation, Trend, Verdict},
 };
 
 /// A stack of one target.
-type Key = (Slot, StackId, ledger::Kind);
+pub(super) type Key = (Slot, StackId, ledger::Kind);
 
 /// The most stacks that are judged in one report: those that hold the most, of the ones that hold anything.
 const MAX_JUDGED: usize = 2000;
+
+/// Which stacks a snapshot has.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Scope {
+    /// The first ones, whole.
+    Top(usize),
+    /// All, as the terminal view wants them.
+    All,
+}
 
 /// Takes snapshots, and remembers what the trend needs between them.
 pub(super) struct Snapshots {
@@ -38,56 +60,149 @@ pub(super) struct Snapshots {
     trend: Trend<Key>,
     /// Settled blocks and bytes that the ledger has been told of, by slot.
     settled: HashMap<Slot, (u64, u64)>,
+    /// Targets that had ended at the last snapshot.
+    closed: HashSet<Slot>,
+    /// Processes that gave up their place, and what their counters had.
+    retired: Retired,
+    retired_losses: BTreeMap<Cow<'static, str>, u64>,
+    /// Allocations that were dropped, and all that were recorded, up to the last snapshot.
+    dropped: (u64, u64),
+    looks: LookLimit,
+    pub(super) gatekeeper: Gatekeeper,
+    focus: Focus,
     growing: bool,
+    /// The stacks of the last snapshot that stand for others.
+    siblings: Siblings,
+    /// Whose turn it is in the next snapshot of all stacks.
+    pub(super) turn: usize,
 }
 
 impl Snapshots {
-    pub(super) fn new(started: Instant) -> Self {
-        Self { started, trend: Trend::new(), settled: HashMap::new(), growing: false }
+    pub(super) fn new(started: Instant, config: &TraceConfig) -> Self {
+        Self {
+            started,
+            trend: Trend::new(),
+            settled: HashMap::new(),
+            dropped: (0, 0),
+            looks: LookLimit::default(),
+            closed: HashSet::new(),
+            retired: Retired::default(),
+            retired_losses: BTreeMap::new(),
+            gatekeeper: Gatekeeper::new(&config.gate),
+            focus: Focus::new(&config.focus),
+            growing: false,
+            siblings: Siblings::new(),
+            turn: 0,
+        }
     }
 
-    /// Whether a stack was growing in the last snapshot.
+    /// Whether a stack that makes the run fail was growing in the last snapshot.
     pub(super) fn growing(&self) -> bool {
         self.growing
     }
 
-    /// Samples every stack and says how things stand.
+    /// Begins a new measuring window: series start again, with what each stack holds now as the base. Milliseconds since
+    /// the attach.
+    pub(super) fn mark(&mut self, pump: &Pump) -> u64 {
+        let (elapsed_ms, now_ns) = (self.elapsed_ms(), monotonic_ns());
+        self.trend = Trend::beginning_at(elapsed_ms);
+        self.observe(pump, elapsed_ms);
+        self.focus.mark(elapsed_ms, now_ns);
+        elapsed_ms
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Samples every stack and says how things stand. At the end there may be more than `--top` stacks: see
+    /// [`Gatekeeper::cut`].
     pub(super) fn take(
         &mut self,
-        config: &TraceConfig,
+        scope: Scope,
         is_final: bool,
         tracer: &Tracer,
         pump: &mut Pump,
         traced: &[Traced],
     ) -> Result<Snapshot, SessionError> {
-        let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let elapsed_ms = self.elapsed_ms();
         let mut counters = HashMap::new();
         for process in traced {
             let values = tracer.counters(process.slot)?;
             self.add_settled(pump, process.slot, &values);
             counters.insert(process.slot, values);
         }
-        let loss = losses(&counters, pump);
-        if REAL_LOSSES.iter().any(|name| loss.get(name).is_some_and(|&count| count > 0)) {
+        let mut loss = losses(&counters, pump);
+        for (name, count) in &self.retired_losses {
+            *loss.entry(name.clone()).or_default() += count;
+        }
+        if REAL_LOSSES.iter().any(|name| loss.get(*name).is_some_and(|&count| count > 0)) {
             self.trend.mark_all_lossy();
         }
         self.observe(pump, elapsed_ms);
-        let mut stacks = self.judged(pump, traced);
-        self.growing = stacks.iter().any(|(_, stack)| stack.verdict == Verdict::Growing.as_str());
+        self.mark_gap(pump, &counters);
+        self.look(pump);
+        // The series of a process that has ended ends with what it held then.
+        self.closed.extend(traced.iter().filter(|process| process.exited).map(|process| process.slot));
+        let mut stacks = self.judged(pump, traced, is_final);
+        self.focus.narrow(&mut stacks, pump, elapsed_ms, monotonic_ns());
+        self.siblings.clear();
+        if traced.len() > 1 {
+            stacks.sort_by(|(_, a), (_, b)| rank::compare(a, b));
+            let running: HashSet<Slot> =
+                traced.iter().filter(|process| !process.exited).map(|process| process.slot).collect();
+            let shape = |key: Key| pump.symbols.shape(key.0, key.1);
+            (stacks, self.siblings) = siblings::group(stacks, shape, |key| running.contains(&key.0));
+        }
+        let gate = self.gatekeeper.judge(&mut stacks, &mut pump.symbols, is_final);
+        self.growing = gate.failing_stacks > 0;
         stacks.sort_by(|(_, a), (_, b)| rank::compare(a, b));
-        stacks.truncate(config.top);
-        let stacks = self.detailed(pump, stacks);
+        let stacks = match scope {
+            Scope::Top(top) => {
+                self.gatekeeper.cut(&mut stacks, top, is_final);
+                self.detailed(pump, stacks, None)
+            }
+            Scope::All => self.live(pump, stacks),
+        };
+        let modules = modules(&stacks, pump);
         let processes = traced.iter().map(|process| describe(process, pump, counters.get(&process.slot))).collect();
         Ok(Snapshot {
-            schema: SCHEMA,
+            schema: SCHEMA.into(),
             is_final,
             at: Timestamp::now().to_string(),
             elapsed_ms,
             processes,
+            retired: self.retired,
             loss,
             tracer: tracer_state(tracer, pump)?,
+            focus: self.focus.shown(),
+            marks: self.focus.marks().to_vec(),
+            gate,
             stacks,
+            modules,
         })
+    }
+
+    /// A target that has ended gives up its slot: its totals and losses are kept in sums.
+    pub(super) fn forget(&mut self, process: &Traced, tracer: &Tracer, pump: &mut Pump) -> Result<(), SessionError> {
+        let slot = process.slot;
+        let counters = tracer.counters(slot)?;
+        self.add_settled(pump, slot, &counters);
+        self.settled.remove(&slot);
+        self.closed.remove(&slot);
+        for &counter in Counter::ALL.iter().filter(|counter| !NO_LOSSES.contains(counter)) {
+            *self.retired_losses.entry(counter.name().into()).or_default() += counters.get(counter);
+        }
+        let Process { totals, .. } = describe(process, pump, Some(&counters));
+        self.retired.processes += 1;
+        self.retired.allocations += totals.allocations;
+        self.retired.frees += totals.frees;
+        self.retired.outstanding_blocks += totals.outstanding_blocks;
+        self.retired.outstanding_bytes = self.retired.outstanding_bytes.saturating_add(totals.outstanding_bytes);
+        if let Some(ledger) = pump.forget(slot) {
+            ledger.stacks().for_each(|stack| self.trend.forget((slot, stack.id, stack.kind)));
+        }
+        Ok(())
     }
 
     /// Blocks that only the kernel saw, while the ring was full.
@@ -102,46 +217,81 @@ impl Snapshots {
     }
 
     fn observe(&mut self, pump: &Pump, elapsed_ms: u64) {
-        self.trend.begin_interval(elapsed_ms);
-        for (slot, process) in pump.ledger.processes() {
+        self.trend.begin_interval(elapsed_ms, monotonic_ns());
+        for (slot, process) in pump.ledger.processes().filter(|(slot, _)| !self.closed.contains(slot)) {
             for stack in process.stacks() {
                 let key = (slot, stack.id, stack.kind);
                 // A stack that never held anything at a sample has no series to keep.
                 if stack.outstanding_bytes > 0 || !self.trend.series(key).is_empty() {
-                    self.trend.observe(key, elapsed_ms, stack.outstanding_bytes, stack.outstanding_blocks);
+                    let seen = Observation {
+                        bytes: stack.outstanding_bytes,
+                        blocks: stack.outstanding_blocks,
+                        allocations: stack.allocations,
+                        allocated_bytes: stack.allocated_bytes,
+                    };
+                    self.trend.observe(key, seen);
                 }
             }
         }
     }
 
-    /// Every stack with its verdict, without frames and series.
-    fn judged(&self, pump: &Pump, traced: &[Traced]) -> Vec<(Key, Stack)> {
+    /// An interval in which more allocations were dropped than recorded is a gap: what did not grow in it was not seen
+    /// to. The ring is one for all targets.
+    fn mark_gap(&mut self, pump: &Pump, counters: &HashMap<Slot, TargetCounters>) {
+        let dropped = counters.values().map(|values| values.get(Counter::AllocationsDropped)).sum();
+        let recorded = pump.ledger.processes().map(|(_, process)| process.totals().allocations).sum();
+        let before = std::mem::replace(&mut self.dropped, (dropped, recorded));
+        if dropped.saturating_sub(before.0) > recorded.saturating_sub(before.1) {
+            self.trend.mark_gap();
+        }
+    }
+
+    /// Tells the trend which blocks of the stacks that rise still live, if a pass over all blocks can be afforded.
+    fn look(&mut self, pump: &Pump) {
+        if !self.looks.may_begin() {
+            return;
+        }
+        let begun = Instant::now();
+        let mut by_slot: HashMap<Slot, Vec<(StackId, ledger::Kind)>> = HashMap::new();
+        for (slot, id, kind) in self.trend.followed() {
+            by_slot.entry(slot).or_default().push((id, kind));
+        }
+        for (slot, wanted) in by_slot {
+            let Some(process) = pump.ledger.process(slot) else { continue };
+            let found = process.cohorts(&wanted, self.trend.cohort_ends_ns());
+            for ((id, kind), alive) in wanted.into_iter().zip(found) {
+                self.trend.look((slot, id, kind), &alive);
+            }
+        }
+        self.looks.ended(begun.elapsed());
+    }
+
+    /// Every stack that is not hidden, with its verdict, without frames and series.
+    fn judged(&mut self, pump: &mut Pump, traced: &[Traced], is_final: bool) -> Vec<(Key, Stack)> {
         let mut stacks: Vec<(Key, Stack)> = Vec::new();
         for (slot, process) in pump.ledger.processes() {
             let pid = traced.iter().find(|process| process.slot == slot).map_or(0, |process| process.target.pid().0);
             stacks.extend(process.stacks().map(|totals| ((slot, totals.id, totals.kind), unjudged(pid, &totals))));
         }
+        self.focus.hide(&mut stacks, &mut pump.symbols, is_final);
         if stacks.len() > MAX_JUDGED {
             stacks.sort_by_key(|(_, stack)| std::cmp::Reverse(stack.outstanding_bytes));
         }
-        for (key, stack) in stacks.iter_mut().take(MAX_JUDGED) {
-            if stack.outstanding_bytes == 0 && self.trend.series(*key).is_empty() {
-                continue;
-            }
-            let judgement = self.trend.judge(*key);
-            stack.verdict = judgement.verdict.as_str();
-            stack.confidence = judgement.confidence;
-            stack.growth_bytes_per_hour = judgement.growth_bytes_per_hour;
-            stack.evidence = judgement.evidence;
+        let held =
+            |(key, stack): &&mut (Key, Stack)| stack.outstanding_bytes > 0 || !self.trend.series(*key).is_empty();
+        let judged: Vec<&mut (Key, Stack)> = stacks.iter_mut().take(MAX_JUDGED).filter(held).collect();
+        let keys: Vec<Key> = judged.iter().map(|(key, _)| *key).collect();
+        for ((_, stack), judgement) in judged.into_iter().zip(self.trend.judge_all(&keys)) {
+            say(stack, judgement);
         }
         stacks
     }
 
-    /// Adds frames, series, ages and sizes to the stacks that are shown.
-    fn detailed(&self, pump: &mut Pump, stacks: Vec<(Key, Stack)>) -> Vec<Stack> {
+    /// Adds frames, series, ages and sizes to the stacks that are shown; no frames after `until`.
+    pub(super) fn detailed(&self, pump: &mut Pump, stacks: Vec<(Key, Stack)>, until: Option<Instant>) -> Vec<Stack> {
         let now_ns = monotonic_ns();
         let mut by_slot: HashMap<Slot, Vec<(StackId, ledger::Kind)>> = HashMap::new();
-        for ((slot, id, kind), _) in &stacks {
+        for (slot, id, kind) in stacks.iter().flat_map(|(key, _)| self.with_siblings(key)) {
             by_slot.entry(*slot).or_default().push((*id, *kind));
         }
         let mut distributions: HashMap<Key, Distribution> = HashMap::new();
@@ -155,31 +305,94 @@ impl Snapshots {
         stacks
             .into_iter()
             .map(|(key, mut stack)| {
-                let resolved = pump.symbols.frames(key.0, key.1);
-                stack.frames = resolved.frames.into_iter().map(frame).collect();
-                stack.truncated = resolved.truncated.map(str::to_owned);
-                stack.series = self.trend.series(key).iter().map(|sample| (sample.elapsed_ms, sample.bytes)).collect();
-                if let Some(distribution) = distributions.get(&key) {
-                    stack.age_ms = quantiles(&distribution.ages_ms);
+                if until.is_none_or(|until| Instant::now() < until) {
+                    let resolved = pump.symbols.frames(key.0, key.1);
+                    stack.frames = resolved.frames.into_iter().map(frame).collect();
+                    stack.truncated = resolved.truncated.map(str::to_owned);
+                }
+                stack.series = self.series(key);
+                let siblings = self.with_siblings(&key).iter();
+                let all = siblings.filter_map(|key| distributions.get(key)).cloned().reduce(Distribution::with);
+                if let Some(distribution) = all {
+                    stack.age_ms = quantiles(&self.focus.ages(&distribution.ages_ms));
                     stack.size_bytes = quantiles(&distribution.sizes);
                 }
                 stack
             })
             .collect()
     }
+
+    /// `[elapsed_ms, outstanding_bytes]` of a stack, oldest first.
+    pub(super) fn series(&self, key: Key) -> Vec<(u64, u64)> {
+        let series = |key: &Key| -> Vec<(u64, u64)> {
+            self.trend.series(*key).iter().map(|sample| (sample.elapsed_ms, sample.bytes)).collect()
+        };
+        match self.with_siblings(&key) {
+            [key] => series(key),
+            all => siblings::sum(&all.iter().map(series).collect::<Vec<_>>()),
+        }
+    }
+
+    /// The stacks that this one stands for, itself first.
+    fn with_siblings<'a>(&'a self, key: &'a Key) -> &'a [Key] {
+        self.siblings.get(key).map_or(std::slice::from_ref(key), Vec::as_slice)
+    }
+}
+
+/// Keeps the passes over all live blocks to a small share of the time: with tens of millions of blocks one takes a while.
+#[derive(Default)]
+struct LookLimit {
+    next: Option<Instant>,
+}
+
+impl LookLimit {
+    /// Time from the end of one pass to the next, in units of what it took.
+    const PAUSE: u32 = 30;
+
+    fn may_begin(&self) -> bool {
+        self.next.is_none_or(|next| Instant::now() >= next)
+    }
+
+    fn ended(&mut self, took: Duration) {
+        self.next = Some(Instant::now() + took * Self::PAUSE);
+    }
+}
+
+/// Puts what the trend says into the report's words.
+fn say(stack: &mut Stack, judgement: Judgement) {
+    let (low, high) = judgement.interval_bytes_per_hour;
+    stack.verdict = judgement.verdict;
+    stack.confidence = judgement.confidence;
+    stack.growth_bytes_per_hour = judgement.growth_bytes_per_hour;
+    // Before there are two samples there is none.
+    stack.growth_interval_bytes_per_hour = (low < high || low != 0.0).then_some((low, high));
+    stack.survival = judgement.survival.map(|survival| Survival {
+        older_than_ms: survival.older_than_ms,
+        allocated_blocks: survival.born_blocks,
+        living_share: survival.living_share(),
+    });
+    stack.evidence = judgement.evidence;
 }
 
 /// What the tracer itself did and holds.
 fn tracer_state(tracer: &Tracer, pump: &Pump) -> Result<TracerState, SessionError> {
     let stacks = tracer.remembered()?;
-    let (rows, room) = pump.unwinding.rows();
+    let tables = pump.unwinding.fill();
+    let (stacks_complete, stacks_short) = whole::count(&pump.ledger, &pump.symbols);
+    let own = own::resident();
     Ok(TracerState {
+        cpu_ms: u64::try_from(own::processor_time().as_millis()).unwrap_or(u64::MAX),
+        rss_bytes: own.map_or(0, |own| own.rss_bytes()),
+        anon_bytes: own.map_or(0, |own| own.anon_bytes),
         stacks_remembered: stacks.hits,
         stacks_walked: stacks.misses,
         stacks_wrong: stacks.wrong,
-        unwind_rows: rows as u64,
-        unwind_bytes: 8 * room as u64,
-        unwind_left_out: pump.unwinding.left_out() as u64,
+        unwind_rows: tables.rows as u64,
+        unwind_bytes: 8 * tables.room as u64,
+        unwind_left_out: tables.left_out as u64,
+        unwind_evicted: tables.evicted,
+        stacks_complete,
+        stacks_short,
     })
 }
 
@@ -199,14 +412,15 @@ const UNDECODABLE: &str = "records_undecodable";
 /// Counters that the totals show.
 const NO_LOSSES: [Counter; 2] = [Counter::FailedAllocations, Counter::AllocationsFiltered];
 
-fn losses(counters: &HashMap<Slot, TargetCounters>, pump: &Pump) -> BTreeMap<&'static str, u64> {
+fn losses(counters: &HashMap<Slot, TargetCounters>, pump: &Pump) -> BTreeMap<Cow<'static, str>, u64> {
     let lost = Counter::ALL.iter().filter(|counter| !NO_LOSSES.contains(counter));
-    let mut loss: BTreeMap<&'static str, u64> =
-        lost.map(|&counter| (counter.name(), counters.values().map(|values| values.get(counter)).sum())).collect();
+    let mut loss: BTreeMap<Cow<'static, str>, u64> = lost
+        .map(|&counter| (counter.name().into(), counters.values().map(|values| values.get(counter)).sum()))
+        .collect();
     let symbols = pump.symbols.counts();
-    loss.insert(UNDECODABLE, pump.undecodable);
-    loss.insert("stack_collisions", symbols.collisions);
-    loss.insert("stacks_not_stored", symbols.stacks_not_stored);
+    loss.insert(UNDECODABLE.into(), pump.undecodable);
+    loss.insert("stack_collisions".into(), symbols.collisions);
+    loss.insert("stacks_not_stored".into(), symbols.stacks_not_stored);
     loss
 }
 
@@ -219,6 +433,7 @@ fn describe(process: &Traced, pump: &Pump, counters: Option<&TargetCounters>) ->
         cgroup: process.target.cgroup().to_owned(),
         exited: process.exited,
         rss_bytes: process.rss_bytes,
+        memory: Some(process.outer.describe(Some(totals.outstanding_bytes.saturating_add(totals.mapped_bytes)))),
         totals: Totals {
             allocations: totals.allocations,
             frees: totals.frees,
@@ -241,17 +456,23 @@ fn unjudged(pid: u32, totals: &ledger::StackTotals) -> Stack {
     Stack {
         id: format!("{:016x}", totals.id.0),
         pid,
+        pids: vec![pid],
         kind: match totals.kind {
             ledger::Kind::Heap => StackKind::Heap,
             ledger::Kind::Map => StackKind::Map,
         },
-        verdict: Verdict::Undecided.as_str(),
+        verdict: Verdict::Undecided,
         confidence: 0.0,
         evidence: "nothing was outstanding at any sample".to_owned(),
+        suppressed: None,
+        since_mark: None,
         outstanding_bytes: totals.outstanding_bytes,
         outstanding_blocks: totals.outstanding_blocks,
         allocations: totals.allocations,
+        allocated_bytes: totals.allocated_bytes,
         growth_bytes_per_hour: 0.0,
+        growth_interval_bytes_per_hour: None,
+        survival: None,
         age_ms: None,
         size_bytes: None,
         frames: Vec::new(),
@@ -268,7 +489,23 @@ fn frame(resolved: ResolvedFrame) -> Frame {
         file: resolved.file,
         line: resolved.line,
         inlined: resolved.inlined,
+        offset: resolved.offset.map(|offset| format!("{offset:#x}")),
     }
+}
+
+/// The modules of the frames that are shown, with the build ids of those that have one.
+fn modules(stacks: &[Stack], pump: &Pump) -> Vec<Module> {
+    let shown: HashSet<&str> =
+        stacks.iter().flat_map(|stack| &stack.frames).filter_map(|frame| frame.module.as_deref()).collect();
+    let mut modules: Vec<Module> = pump
+        .symbols
+        .build_ids()
+        .filter(|(name, _)| shown.contains(name))
+        .map(|(name, build_id)| Module { name: name.to_owned(), build_id })
+        .collect();
+    modules.sort_by(|a, b| (&a.name, &a.build_id).cmp(&(&b.name, &b.build_id)));
+    modules.dedup();
+    modules
 }
 
 fn quantiles(histogram: &Histogram<u64>) -> Option<Quantiles> {

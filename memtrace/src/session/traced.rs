@@ -1,17 +1,28 @@
 //! One traced process: looked at, attached, followed through exec, noticed when it ends.
 
-use std::{collections::HashSet, path::Path};
+use std::{
+    collections::HashSet,
+    os::fd::AsFd as _,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use memtrace_common::Slot;
 
-use super::{SessionError, notice, pump::Pump};
+use super::{
+    SessionError, notice,
+    outer::{OomNotice, Outer},
+    pump::Pump,
+};
 use crate::{
     allocator::{self, Plan, ProbeSite},
+    cli::TraceConfig,
     kernel::{
         Tracer, features,
         links::{Links, Programs},
     },
     target::{Pid, Target, TargetError, status::SeccompMode},
+    trend::outer::Span,
     unwind::{Cache, Segment, segments},
 };
 
@@ -20,7 +31,7 @@ pub(super) struct Candidate {
     target: Target,
     plan: Plan,
     heap_end: u64,
-    /// Keeps the process's unwind tables until they are in the kernel.
+    /// Keeps the process's unwind tables until they are in the kernel; they are made then if there are none here.
     _segments: Vec<Segment>,
 }
 
@@ -32,16 +43,23 @@ pub(super) struct Traced {
     pub(super) exited: bool,
     /// Resident bytes when last seen.
     pub(super) rss_bytes: u64,
+    /// Its memory as a whole.
+    pub(super) outer: Outer,
+    /// When it began a program that had no allocator mapped then.
+    execed: Option<Instant>,
     attached: HashSet<SiteKey>,
     emulated: usize,
 }
+
+/// How long a new program gets to map its libraries before it is called untraceable.
+const LOADING: Duration = Duration::from_millis(200);
 
 /// What makes a site the same one after an exec: the file and the place in it. The path of the mapping's link is not.
 type SiteKey = (std::path::PathBuf, u64);
 
 impl Candidate {
-    /// Looks at a process and plans its probes.
-    pub(super) fn open(pid: Pid, syscalls: bool, cache: &mut Cache) -> Result<Self, SessionError> {
+    /// Looks at a process and plans its probes; `cache` takes its unwind tables ahead of their loading.
+    pub(super) fn open(pid: Pid, config: &TraceConfig, cache: Option<&mut Cache>) -> Result<Self, SessionError> {
         let target = Target::open(pid)?;
         // From 6.11 a return probe enters the kernel by a system call of its own, which a seccomp filter may answer by
         // killing the process; 6.14 lets it through ("seccomp: passthrough uretprobe systemcall without filtering").
@@ -49,9 +67,9 @@ impl Candidate {
         if hazard && target.seccomp() == SeccompMode::Filter {
             return Err(SessionError::Seccomp(pid));
         }
-        let plan = plan(&target, syscalls)?;
+        let plan = plan(&target, config)?;
         let mappings = target.mappings()?;
-        let (segments, _skipped) = segments(pid, &mappings, cache);
+        let segments = cache.map_or_else(Vec::new, |cache| segments(pid, &mappings, cache).0);
         let heap = mappings.iter().find(|mapping| mapping.path.as_deref() == Some(Path::new("[heap]")));
         Ok(Self { heap_end: heap.map_or(0, |mapping| mapping.end), target, plan, _segments: segments })
     }
@@ -66,23 +84,32 @@ impl Candidate {
         let pid = self.target.pid();
         let slot = tracer.add_target(pid, self.heap_end)?;
         pump.add_process(slot, pid)?;
-        let attached = tracer.attach(pid, slot, &self.plan.sites, programs);
-        // A process that has ended meanwhile is the likelier reason for any failure.
-        if self.target.exited() {
-            return Err(TargetError::Exited { pid }.into());
-        }
-        notice::blind_spots(&self.target, &self.plan);
+        let links = match tracer.attach(pid, slot, &self.plan.sites, programs) {
+            Ok(links) => links,
+            Err(error) => {
+                pump.ended(slot)?;
+                pump.forget(slot);
+                tracer.remove_target(pid, slot)?;
+                // A process that has ended meanwhile is the likelier reason for any failure.
+                return Err(if self.target.exited() { TargetError::Exited { pid }.into() } else { error.into() });
+            }
+        };
+        notice::allocators(&self.target, &self.plan);
         let rss_bytes = self.target.rss_bytes().unwrap_or(0);
         let mut traced = Traced {
             target: self.target,
             slot,
-            links: attached?,
+            links,
             exited: false,
             rss_bytes,
+            outer: Outer::new(pid, Span::Run),
+            execed: None,
             attached: HashSet::new(),
             emulated: 0,
         };
         traced.note(&self.plan.sites);
+        // What is there before anything is recorded.
+        traced.sample_memory(0);
         Ok(traced)
     }
 }
@@ -109,12 +136,23 @@ impl Traced {
         self.exited
     }
 
+    /// Samples the process's memory and that of its cgroup.
+    pub(super) fn sample_memory(&mut self, elapsed_ms: u64) {
+        self.outer.sample(self.target.pid(), self.target.as_fd(), elapsed_ms);
+    }
+
+    /// OOM kills in its cgroup that were not told yet; asked after [`check_exited`](Self::check_exited).
+    pub(super) fn look_for_kills(&mut self) -> Option<OomNotice> {
+        self.outer.look_for_kills(self.target.pid(), self.target.as_fd(), self.exited)
+    }
+
     /// The process runs another program: probes follow by themselves into the files that both programs map; what the
     /// new one maps besides is attached here.
-    pub(super) fn follow_exec(&mut self, by_other_thread: bool, tracer: &mut Tracer, syscalls: bool) {
+    pub(super) fn follow_exec(&mut self, by_other_thread: bool, tracer: &mut Tracer, config: &TraceConfig) {
         let pid = self.target.pid();
         let result = Target::open(pid).map_err(SessionError::from).and_then(|target| {
             self.target = target;
+            self.outer.restart(pid, self.target.as_fd());
             if by_other_thread {
                 // Links are bound to the thread that was the first one, and it is gone.
                 self.attached.clear();
@@ -122,21 +160,63 @@ impl Traced {
                 let dead = std::mem::take(&mut self.links);
                 std::thread::spawn(move || dead.detach());
             }
-            let mut plan = plan(&self.target, syscalls)?;
-            notice::blind_spots(&self.target, &plan);
-            plan.sites.retain(|site| !self.attached.contains(&key(site)));
-            if !plan.sites.is_empty() {
-                self.links.extend(tracer.attach(pid, self.slot, &plan.sites, Programs::Trace)?);
-                self.note(&plan.sites);
-            }
-            Ok(())
+            let plan = plan(&self.target, config)?;
+            notice::allocators(&self.target, &plan);
+            self.attach_missing(plan, tracer, config).map(|_sites| ())
         });
         match result {
             Ok(()) => notice::exec(&self.target),
             // It may have ended by now, which the next look finds.
             Err(SessionError::Target(_)) if self.target.exited() => {}
+            // Its loader may still be at work.
+            Err(SessionError::Allocator { .. }) => self.execed = Some(Instant::now()),
             Err(error) => notice::exec_untraced(pid, &error),
         }
+    }
+
+    /// Looks again at a program that had no allocator mapped when it began.
+    pub(super) fn settle_exec(&mut self, tracer: &mut Tracer, config: &TraceConfig) {
+        if self.execed.is_none_or(|begun| begun.elapsed() < LOADING) {
+            return;
+        }
+        self.execed = None;
+        let result = plan(&self.target, config).and_then(|plan| {
+            notice::allocators(&self.target, &plan);
+            self.attach_missing(plan, tracer, config)
+        });
+        match result {
+            Ok(_sites) => notice::exec(&self.target),
+            Err(_) if self.target.exited() => {}
+            Err(error) => notice::exec_untraced(self.target.pid(), &error),
+        }
+    }
+
+    /// The process has loaded other files: allocators in them are probed as well.
+    pub(super) fn follow_new_files(&mut self, tracer: &mut Tracer, config: &TraceConfig) {
+        let result = plan(&self.target, config).and_then(|plan| self.attach_missing(plan, tracer, config));
+        match result {
+            Ok(0) => {}
+            Ok(sites) => notice::loaded(&self.target, sites),
+            // It may have ended by now, which the next look finds.
+            Err(_) if self.target.exited() => {}
+            Err(error) => notice::loaded_untraced(self.target.pid(), &error),
+        }
+    }
+
+    /// Attaches the sites that are not attached yet; returns how many.
+    fn attach_missing(
+        &mut self,
+        mut plan: Plan,
+        tracer: &mut Tracer,
+        config: &TraceConfig,
+    ) -> Result<usize, SessionError> {
+        plan.sites.retain(|site| !self.attached.contains(&key(site)));
+        if !plan.sites.is_empty() {
+            let programs = if config.empty_programs { Programs::Empty } else { Programs::Trace };
+            self.links.extend(tracer.attach(self.target.pid(), self.slot, &plan.sites, programs)?);
+            self.note(&plan.sites);
+        }
+        Ok(plan.sites.len())
     }
 
     fn note(&mut self, sites: &[ProbeSite]) {
@@ -149,11 +229,12 @@ fn key(site: &ProbeSite) -> SiteKey {
     (site.object_path.clone(), site.file_offset)
 }
 
-/// The probes of a process; with `syscalls` without those of the mapping functions.
-fn plan(target: &Target, syscalls: bool) -> Result<Plan, SessionError> {
+/// The probes of a process; with `--syscalls` without those of the mapping functions.
+fn plan(target: &Target, config: &TraceConfig) -> Result<Plan, SessionError> {
     let pid = target.pid();
-    let mut plan = allocator::plan(&target.objects()?).map_err(|source| SessionError::Allocator { pid, source })?;
-    if syscalls {
+    let mut plan = allocator::plan(&target.objects()?, &config.wrappers)
+        .map_err(|source| SessionError::Allocator { pid, source })?;
+    if config.syscalls {
         plan.sites.retain(|site| !site.call.is_mapping());
     }
     Ok(plan)

@@ -3,16 +3,15 @@
 //! In: the executable mappings of each process and the frames of each stack, as they happen. Out: the frames of the
 //! stacks that a report shows, with names, whether or not their process still lives. Addresses are turned into positions
 //! in files when a stack is observed ([`process`]); the files are opened while the target lives and kept ([`file`]);
-//! names are looked up when a report asks ([`names`]), in the object or in its separate debug file ([`debug_file`]).
+//! names are looked up when a report asks ([`names`]), in the object or in its separate debug file
+//! ([`crate::target::debug_file`]).
 //! Code made at run time has the names that the runtime writes into its perf map ([`perf_file`], [`perf_map`]).
 //! Names are untrusted: bounded here, escaped by the report.
 //!
 //! Costs, on 2 cores and hardly optimised: a stack of 40 frames is stored in 10 us. The first 10 stacks of 40 frames
 //! take 0.07 s in node (99 MB, symbols only) and 0.5 s in a Rust program with 60 MB of DWARF; again, under 1 ms.
 
-mod debug_file;
 mod demangle;
-mod elf;
 mod file;
 mod names;
 mod object;
@@ -24,6 +23,7 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     io,
     path::PathBuf,
     rc::{Rc, Weak},
@@ -100,7 +100,8 @@ pub struct ResolvedFrame {
     /// The file name of the object; `[jit]` for code made at run time that a perf map names; `[vdso]`, `[anonymous]` and
     /// the like; `None` for an address in no mapping.
     pub module: Option<String>,
-    /// The return address, as observed. The call that the names stand for ends just before it.
+    /// The return address, as observed. The call that the names stand for ends just before it. In a frame that a signal
+    /// interrupted, the instruction at which it did; the names stand for that one.
     pub address: u64,
     /// The source file.
     pub file: Option<String>,
@@ -108,6 +109,8 @@ pub struct ResolvedFrame {
     pub line: Option<u32>,
     /// Whether the function was inlined into the next one.
     pub inlined: bool,
+    /// Of the call in the module's file; `None` for code that is in no file.
+    pub offset: Option<u64>,
 }
 
 /// A stack with names.
@@ -163,11 +166,20 @@ pub struct Symbolizer {
     budget: Budget,
     loaded: Vec<Loaded>,
     clock: u64,
-    /// By object and file offset.
-    resolved: HashMap<(u64, u64), Rc<[Function]>>,
+    /// By object, file offset, and whether the frame stands at the very instruction.
+    resolved: HashMap<(u64, u64, bool), Resolved>,
     resolved_bytes: usize,
     problems: BTreeMap<String, Problem>,
     counts: Counts,
+}
+
+/// What is known of a frame in a file.
+#[derive(Clone, Default)]
+struct Resolved {
+    /// The innermost first; empty without a name.
+    functions: Rc<[Function]>,
+    /// Whether a signal handler returns here: then the next frame is the interrupted one.
+    is_trampoline: bool,
 }
 
 /// An object that names were looked up in; without `names` when that is not possible.
@@ -296,6 +308,28 @@ impl Symbolizer {
         self.processes.get(&slot).is_some_and(|process| process.contains(id))
     }
 
+    /// The return addresses of a stack, as observed; none when its frames are not stored.
+    pub fn addresses(&self, slot: Slot, id: StackId) -> impl Iterator<Item = Address> + '_ {
+        self.processes.get(&slot).into_iter().flat_map(move |process| process.addresses(id))
+    }
+
+    /// Stands for what the stack's frames are, whatever the addresses: two processes that run the same files have the same
+    /// for the same stack. `None` when its frames are not stored.
+    pub fn shape(&self, slot: Slot, id: StackId) -> Option<u64> {
+        let (places, end) = self.processes.get(&slot)?.places(id)?;
+        let mut hasher = DefaultHasher::new();
+        (end as u64).hash(&mut hasher);
+        for place in places {
+            (place.module.name(), place.file_offset).hash(&mut hasher);
+        }
+        Some(hasher.finish())
+    }
+
+    /// How a stack ends; `None` when its frames are not stored.
+    pub fn end(&self, slot: Slot, id: StackId) -> Option<StackEnd> {
+        self.processes.get(&slot)?.end(id)
+    }
+
     /// The frames of a stack with names. The first call for an object reads its symbols; later ones look up.
     pub fn frames(&mut self, slot: Slot, id: StackId) -> ResolvedStack {
         if let Some(process) = self.processes.get_mut(&slot) {
@@ -307,14 +341,18 @@ impl Symbolizer {
             return ResolvedStack { frames: Vec::new(), truncated: Some("its frames were not stored") };
         };
         let mut frames = Vec::with_capacity(places.len());
+        let mut interrupted = false;
         for Place { address, module, file_offset } in places {
-            let functions = match &module {
-                Module::File(object) => self.functions(object, file_offset),
+            let Resolved { functions, is_trampoline } = match &module {
+                Module::File(object) => self.resolve(object, file_offset, interrupted),
                 Module::Code { name, .. } => {
-                    Rc::new([Function { name: Some(name.to_string()), ..Function::default() }])
+                    let function = Function { name: Some(name.to_string()), ..Function::default() };
+                    Resolved { functions: Rc::new([function]), is_trampoline: false }
                 }
-                _ => Rc::default(),
+                _ => Resolved::default(),
             };
+            interrupted = is_trampoline;
+            let offset = matches!(module, Module::File(_)).then_some(file_offset);
             let module = module.name();
             let frame = |function: &Function| ResolvedFrame {
                 function: function.name.clone(),
@@ -323,6 +361,7 @@ impl Symbolizer {
                 file: function.file.clone(),
                 line: function.line,
                 inlined: function.inlined,
+                offset,
             };
             if functions.is_empty() {
                 frames.push(frame(&Function::default()));
@@ -335,6 +374,12 @@ impl Symbolizer {
     /// What kept frames from being named, a module each.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
         self.problems.values()
+    }
+
+    /// The file names and build ids, in hexadecimal, of the modules that names were looked up in of late. Two files may have
+    /// the same name.
+    pub fn build_ids(&self) -> impl Iterator<Item = (&str, String)> {
+        self.loaded.iter().filter_map(|loaded| loaded.names.as_ref()?.build_id())
     }
 
     /// How much is kept and what was not.
@@ -407,23 +452,26 @@ impl Symbolizer {
         object
     }
 
-    /// The functions at an offset of an object, the innermost first.
-    fn functions(&mut self, object: &Rc<Object>, file_offset: u64) -> Rc<[Function]> {
-        let key = (object.id, file_offset);
-        if let Some(functions) = self.resolved.get(&key) {
-            return Rc::clone(functions);
+    /// What is at an offset of an object, where a call ends; with `interrupted`, where a signal came instead of a call,
+    /// just behind it. That instruction may be its function's first, and the byte before it another function's.
+    fn resolve(&mut self, object: &Rc<Object>, file_offset: u64, interrupted: bool) -> Resolved {
+        let key = (object.id, file_offset, interrupted);
+        if let Some(resolved) = self.resolved.get(&key) {
+            return resolved.clone();
         }
         let loaded = self.load(object);
         self.clock += 1;
         self.loaded[loaded].last_use = self.clock;
         let problems = &mut self.problems;
-        let functions: Rc<[Function]> = match &mut self.loaded[loaded].names {
-            Some(names) => names.functions(file_offset, |reason| note(problems, &object.name, reason)).into(),
-            None => {
-                count(problems, &object.name);
-                return Rc::default();
-            }
+        let Some(names) = &mut self.loaded[loaded].names else {
+            count(problems, &object.name);
+            return Resolved::default();
         };
+        let next = file_offset.wrapping_add(1);
+        // No call leads to a trampoline: it begins where the handler returns to.
+        let is_trampoline = names.is_trampoline(next);
+        let at = if interrupted || is_trampoline { next } else { file_offset };
+        let functions: Rc<[Function]> = names.functions(at, |reason| note(problems, &object.name, reason)).into();
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let bytes =
             functions.iter().map(|function| 64 + text(&function.name) + text(&function.file)).sum::<usize>() + 64;
@@ -433,8 +481,9 @@ impl Symbolizer {
             self.resolved_bytes = 0;
         }
         self.resolved_bytes += bytes;
-        self.resolved.insert(key, Rc::clone(&functions));
-        functions
+        let resolved = Resolved { functions, is_trampoline };
+        self.resolved.insert(key, resolved.clone());
+        resolved
     }
 
     /// The index of an object among the loaded ones.

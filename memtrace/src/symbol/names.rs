@@ -11,6 +11,7 @@
 use std::{
     cell::Cell,
     fs::File,
+    os::unix::fs::FileExt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     rc::Rc,
@@ -22,11 +23,13 @@ use blazesym::symbolize::{
 };
 
 use super::{
-    debug_file::{self, DebugFile},
     demangle::{cut, demangle, is_mangled},
-    elf::Layout,
     file::{Root, descriptor_path, open_by_path},
     object::Object,
+};
+use crate::target::{
+    debug_file::{self, DebugFile},
+    elf::Layout,
 };
 
 /// The longest path that the system takes.
@@ -38,6 +41,9 @@ const MAX_UNSIZED_BYTES: usize = 4096;
 const MAX_FAILURES: u32 = 3;
 /// Functions inlined into each other are tens deep at most.
 const MAX_INLINED: usize = 256;
+
+/// `mov $15, %rax; syscall`, the instructions of `rt_sigreturn`: by them gdb and libgcc know a signal's trampoline too.
+const SIGRETURN: [u8; 9] = [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05];
 
 /// A function at an address.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -64,11 +70,18 @@ pub struct Names {
     layout: Layout,
     lookups: Vec<Lookup>,
     symbolizer: Option<Symbolizer>,
-    /// What the sources' paths refer to.
-    _files: (Rc<Object>, Option<File>, Option<DebugFile>),
+    /// The object with the file that was opened for it late, and its debug file: the sources' paths refer to them.
+    files: (Rc<Object>, Option<File>, Option<DebugFile>),
 }
 
 impl Names {
+    /// The object's file name and its build id in hexadecimal, if it has one.
+    pub fn build_id(&self) -> Option<(&str, String)> {
+        let id = &self.layout.build_id;
+        let hex = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        (!id.is_empty()).then_some((self.files.0.name.as_str(), hex))
+    }
+
     /// Prepares an object: reads its headers and searches its debug file.
     ///
     /// Of what is wrong but can be done without, `problem` is told.
@@ -136,7 +149,15 @@ impl Names {
             .enable_demangling(false)
             .set_debug_dirs(Some(debug_dirs))
             .build();
-        Ok(Names { layout, lookups, symbolizer: Some(symbolizer), _files: (Rc::clone(object), late_file, debug) })
+        Ok(Names { layout, lookups, symbolizer: Some(symbolizer), files: (Rc::clone(object), late_file, debug) })
+    }
+
+    /// Whether the code at a file offset is what a signal handler returns to.
+    pub fn is_trampoline(&self, file_offset: u64) -> bool {
+        let (object, late_file, _) = &self.files;
+        let file = object.file.get().map(|(file, _)| file).or(late_file.as_ref());
+        let mut code = [0; SIGRETURN.len()];
+        file.is_some_and(|file| file.read_exact_at(&mut code, file_offset).is_ok()) && code == SIGRETURN
     }
 
     /// The functions at a file offset, the innermost first; empty when there is no name for it.

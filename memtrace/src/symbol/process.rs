@@ -285,6 +285,20 @@ impl Process {
         Some((places, stored.end))
     }
 
+    /// The return addresses of a stack; none when it is not stored.
+    pub fn addresses(&self, id: StackId) -> impl Iterator<Item = Address> + '_ {
+        let range = self
+            .stacks
+            .get(&id)
+            .map_or(0..0, |stored| stored.first as usize..stored.first as usize + usize::from(stored.length));
+        self.words[range].iter().map(|&frame| Address(self.address(frame)))
+    }
+
+    /// How a stored stack ends.
+    pub fn end(&self, id: StackId) -> Option<StackEnd> {
+        Some(self.stacks.get(&id)?.end)
+    }
+
     fn address(&self, frame: u32) -> u64 {
         let Frame { region, offset } = self.frames[frame as usize];
         self.regions[region as usize].start.wrapping_add(offset.into()).wrapping_add(1)

@@ -176,7 +176,7 @@ fn link(program: &Path, debug: &Path) {
 }
 
 fn build_id(program: &Path) -> String {
-    let layout = elf::Layout::read(&fs::File::open(program).expect("the program")).expect("ELF");
+    let layout = crate::target::elf::Layout::read(&fs::File::open(program).expect("the program")).expect("ELF");
     layout.build_id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -429,6 +429,42 @@ int main(void) { caller(1); next_one(); return 0; }
     let program = compile(dir.path(), "target.c", NORETURN, &flags);
     let frames = resolve(&mut symbolizer(&[]), &mut Running::start(&program));
     assert_eq!(functions(&frames), [Some("caller")]);
+}
+
+#[test]
+fn a_frame_that_a_signal_interrupted_at_its_first_instruction_has_its_own_name() {
+    const SIGNAL: &str = r#"#define _GNU_SOURCE
+#include <signal.h>
+#include <stdio.h>
+#include <ucontext.h>
+void at_once(void);
+__asm__("before: ret\nat_once: ud2\nret\n.type before, @function\n.type at_once, @function\n"
+        ".size before, at_once - before\n.size at_once, . - at_once\n");
+static void handle(int number, siginfo_t *information, void *context) {
+    greg_t *ip = &((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+    printf("%p\n%#llx\nready\n", __builtin_return_address(0), *ip);
+    *ip += 2;
+    (void)number, (void)information;
+}
+int main(void) {
+    struct sigaction action = {.sa_sigaction = handle, .sa_flags = SA_SIGINFO};
+    sigaction(SIGILL, &action, NULL);
+    at_once();
+    fflush(stdout);
+    return getchar() != 'x';
+}
+"#;
+    let dir = TempDir::new().expect("a temporary directory");
+    let program = compile(dir.path(), "target.c", SIGNAL, &["-O1"]);
+    let mut running = Running::start(&program);
+    let interrupted = running.frames[1];
+    let frames = resolve(&mut symbolizer(&[]), &mut running);
+    assert_eq!(functions(&frames)[1], Some("at_once"));
+    assert_eq!(frames[1].address, interrupted);
+    // By a call, the same address is the end of the function before.
+    let mut running = Running::start(&program);
+    running.frames.remove(0);
+    assert_eq!(functions(&resolve(&mut symbolizer(&[]), &mut running)), [Some("before")]);
 }
 
 #[test]

@@ -1,18 +1,31 @@
 //! The `target` room: which process is traced, and what the rest of the program needs to know of it.
 //!
 //! In: a process id. Out: a [`Target`] that holds on to that very process (a pidfd, so that a reused id is noticed),
-//! its [`maps`] and the [`object`]s mapped into it. Everything read from `/proc` is the target's to shape: sizes are
-//! bounded, malformed text is an error, and what may reach a terminal goes through [`printable`] first.
+//! its [`maps`] and the [`object`]s mapped into it, with the [`debug_file`] of each; a [`Held`] one for looking only; how
+//! much [`memory`] it uses, and the [`cgroup`] that bounds it; a command that is [`launch`]ed, and the [`members`] of a group or a [`container`].
+//! Everything read from `/proc` is the target's to shape: sizes are bounded, malformed text is an error, and what may reach
+//! a terminal goes through [`printable`] first.
 
+pub mod cgroup;
+pub mod container;
+pub mod debug_file;
+pub mod elf;
+pub mod exit;
+pub mod launch;
 pub mod maps;
+pub mod members;
+pub mod memory;
 pub mod object;
 pub mod printable;
+pub mod root;
 pub mod status;
 
 mod error;
+mod held;
 mod process;
 
 pub use error::TargetError;
+pub use held::Held;
 pub use process::Target;
 
 use std::{fmt, path::PathBuf};

@@ -43,22 +43,8 @@ impl Target {
     ///
     /// One variant for each reason why not; see [`TargetError`].
     pub fn open(pid: Pid) -> Result<Target, TargetError> {
-        if pid.0 == std::process::id() {
-            return Err(TargetError::Itself { pid });
-        }
-        // First what tells best what is wrong; then the pidfd; then everything that must come from this very process.
-        let early = read_proc(pid, "status", None)?;
-        let early = Status::parse(&early).ok_or_else(|| malformed(pid, "status"))?;
-        check_status(pid, &early)?;
-        let raw = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
-        let raw = raw.ok_or(TargetError::NoSuchProcess { pid })?;
-        let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty()).map_err(|errno| pidfd_error(pid, errno))?;
-
+        let (pidfd, status) = hold(pid)?;
         let read = |name| read_proc(pid, name, Some(pidfd.as_fd()));
-        if is_kernel_thread(&read("stat")?) {
-            return Err(TargetError::KernelThread { pid });
-        }
-        let status = Status::parse(&read("status")?).ok_or_else(|| malformed(pid, "status"))?;
         let command = command_line(&read("cmdline")?, &status.name);
         let cgroup = cgroup_path(&read("cgroup")?);
         check_class(pid, &pidfd)?;
@@ -141,6 +127,26 @@ impl AsFd for Target {
     }
 }
 
+/// Takes hold of a user process: its pidfd, and its status as read after that.
+pub(super) fn hold(pid: Pid) -> Result<(OwnedFd, Status), TargetError> {
+    if pid.0 == std::process::id() {
+        return Err(TargetError::Itself { pid });
+    }
+    // First what tells best what is wrong; then the pidfd; then everything that must come from this very process.
+    let early = read_proc(pid, "status", None)?;
+    let early = Status::parse(&early).ok_or_else(|| malformed(pid, "status"))?;
+    check_status(pid, &early)?;
+    let raw = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
+    let raw = raw.ok_or(TargetError::NoSuchProcess { pid })?;
+    let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty()).map_err(|errno| pidfd_error(pid, errno))?;
+    let read = |name| read_proc(pid, name, Some(pidfd.as_fd()));
+    if is_kernel_thread(&read("stat")?) {
+        return Err(TargetError::KernelThread { pid });
+    }
+    let status = Status::parse(&read("status")?).ok_or_else(|| malformed(pid, "status"))?;
+    Ok((pidfd, status))
+}
+
 fn check_status(pid: Pid, status: &Status) -> Result<(), TargetError> {
     if status.process.0 == std::process::id() {
         return Err(TargetError::Itself { pid });
@@ -171,13 +177,13 @@ fn is_32_bit(header: &[u8; 5]) -> bool {
     header == b"\x7fELF\x01"
 }
 
-fn has_exited(pidfd: BorrowedFd<'_>) -> bool {
+pub(super) fn has_exited(pidfd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
     // An interrupted poll says nothing; the next question will be answered.
     matches!(rustix::event::poll(&mut fds, Some(&Timespec::default())), Ok(ready) if ready > 0)
 }
 
-fn read_proc(pid: Pid, name: &str, pidfd: Option<BorrowedFd<'_>>) -> Result<Vec<u8>, TargetError> {
+pub(super) fn read_proc(pid: Pid, name: &str, pidfd: Option<BorrowedFd<'_>>) -> Result<Vec<u8>, TargetError> {
     let mut bytes = Vec::new();
     File::open(pid.proc_path(name))
         .and_then(|file| file.take(MAX_PROC_BYTES).read_to_end(&mut bytes))
@@ -218,7 +224,7 @@ fn malformed(pid: Pid, name: &str) -> TargetError {
     TargetError::Read { pid, path: format!("/proc/{pid}/{name}"), source }
 }
 
-fn command_line(cmdline: &[u8], name: &[u8]) -> String {
+pub(super) fn command_line(cmdline: &[u8], name: &[u8]) -> String {
     let words: Vec<u8> = cmdline.strip_suffix(b"\0").unwrap_or(cmdline).to_vec();
     if words.is_empty() {
         return format!("[{}]", printable(name, MAX_COMMAND_CHARACTERS));

@@ -71,7 +71,7 @@ pub fn start_ticks(stat: &[u8]) -> Option<u64> {
 }
 
 /// A field of `/proc/PID/stat`, from the third on, by its number in proc(5).
-fn stat_field(stat: &[u8], number: usize) -> Option<u64> {
+pub(super) fn stat_field(stat: &[u8], number: usize) -> Option<u64> {
     // The second field is a name in parentheses that may hold anything, parentheses too.
     let end = stat.iter().rposition(|&byte| byte == b')')?;
     let field = stat[end + 1..].trim_ascii().split(|&byte| byte == b' ').nth(number.checked_sub(3)?)?;

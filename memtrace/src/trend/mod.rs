@@ -1,31 +1,81 @@
-//! The `trend` room: outstanding bytes of each stack over time in, a verdict with its confidence out.
+//! The `trend` room: what each stack holds over time, and how long its blocks live, in; a verdict with its confidence out.
 //!
-//! In: after each interval, [`Trend::begin_interval`] and one [`Trend::observe`] for each stack that holds or held
-//! memory. Out: [`Trend::judge`]. It is plain arithmetic over bounded series: no clock, no randomness, so the same
-//! observations always give the same verdict. [`series`] keeps the samples, [`slope`] is the robust statistics,
-//! [`verdict`] the rules that turn them into an answer.
+//! In, after each interval: [`Trend::begin_interval`], one [`Trend::observe`] for each stack that holds or held memory,
+//! and, when a pass over the live blocks can be afforded, [`Trend::look`] for the stacks of [`Trend::followed`]. Out:
+//! [`Trend::judge_all`]. It is plain arithmetic over bounded rows: no clock, no randomness, so the same observations
+//! always give the same verdicts.
+//!
+//! [`series`] keeps the samples and [`gaps`] what was not recorded; [`cohorts`] are the birth times that stacks share and
+//! [`survival`] what became of them; [`kendall`] and [`slope`] are the statistics, [`window`], [`pace`], [`steps`] and
+//! [`returns`] ask them about a part of a series; [`rules`] turn one series into a finding, [`judge`] weighs it against
+//! survival, [`family`] corrects for the number of stacks. docs/design/verdict.md has the reasons and the measurements.
+//! [`outer`] and [`alert`] do the like for whole processes and cgroups.
 
-use std::{collections::HashMap, hash::Hash};
+use std::{cmp::Reverse, collections::HashMap, hash::Hash};
 
+pub mod alert;
+pub mod cohorts;
+pub mod family;
+pub mod gaps;
+pub mod judge;
+pub mod kendall;
+pub mod outer;
+pub mod pace;
+pub mod returns;
+pub mod rules;
 pub mod series;
 pub mod slope;
+pub mod steps;
+pub mod survival;
 pub mod verdict;
+pub mod window;
 
 #[cfg(test)]
-mod corpus;
+mod tests;
 
+pub use rules::MIN_INTERVALS;
 pub use series::{MAX_SAMPLES, Sample};
+pub use survival::Survival;
 pub use verdict::{Judgement, Verdict};
 
+use crate::ledger::Cohort;
+use cohorts::Cohorts;
+use gaps::Gaps;
+use judge::Weighed;
 use series::Series;
+use survival::Row;
 
-/// The series of every stack. Memory: at most [`MAX_SAMPLES`] x 24 bytes a key (4.3 kB), fewer while the run is young.
+/// The most stacks whose blocks are looked at by cohort: those that rose the most.
+pub const MAX_FOLLOWED: usize = 256;
+
+/// Of the stacks that are called growing among many that are judged, the share that may be so by chance.
+const FALSE_DISCOVERIES: f64 = 0.05;
+
+/// What a stack holds and has allocated at one moment.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Observation {
+    /// Outstanding bytes.
+    pub bytes: u64,
+    /// Outstanding blocks.
+    pub blocks: u64,
+    /// Blocks allocated since the attach.
+    pub allocations: u64,
+    /// Bytes of those; wraps.
+    pub allocated_bytes: u64,
+}
+
+/// The series and cohorts of every stack. Memory for a stack: at most 180 samples of 24 bytes and 24 cohorts of 16 (4.7
+/// kB), fewer while the run is young, and 4.6 kB more for the followed ones.
 #[derive(Debug)]
 pub struct Trend<K> {
     tracks: HashMap<K, Track>,
+    cohorts: Cohorts,
+    gaps: Gaps,
     /// When the interval before the current one was observed; the attach, where every stack holds nothing, comes first.
     previous_ms: u64,
     current_ms: u64,
+    /// When it began; 0, the attach, unless it was told to begin later.
+    base_ms: u64,
     /// Losses that no one stack can be named for, so that every verdict is touched.
     all_lossy: bool,
 }
@@ -33,51 +83,159 @@ pub struct Trend<K> {
 #[derive(Debug, Default)]
 struct Track {
     series: Series,
+    row: Row,
     lossy: bool,
 }
 
 impl<K> Default for Trend<K> {
     fn default() -> Self {
-        Self { tracks: HashMap::new(), previous_ms: 0, current_ms: 0, all_lossy: false }
+        Self {
+            tracks: HashMap::new(),
+            cohorts: Cohorts::default(),
+            gaps: Gaps::default(),
+            previous_ms: 0,
+            current_ms: 0,
+            base_ms: 0,
+            all_lossy: false,
+        }
     }
 }
 
-impl<K: Eq + Hash + Copy> Trend<K> {
+impl<K: Eq + Hash + Copy + Ord> Trend<K> {
     /// A trend with nothing observed; its time starts at 0, the attach.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Starts the observations made at `elapsed_ms` after the attach. A time that is not later than the current one
-    /// continues the current interval.
-    pub fn begin_interval(&mut self, elapsed_ms: u64) {
-        if elapsed_ms > self.current_ms {
-            self.previous_ms = self.current_ms;
-            self.current_ms = elapsed_ms;
+    /// A trend that begins at `elapsed_ms`, with what each key holds then as its first sample: to be observed at that time.
+    /// What was before is not looked at any more.
+    pub fn beginning_at(elapsed_ms: u64) -> Self {
+        let mut trend =
+            Self { previous_ms: elapsed_ms, current_ms: elapsed_ms, base_ms: elapsed_ms, ..Self::default() };
+        // A cohort for what was born before; it has no births.
+        trend.cohorts.push(elapsed_ms, 0);
+        trend
+    }
+
+    /// Starts the observations made at `elapsed_ms` after the attach, which is `now_ns` by the clock of the events. A time
+    /// that is not later than the current one continues the current interval.
+    pub fn begin_interval(&mut self, elapsed_ms: u64, now_ns: u64) {
+        if elapsed_ms <= self.current_ms {
+            self.cohorts.extend(now_ns);
+            return;
+        }
+        self.previous_ms = self.current_ms;
+        self.current_ms = elapsed_ms;
+        let merged = self.cohorts.push(elapsed_ms, now_ns);
+        self.tracks.values_mut().for_each(|track| track.row.push(merged));
+    }
+
+    /// Not every allocation of the current interval was recorded: it is a gap in every series, not a plateau.
+    pub fn mark_gap(&mut self) {
+        self.gaps.add(self.previous_ms, self.current_ms);
+    }
+
+    /// Records what `key` holds at the current time. A key that is new held nothing when the interval before was
+    /// observed, and its series says so. A second observation at the same time replaces the first.
+    pub fn observe(&mut self, key: K, seen: Observation) {
+        let (previous_ms, elapsed_ms) = (self.previous_ms, self.current_ms);
+        let cohorts = self.cohorts.all().len();
+        let track = self.tracks.entry(key).or_insert_with(|| Track { row: Row::new(cohorts), ..Track::default() });
+        if track.series.samples().is_empty() && previous_ms < elapsed_ms {
+            track.series.push(Sample { elapsed_ms: previous_ms, bytes: 0, blocks: 0 });
+        }
+        track.series.push(Sample { elapsed_ms, bytes: seen.bytes, blocks: seen.blocks });
+        if elapsed_ms == self.base_ms {
+            track.row.skip(seen.allocations, seen.allocated_bytes);
+        } else {
+            track.row.count(seen.allocations, seen.allocated_bytes);
         }
     }
 
-    /// Records what `key` holds at `elapsed_ms`. A key that is new held nothing when the interval before was observed,
-    /// and its series says so. A second observation at the same time replaces the first.
-    pub fn observe(&mut self, key: K, elapsed_ms: u64, bytes: u64, blocks: u64) {
-        self.begin_interval(elapsed_ms);
-        let previous_ms = self.previous_ms;
-        let track = self.tracks.entry(key).or_insert_with(|| {
-            let mut track = Track::default();
-            if previous_ms < elapsed_ms {
-                track.series.push(Sample { elapsed_ms: previous_ms, bytes: 0, blocks: 0 });
-            }
-            track
-        });
-        track.series.push(Sample { elapsed_ms, bytes, blocks });
+    /// The stacks for which a look at their live blocks is worth it: those that rose the most since the start or lately.
+    pub fn followed(&self) -> Vec<K> {
+        let rise = |track: &Track| {
+            let samples = track.series.samples();
+            let last = samples.last()?;
+            let since = |earlier: &Sample| {
+                (last.bytes.saturating_sub(earlier.bytes), last.blocks.saturating_sub(earlier.blocks))
+            };
+            let (first, middle) = (since(samples.first()?), since(track.series.recent().first()?));
+            Some(first.max(middle)).filter(|&(_, blocks)| blocks > 0 && last.blocks > 0)
+        };
+        let mut rises: Vec<_> =
+            self.tracks.iter().filter_map(|(&key, track)| Some((Reverse(rise(track)?), key))).collect();
+        rises.sort_unstable();
+        rises.into_iter().take(MAX_FOLLOWED).map(|(_, key)| key).collect()
     }
 
-    /// What the series of `key` says. A key that was never observed is undecided.
+    /// Where the cohorts end by the clock of the events, for [`ProcessLedger::cohorts`](crate::ledger::ProcessLedger).
+    pub fn cohort_ends_ns(&self) -> &[u64] {
+        self.cohorts.ends_ns()
+    }
+
+    /// What lives of each cohort of a stack at the current time.
+    pub fn look(&mut self, key: K, alive: &[Cohort]) {
+        if let Some(track) = self.tracks.get_mut(&key) {
+            track.row.look(self.current_ms, alive);
+        }
+    }
+
+    /// What is said of `key` alone. A key that was never observed is undecided.
     pub fn judge(&self, key: K) -> Judgement {
-        self.tracks.get(&key).map_or_else(Judgement::unknown, |track| {
-            let judgement = verdict::judge(&track.series);
-            if track.lossy || self.all_lossy { judgement.with_losses() } else { judgement }
-        })
+        self.judge_all(&[key]).pop().unwrap_or_else(Judgement::unknown)
+    }
+
+    /// What is said of each of `keys`, in their order, given that all of them were looked at: the more there are, the
+    /// clearer a rise has to be, unless the survival of its blocks confirms it.
+    pub fn judge_all(&self, keys: &[K]) -> Vec<Judgement> {
+        let weighed: Vec<Option<Weighed>> = keys.iter().map(|&key| self.weigh(key)).collect();
+        // A stack that never changed is no test that could come out wrong.
+        let chances: Vec<f64> = weighed
+            .iter()
+            .zip(keys)
+            .filter(|&(_, &key)| self.changes(key))
+            .map(|(weighed, _)| weighed.as_ref().map_or(1.0, |weighed| weighed.finding.chance))
+            .collect();
+        let largest = family::benjamini_hochberg(&chances, FALSE_DISCOVERIES);
+        weighed
+            .into_iter()
+            .zip(keys)
+            .map(|(weighed, key)| weighed.map_or_else(Judgement::unknown, |weighed| self.say(*key, weighed, largest)))
+            .collect()
+    }
+
+    fn weigh(&self, key: K) -> Option<Weighed> {
+        let track = self.tracks.get(&key)?;
+        if track.series.samples().is_empty() {
+            return None;
+        }
+        let survival = |from_ms| track.row.survival(self.cohorts.all(), from_ms, self.current_ms);
+        Some(judge::judge(&track.series, &self.gaps, survival))
+    }
+
+    fn changes(&self, key: K) -> bool {
+        let recent = self.tracks.get(&key).map_or(&[][..], |track| track.series.samples());
+        recent.windows(2).skip(1).any(|pair| pair[0].bytes != pair[1].bytes)
+    }
+
+    fn say(&self, key: K, weighed: Weighed, largest_chance: f64) -> Judgement {
+        let Weighed { mut finding, survival, confirmed } = weighed;
+        if finding.verdict == Verdict::Growing && !confirmed && finding.chance > largest_chance {
+            finding.verdict = Verdict::Undecided;
+            finding.confidence *= 0.5;
+            finding.evidence.push_str("; among so many stacks some do by chance");
+        }
+        let judgement = Judgement {
+            verdict: finding.verdict,
+            confidence: finding.confidence,
+            growth_bytes_per_hour: finding.slope.estimate,
+            interval_bytes_per_hour: (finding.slope.low, finding.slope.high),
+            survival,
+            evidence: finding.evidence,
+        };
+        let lossy = self.all_lossy || self.tracks.get(&key).is_some_and(|track| track.lossy);
+        if lossy { judgement.with_losses() } else { judgement }
     }
 
     /// The samples of `key`, oldest first; empty when it was never observed.
@@ -92,7 +250,8 @@ impl<K: Eq + Hash + Copy> Trend<K> {
 
     /// Events of this key were lost: what it seems to hold may be wrong from here on.
     pub fn mark_lossy(&mut self, key: K) {
-        self.tracks.entry(key).or_default().lossy = true;
+        let cohorts = self.cohorts.all().len();
+        self.tracks.entry(key).or_insert_with(|| Track { row: Row::new(cohorts), ..Track::default() }).lossy = true;
     }
 
     /// Events were lost and nobody knows whose.
@@ -109,75 +268,10 @@ impl<K: Eq + Hash + Copy> Trend<K> {
     pub fn is_empty(&self) -> bool {
         self.tracks.is_empty()
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fed(values: &[u64]) -> Trend<u8> {
-        let mut trend = Trend::new();
-        for (interval, &bytes) in (1..).zip(values) {
-            trend.begin_interval(interval * 5000);
-            trend.observe(1, interval * 5000, bytes, bytes / 64);
-        }
-        trend
-    }
-
-    #[test]
-    fn a_new_key_held_nothing_one_interval_before() {
-        let mut trend = Trend::new();
-        trend.begin_interval(5000);
-        trend.observe('a', 5000, 10, 1);
-        trend.begin_interval(10_000);
-        trend.observe('b', 10_000, 20, 2);
-        assert_eq!(trend.series('a')[0], Sample { elapsed_ms: 0, bytes: 0, blocks: 0 });
-        assert_eq!(trend.series('b')[0], Sample { elapsed_ms: 5000, bytes: 0, blocks: 0 });
-        assert_eq!(trend.series('b').len(), 2);
-        assert_eq!(trend.series('c'), &[]);
-    }
-
-    #[test]
-    fn begin_interval_counts_even_when_nothing_was_observed() {
-        let mut trend = Trend::new();
-        trend.begin_interval(5000);
-        trend.begin_interval(10_000);
-        trend.observe('a', 10_000, 10, 1);
-        assert_eq!(trend.series('a')[0].elapsed_ms, 5000);
-    }
-
-    #[test]
-    fn losses_lower_the_confidence_and_are_said() {
-        let values: Vec<u64> = (1..=20).map(|step| step * 1000).collect();
-        let mut trend = fed(&values);
-        let before = trend.judge(1);
-        trend.mark_lossy(1);
-        let after = trend.judge(1);
-        assert_eq!(after.verdict, before.verdict);
-        assert!(after.confidence < before.confidence);
-        assert!(after.evidence.contains("lost"), "{}", after.evidence);
-        let mut trend = fed(&values);
-        trend.mark_all_lossy();
-        assert_eq!(trend.judge(1), after);
-    }
-
-    #[test]
-    fn a_forgotten_key_is_gone() {
-        let mut trend = fed(&[1, 2, 3]);
-        assert_eq!(trend.len(), 1);
-        trend.forget(1);
-        assert!(trend.is_empty());
-        assert_eq!(trend.judge(1).verdict, Verdict::Undecided);
-    }
-
-    #[test]
-    fn the_rate_of_a_plain_leak_is_its_rate() {
-        // 1000 bytes every 5 s.
-        let values: Vec<u64> = (1..=30).map(|step| step * 1000).collect();
-        let judgement = fed(&values).judge(1);
-        assert_eq!(judgement.verdict, Verdict::Growing);
-        assert!((judgement.growth_bytes_per_hour - 720_000.0).abs() < 1.0, "{judgement:?}");
-        let (low, high) = judgement.interval_bytes_per_hour;
-        assert!(low <= 720_001.0 && high >= 719_999.0, "{judgement:?}");
+    /// Bytes of memory that the trend takes, about.
+    pub fn heap_bytes(&self) -> usize {
+        let tracks: usize = self.tracks.values().map(|track| track.series.heap_bytes() + track.row.heap_bytes()).sum();
+        tracks + self.tracks.capacity() * size_of::<(K, Track)>()
     }
 }

@@ -64,6 +64,11 @@ impl Series {
         even
     }
 
+    /// Bytes of memory that the samples take.
+    pub fn heap_bytes(&self) -> usize {
+        self.samples.capacity() * size_of::<Sample>()
+    }
+
     fn thin(&mut self) {
         let older = self.samples.len() - RECENT;
         space_evenly(&mut self.samples, older, older / 2);

@@ -1,60 +1,17 @@
-//! Robust statistics of a series: is there a monotone trend, and how steep is it? Nothing here assumes a distribution
-//! or that outliers are rare.
+//! How steep is it? Sen's slope, which a minority of wild values does not move.
 //!
-//! Sources: P. K. Sen, "Estimates of the regression coefficient based on Kendall's tau", JASA 63 (1968): the slope and
-//! its interval. H. B. Mann (1945) and M. G. Kendall (1975): the trend test, with the variance for ties. S. Yue and
-//! C. Wang, "The Mann-Kendall test modified by effective sample size to detect trend in serially correlated
-//! hydrological series", Water Resources Management 18 (2004): the correction for autocorrelation, estimated after
-//! the trend is taken out. F. H. C. Marriott and J. A. Pope, "Bias in the estimation of autocorrelations", Biometrika
-//! 41 (1954): a short series' autocorrelation is estimated too low. D. R. Cox and A. Stuart (1955): sign tests.
+//! Sources: H. Theil, "A rank-invariant method of linear and polynomial regression analysis" (1950), and P. K. Sen,
+//! "Estimates of the regression coefficient based on Kendall's tau", JASA 63 (1968): the slope and its interval.
 
-/// A moment in hours and the bytes held at it.
+use super::kendall::Kendall;
+
+/// A moment in hours of recorded time, and the bytes or blocks held at it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
     /// Hours.
     pub hours: f64,
-    /// Bytes.
-    pub bytes: f64,
-}
-
-/// Kendall's S (rising pairs less falling pairs) with its variance under "no trend", corrected for ties.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Kendall {
-    /// Rising pairs less falling pairs.
-    pub s: f64,
-    /// The variance of `s` if the order of the values were random.
-    pub variance: f64,
-}
-
-impl Kendall {
-    /// Counts the pairs: O(n^2) comparisons, 4,000 for 90 points.
-    pub fn of(points: &[Point]) -> Self {
-        let mut s = 0i64;
-        for (index, later) in points.iter().enumerate() {
-            for earlier in &points[..index] {
-                s += i64::from(later.bytes > earlier.bytes) - i64::from(later.bytes < earlier.bytes);
-            }
-        }
-        let mut values: Vec<f64> = points.iter().map(|point| point.bytes).collect();
-        values.sort_unstable_by(f64::total_cmp);
-        let term = |count: f64| count * (count - 1.0) * (2.0 * count + 5.0);
-        let ties: f64 = values.chunk_by(|a, b| a == b).map(|group| term(group.len() as f64)).sum();
-        Self { s: s as f64, variance: ((term(points.len() as f64) - ties) / 18.0).max(0.0) }
-    }
-
-    /// The chance of an S at least as large without a trend: small means rising.
-    pub fn p_rising(&self) -> f64 {
-        if self.variance <= 0.0 {
-            return 1.0;
-        }
-        // The continuity correction moves S one step towards 0, as S only takes every second value.
-        upper_tail((self.s - self.s.signum()) / self.variance.sqrt())
-    }
-
-    /// The same test when the values resemble their neighbours: `inflation` is n over the effective sample size.
-    pub fn inflated(self, inflation: f64) -> Self {
-        Self { variance: self.variance * inflation, ..self }
-    }
+    /// Bytes or blocks.
+    pub value: f64,
 }
 
 /// A slope in bytes an hour with its two-sided interval.
@@ -75,7 +32,7 @@ pub fn theil_sen(points: &[Point], kendall: Kendall, z: f64) -> Slope {
         for earlier in &points[..index] {
             let hours = later.hours - earlier.hours;
             if hours > 0.0 {
-                slopes.push((later.bytes - earlier.bytes) / hours);
+                slopes.push((later.value - earlier.value) / hours);
             }
         }
     }
@@ -92,59 +49,6 @@ pub fn theil_sen(points: &[Point], kendall: Kendall, z: f64) -> Slope {
     Slope { estimate, low: nth(low).min(estimate), high: nth(high).max(estimate) }
 }
 
-/// How many times larger the variance of S is than for independent values: 1 for white noise, larger the longer the
-/// values stay near their neighbours. `slope` is taken out first, as a trend would pass for correlation.
-pub fn inflation(points: &[Point], slope: f64) -> f64 {
-    let n = points.len() as f64;
-    if points.len() < 8 {
-        return 1.0;
-    }
-    let rest: Vec<f64> = points.iter().map(|point| point.bytes - slope * point.hours).collect();
-    let mean = rest.iter().sum::<f64>() / n;
-    let power: f64 = rest.iter().map(|value| (value - mean).powi(2)).sum();
-    // Rounding errors of a straight line are not noise.
-    let scale = points.iter().fold(0.0f64, |most, point| most.max(point.bytes.abs()));
-    if power <= n * (scale * 1e-9).powi(2) {
-        return 1.0;
-    }
-    let covariance: f64 = rest.windows(2).map(|pair| (pair[0] - mean) * (pair[1] - mean)).sum();
-    let raw = covariance / power;
-    let corrected = (raw + (1.0 + 4.0 * raw.max(0.0)) / n).clamp(0.0, 0.95);
-    let mut sum = 0.0;
-    let mut power_of_r = 1.0;
-    for lag in 1..points.len() {
-        power_of_r *= corrected;
-        sum += (1.0 - lag as f64 / n) * power_of_r;
-    }
-    1.0 + 2.0 * sum
-}
-
-/// The chance of at least `rises` among `rises + falls` tosses of a fair coin. Steps of a process that returns to a
-/// level, and those of a random walk, rise no more often than they fall, however alike neighbours are.
-pub fn p_mostly_rising(rises: usize, falls: usize) -> f64 {
-    let tosses = rises + falls;
-    // The terms from `rises` to `tosses`, each from the one before, scaled by 2^-tosses.
-    let mut term = 0.5f64.powi(i32::try_from(tosses).unwrap_or(i32::MAX));
-    let mut sum = 0.0;
-    for heads in 0..=tosses {
-        if heads >= rises {
-            sum += term;
-        }
-        term *= (tosses - heads) as f64 / (heads + 1) as f64;
-    }
-    sum.min(1.0)
-}
-
-/// The chance that a standard normal value exceeds `z`: Abramowitz and Stegun (1964), 26.2.17, error below 7.5e-8.
-pub fn upper_tail(z: f64) -> f64 {
-    let t = 1.0 / (1.0 + 0.231_641_9 * z.abs());
-    let density = (-z * z / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
-    let polynomial =
-        t * (0.319_381_530 + t * (-0.356_563_782 + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
-    let tail = (density * polynomial).clamp(0.0, 0.5);
-    if z >= 0.0 { tail } else { 1.0 - tail }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -152,26 +56,7 @@ mod tests {
     use super::*;
 
     fn points(values: &[f64]) -> Vec<Point> {
-        values.iter().enumerate().map(|(hour, &bytes)| Point { hours: hour as f64, bytes }).collect()
-    }
-
-    #[test]
-    fn the_normal_tail_has_its_textbook_values() {
-        for (z, tail) in [(0.0, 0.5), (1.0, 0.158_655), (1.645, 0.049_985), (2.326, 0.010_009), (-1.0, 0.841_345)] {
-            assert!((upper_tail(z) - tail).abs() < 1e-5, "{z}");
-        }
-    }
-
-    #[test]
-    fn kendall_counts_pairs_and_corrects_for_ties() {
-        let rising = Kendall::of(&points(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
-        assert_eq!(rising.s, 15.0);
-        assert!((rising.variance - 6.0 * 5.0 * 17.0 / 18.0).abs() < 1e-9);
-        let tied = Kendall::of(&points(&[1.0, 1.0, 1.0, 2.0, 2.0]));
-        assert_eq!(tied.s, 6.0);
-        // (5*4*15 - 3*2*11 - 2*1*9) / 18
-        assert!((tied.variance - 12.0).abs() < 1e-9);
-        assert_eq!(Kendall::of(&points(&[3.0; 9])).p_rising(), 1.0);
+        values.iter().enumerate().map(|(hour, &value)| Point { hours: hour as f64, value }).collect()
     }
 
     #[test]
@@ -184,48 +69,15 @@ mod tests {
         assert!(slope.low <= 1.0 && slope.high >= 1.0);
     }
 
-    #[test]
-    fn alternating_noise_does_not_inflate_and_long_swings_do() {
-        let alternating: Vec<f64> = (0..40).map(|step| f64::from(step % 2)).collect();
-        let swings: Vec<f64> = (0..40).map(|step| (f64::from(step) / 6.0).sin()).collect();
-        assert_eq!(inflation(&points(&alternating), 0.0), 1.0);
-        assert!(inflation(&points(&swings), 0.0) > 4.0);
-        let line: Vec<f64> = (0..40).map(|step| f64::from(step) * 0.1).collect();
-        assert_eq!(inflation(&points(&line), 0.1), 1.0);
-    }
-
-    #[test]
-    fn the_sign_test_is_binomial() {
-        assert!((p_mostly_rising(5, 0) - 1.0 / 32.0).abs() < 1e-12);
-        assert!((p_mostly_rising(3, 1) - 5.0 / 16.0).abs() < 1e-12);
-        assert_eq!(p_mostly_rising(0, 0), 1.0);
-        assert_eq!(p_mostly_rising(0, 7), 1.0);
-    }
-
     proptest! {
         #[test]
         fn the_slope_lies_in_its_interval_and_scales(values in proptest::collection::vec(0.0f64..1e12, 2..60)) {
             let base = points(&values);
             let slope = theil_sen(&base, Kendall::of(&base), 1.96);
             prop_assert!(slope.low <= slope.estimate && slope.estimate <= slope.high);
-            let doubled: Vec<Point> = base.iter().map(|p| Point { bytes: p.bytes * 2.0, ..*p }).collect();
+            let doubled: Vec<Point> = base.iter().map(|p| Point { value: p.value * 2.0, ..*p }).collect();
             let twice = theil_sen(&doubled, Kendall::of(&doubled), 1.96);
             prop_assert!((twice.estimate - 2.0 * slope.estimate).abs() <= 1e-6 * slope.estimate.abs().max(1.0));
-        }
-
-        #[test]
-        fn reversing_time_mirrors_the_test(values in proptest::collection::vec(0u32..50, 3..60)) {
-            let forward: Vec<f64> = values.iter().map(|&value| f64::from(value)).collect();
-            let backward: Vec<f64> = forward.iter().rev().copied().collect();
-            let (forward, backward) = (Kendall::of(&points(&forward)), Kendall::of(&points(&backward)));
-            prop_assert_eq!(forward.s, -backward.s);
-            prop_assert_eq!(forward.variance, backward.variance);
-        }
-
-        #[test]
-        fn chances_are_chances(rises in 0usize..300, falls in 0usize..300, z in -20.0f64..20.0) {
-            prop_assert!((0.0..=1.0).contains(&p_mostly_rising(rises, falls)));
-            prop_assert!((0.0..=1.0).contains(&upper_tail(z)));
         }
     }
 }

@@ -8,9 +8,13 @@ mod workload;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
-use self::{table::Results, tool::Tool, workload::Workload};
+use self::{
+    table::Results,
+    tool::{Said, Tool},
+    workload::Workload,
+};
 use crate::{debian, packages, process};
 
 /// Runs the benchmark and prints its table.
@@ -18,7 +22,7 @@ pub fn run(rounds: u32) -> Result<ExitCode> {
     process::as_root("true", "tracing")?;
     debian::install("The benchmark", packages::BENCH)?;
     let memtrace = process::build_memtrace()?;
-    let workloads = [workload::malloc_loop()?, workload::sqlite()?];
+    let workloads = [workload::malloc_loop()?, workload::deep_loop()?, workload::sqlite()?];
     let terminal = std::io::stderr().is_terminal();
     for workload in &workloads {
         println!("\n{}", workload.title());
@@ -44,16 +48,17 @@ pub fn run(rounds: u32) -> Result<ExitCode> {
 struct Measurement {
     /// What the workload took.
     seconds: f64,
-    /// Events that the tool could not keep; `None` where it does not say.
-    lost: Option<u64>,
-    /// Allocations that the tool saw; `None` where it does not say.
-    seen: Option<u64>,
+    /// What the tool says of itself.
+    said: Said,
 }
 
 fn measure(workload: &Workload, tool: Tool, memtrace: &std::path::Path) -> Result<Measurement> {
     let mut target = workload.start()?;
     let attached = tool.attach(target.pid(), memtrace)?;
     let seconds = target.work()?;
-    let (lost, seen) = attached.detach()?;
-    Ok(Measurement { seconds, lost, seen })
+    let said = attached.detach()?;
+    if let (Some(expected), Some(frames)) = (workload.frames(), said.frames) {
+        ensure!(frames == expected, "{}: the stack has {frames} frames, not {expected}", workload.title());
+    }
+    Ok(Measurement { seconds, said })
 }

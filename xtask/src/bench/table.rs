@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::{Measurement, tool::Tool};
+use super::{
+    Measurement,
+    tool::{Said, Tool},
+};
 
 /// All measurements of one workload.
 #[derive(Default)]
@@ -21,8 +24,8 @@ impl Results {
         let added = |tool| self.median(tool) - nothing;
         let _ = writeln!(
             text,
-            "  {:<28} {:>9} {:>15} {:>9} {:>9} {:>9} {:>6} {:>9}",
-            "", "median", "min..max", "slowdown", "/empty", "/bpftrace", "lost", "seen"
+            "  {:<28} {:>9} {:>15} {:>9} {:>9} {:>9} {:>6} {:>9} {:>10}",
+            "", "median", "min..max", "slowdown", "/empty", "/bpftrace", "lost", "seen", "remembered"
         );
         for tool in Tool::ALL {
             let times = self.times(tool);
@@ -31,15 +34,16 @@ impl Results {
             let ratio = |to| if traced { format!("{:.2}", added(tool) / added(to)) } else { "-".to_owned() };
             let _ = writeln!(
                 text,
-                "  {:<28} {:>9} {:>15} {:>8.1}x {:>9} {:>9} {:>6} {:>9}",
+                "  {:<28} {:>9} {:>15} {:>8.1}x {:>9} {:>9} {:>6} {:>9} {:>10}",
                 tool.name(),
                 time(self.median(tool), operations),
                 format!("{}..{}", time(*least, operations), time(*most, operations)),
                 self.median(tool) / nothing,
                 ratio(Tool::Empty),
                 ratio(Tool::Bpftrace),
-                shown(self.most(tool, |measurement| measurement.lost)),
-                shown(self.most(tool, |measurement| measurement.seen)),
+                shown(self.most(tool, |said| said.lost)),
+                shown(self.most(tool, |said| said.seen)),
+                self.remembered(tool),
             );
         }
         text
@@ -63,8 +67,18 @@ impl Results {
         }
     }
 
-    fn most(&self, tool: Tool, number: impl Fn(&Measurement) -> Option<u64>) -> Option<u64> {
-        self.0.iter().filter(|(of, _)| *of == tool).filter_map(|(_, measurement)| number(measurement)).max()
+    fn most(&self, tool: Tool, number: impl Fn(&Said) -> Option<u64>) -> Option<u64> {
+        self.said(tool).filter_map(number).max()
+    }
+
+    /// The least share of stacks that the tool remembered in any round. Programs that do nothing walk none.
+    fn remembered(&self, tool: Tool) -> String {
+        let shares = self.said(tool).filter_map(|said| said.remembered).filter(|share| share.is_finite());
+        shares.reduce(f64::min).map_or_else(|| "-".to_owned(), |share| format!("{:.2} %", share * 100.0))
+    }
+
+    fn said(&self, tool: Tool) -> impl Iterator<Item = &Said> {
+        self.0.iter().filter(move |(of, _)| *of == tool).map(|(_, measurement)| &measurement.said)
     }
 }
 
@@ -94,12 +108,23 @@ mod tests {
             (Tool::Bpftrace, [11.0, 7.0, 30.0]),
         ] {
             for seconds in seconds {
-                results.add(tool, Measurement { seconds, lost: None, seen: None });
+                results.add(tool, Measurement { seconds, said: Said::default() });
             }
         }
         let text = results.render(None);
         let row = text.lines().find(|line| line.contains("memtrace")).expect("a row");
         let columns: Vec<&str> = row.split_whitespace().collect();
-        assert_eq!(&columns[columns.len() - 5..], ["2.5x", "1.50", "0.15", "-", "-"]);
+        assert_eq!(&columns[columns.len() - 6..], ["2.5x", "1.50", "0.15", "-", "-", "-"]);
+    }
+
+    #[test]
+    fn the_worst_round_counts_for_what_is_remembered() {
+        let mut results = Results::default();
+        for share in [0.9991, 0.9876, f64::NAN] {
+            let said = Said { remembered: Some(share), ..Said::default() };
+            results.add(Tool::Memtrace, Measurement { seconds: 1.0, said });
+        }
+        assert_eq!(results.remembered(Tool::Memtrace), "98.76 %");
+        assert_eq!(results.remembered(Tool::Empty), "-");
     }
 }

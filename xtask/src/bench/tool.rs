@@ -70,9 +70,9 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// Ends the tool; gives the events it lost and the allocations it saw, where it says.
-    pub fn detach(self) -> Result<(Option<u64>, Option<u64>)> {
-        let Some((mut child, tool)) = self.child else { return Ok((None, None)) };
+    /// Ends the tool; gives what it says.
+    pub fn detach(self) -> Result<Said> {
+        let Some((mut child, tool)) = self.child else { return Ok(Said::default()) };
         let signalled = process::run_quietly(Command::new("kill").args(["-INT", &child.id().to_string()]));
         signalled.context("cannot end the tool")?;
         let mut output = String::new();
@@ -81,7 +81,7 @@ impl Attached {
         }
         let status = child.wait()?;
         if tool != Tool::Memtrace {
-            return Ok((None, None));
+            return Ok(Said::default());
         }
         ensure!(status.success(), "memtrace failed: {status}");
         let last = output.lines().last().context("memtrace printed no report")?;
@@ -89,8 +89,34 @@ impl Attached {
         let number = |pointer: &str| report.pointer(pointer).and_then(serde_json::Value::as_u64).unwrap_or(0);
         let lost = ["allocations_dropped", "releases_dropped", "mappings_dropped", "thread_state_missing"];
         let lost = lost.iter().map(|name| number(&format!("/loss/{name}"))).sum();
-        Ok((Some(lost), Some(number("/processes/0/totals/allocations"))))
+        let (remembered, walked) = (number("/tracer/stacks_remembered"), number("/tracer/stacks_walked"));
+        Ok(Said {
+            lost: Some(lost),
+            seen: Some(number("/processes/0/totals/allocations")),
+            remembered: Some(remembered as f64 / (remembered + walked) as f64),
+            frames: frames(&report),
+        })
     }
+}
+
+/// What a tool says of itself when it ends; `None` for what it does not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Said {
+    /// Events that it could not keep.
+    pub lost: Option<u64>,
+    /// Allocations that it saw.
+    pub seen: Option<u64>,
+    /// The share of stacks that it remembered and did not walk, 0 to 1.
+    pub remembered: Option<f64>,
+    /// Frames of the stack that allocated most, if it is whole, inlined functions not counted.
+    pub frames: Option<usize>,
+}
+
+fn frames(report: &serde_json::Value) -> Option<usize> {
+    let stacks = report.get("stacks")?.as_array()?;
+    let most = stacks.iter().max_by_key(|stack| stack["allocations"].as_u64())?;
+    let frames = most["frames"].as_array()?.iter().filter(|frame| frame["inlined"] == false).count();
+    Some(if most["truncated"].is_null() { frames } else { 0 })
 }
 
 /// The script with the path of the C library that the process maps.

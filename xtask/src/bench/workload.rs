@@ -13,22 +13,40 @@ use crate::{process, tree};
 
 /// Pairs of malloc and free in one measurement.
 const PAIRS: u32 = 200_000;
+/// Frames of the deep loop's stack.
+const DEEP_FRAMES: usize = 20;
 /// Rows that the script inserts: so many that sqlite3 allocates about 450,000 times.
 const ROWS: u32 = 22_500;
 
 /// Something to run and time.
 pub struct Workload {
     program: PathBuf,
+    title: String,
+    /// How many frames its stack has, where that is part of what is measured.
+    frames: Option<usize>,
     /// Read by sqlite3; the loop has none.
     script: Option<PathBuf>,
 }
 
 /// The allocation loop.
 pub fn malloc_loop() -> Result<Workload> {
-    let program = folder()?.join("malloc_loop");
-    let source = tree::root().join("xtask/bench/malloc_loop.c");
-    process::run(Command::new("cc").args(["-O2", "-fno-omit-frame-pointer", "-o"]).arg(&program).arg(source))?;
-    Ok(Workload { program, script: None })
+    let program = compiled("malloc_loop", "-fno-omit-frame-pointer")?;
+    let title = format!("malloc/free loop, one thread, {PAIRS} pairs");
+    Ok(Workload { program, title, frames: None, script: None })
+}
+
+/// The same loop at the bottom of a deep stack that has no frame pointers.
+pub fn deep_loop() -> Result<Workload> {
+    let program = compiled("deep_loop", "-fomit-frame-pointer")?;
+    let title = format!("the same loop, {DEEP_FRAMES} frames deep, without frame pointers");
+    Ok(Workload { program, title, frames: Some(DEEP_FRAMES), script: None })
+}
+
+fn compiled(name: &str, flag: &str) -> Result<PathBuf> {
+    let program = folder()?.join(name);
+    let source = tree::root().join(format!("xtask/bench/{name}.c"));
+    process::run(Command::new("cc").args(["-O2", flag, "-o"]).arg(&program).arg(source))?;
+    Ok(program)
 }
 
 /// sqlite3 with a script from a file.
@@ -46,7 +64,8 @@ pub fn sqlite() -> Result<Workload> {
     script.push_str("COMMIT;\nSELECT count(*), sum(score) FROM t GROUP BY name LIKE '%7%';\n");
     fs::write(&path, script).with_context(|| format!("cannot write {}", path.display()))?;
     let program = process::find("sqlite3").context("sqlite3 is not on the path")?;
-    Ok(Workload { program, script: Some(path) })
+    let title = format!("sqlite3, a script of {ROWS} inserts from a file");
+    Ok(Workload { program, title, frames: None, script: Some(path) })
 }
 
 fn folder() -> Result<PathBuf> {
@@ -57,11 +76,13 @@ fn folder() -> Result<PathBuf> {
 
 impl Workload {
     /// What it is, for people.
-    pub fn title(&self) -> String {
-        match self.script {
-            None => format!("malloc/free loop, one thread, {PAIRS} pairs"),
-            Some(_) => format!("sqlite3, a script of {ROWS} inserts from a file"),
-        }
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// How many frames the stack of its allocations has, if that is known and matters.
+    pub fn frames(&self) -> Option<usize> {
+        self.frames
     }
 
     /// Pairs of which a time can be given; `None` where only the whole counts.

@@ -1,4 +1,5 @@
-//! The guest's only file system: busybox, memtrace, the service, bpftool, their shared libraries, and two scripts.
+//! The guest's only file system: busybox, memtrace, the service, a program that throws,
+//! bpftool, their shared libraries, and two scripts.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{process, tree};
 
 /// Packs it and gives its path.
-pub fn pack(folder: &Path, memtrace: &Path, service: &Path) -> Result<PathBuf> {
+pub fn pack(folder: &Path, memtrace: &Path, service: &Path, thrower: &Path) -> Result<PathBuf> {
     let root = tempfile::tempdir_in(folder).context("cannot make a temporary folder")?;
     let root = root.path();
     for place in ["proc", "sys", "dev", "tmp"] {
@@ -25,6 +26,8 @@ pub fn pack(folder: &Path, memtrace: &Path, service: &Path) -> Result<PathBuf> {
             copy(Path::new(&library), root, library.trim_start_matches('/'))?;
         }
     }
+    // It is static.
+    copy(thrower, root, "bin/thrower")?;
     let scripts = tree::root().join("xtask/vm");
     copy(&scripts.join("init.sh"), root, "init")?;
     copy(&scripts.join("test.sh"), root, "test.sh")?;

@@ -11,6 +11,7 @@ mod outcome;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::process::ExitCode;
 use std::thread;
 
@@ -26,7 +27,10 @@ pub fn run() -> Result<ExitCode> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let programs = outcome::programs_of(&tree::ebpf_object())?;
     let images = KERNELS.iter().map(|kernel| kernel.image(&folder)).collect::<Result<Vec<_>>>()?;
-    let initramfs = initramfs::pack(&folder, &process::build_memtrace()?, &demo::compile_service()?)?;
+    let thrower = folder.join("thrower");
+    let source = tree::root().join("xtask/vm/thrower.cpp");
+    process::run(Command::new("g++").args(["-g", "-O1", "-static", "-o"]).arg(&thrower).arg(source))?;
+    let initramfs = initramfs::pack(&folder, &process::build_memtrace()?, &demo::compile_service()?, &thrower)?;
     // Side by side: a guest sleeps for most of its time.
     let failures = thread::scope(|scope| {
         let test = |kernel, image| test(kernel, image, &initramfs, &folder, &programs);

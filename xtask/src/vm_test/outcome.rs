@@ -95,6 +95,13 @@ fn judge_pass(pass: &Pass, kernel: &Kernel) -> Result<Option<String>> {
     let losses = pass.report["loss"].as_object().context("no `loss` in the report")?;
     let losses: Vec<_> = losses.iter().filter(|(_, count)| **count != 0).collect();
     ensure!(losses.is_empty(), "losses: {losses:?}");
+    if pass.arguments.contains("--alloc") {
+        let process = &pass.report["processes"][0];
+        let failed = process["totals"]["failed_allocations"].as_u64().unwrap_or_default();
+        ensure!(failed > 0, "no exception was seen");
+        ensure!(process["exited"] == false, "the program ended: its exceptions find no handler");
+        return Ok(None);
+    }
     let top = &pass.report["stacks"][0];
     let frames: Vec<_> = top["frames"].as_array().into_iter().flatten().map(|frame| &frame["function"]).collect();
     ensure!(

@@ -1,0 +1,133 @@
+//! Where a heap call has its arguments and its result, packed into 32 bits of the attach cookie.
+//!
+//! Bits 0-2: the argument that is the size; 4-6: the one that it is multiplied by; 8-10: the block that is released or
+//! replaced; 12-14: the address where the result is stored. Each counts from 1, and 0 is none. From bit 16 on: flags.
+
+/// Where a heap call has what.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[repr(transparent)]
+pub struct Shape(pub u32);
+
+const SIZE: u32 = 0;
+const COUNT: u32 = 4;
+const BLOCK: u32 = 8;
+const RESULT: u32 = 12;
+
+/// The function returns the size that the block has now, not an address; the block stays where it is.
+const IN_PLACE: u32 = 1 << 16;
+/// The function releases the old block when it fails, too.
+const FREES_ON_FAILURE: u32 = 1 << 17;
+/// The function may throw an exception instead of returning: there is no return probe, but a probe on each way out.
+const THROWS: u32 = 1 << 18;
+
+/// Integer arguments that are passed in registers (System V ABI for x86-64, section 3.2.3).
+pub const REGISTER_ARGUMENTS: u8 = 6;
+
+impl Shape {
+    /// `function(size)`.
+    pub const fn size(argument: u8) -> Self {
+        Self(0).with(SIZE, argument)
+    }
+
+    /// `function(count, size)`: the size is a product, whose overflow is a failure.
+    pub const fn product(count: u8, size: u8) -> Self {
+        Self::size(size).with(COUNT, count)
+    }
+
+    /// `function(block)`.
+    pub const fn block(argument: u8) -> Self {
+        Self(0).with(BLOCK, argument)
+    }
+
+    /// The same, and this argument is the block that is replaced.
+    pub const fn of(self, block: u8) -> Self {
+        self.with(BLOCK, block)
+    }
+
+    /// The same, and the address of the new block is stored where this argument points; 0 is returned on success.
+    pub const fn stored_at(self, argument: u8) -> Self {
+        self.with(RESULT, argument)
+    }
+
+    /// The same, but the block grows or shrinks where it is, and its usable size is returned.
+    pub const fn in_place(self) -> Self {
+        Self(self.0 | IN_PLACE)
+    }
+
+    /// The same, but the old block is gone after a failure.
+    pub const fn freeing_on_failure(self) -> Self {
+        Self(self.0 | FREES_ON_FAILURE)
+    }
+
+    /// The same, but it may throw.
+    pub const fn throwing(self) -> Self {
+        Self(self.0 | THROWS)
+    }
+
+    const fn with(self, at: u32, argument: u8) -> Self {
+        assert!(argument < REGISTER_ARGUMENTS, "arguments on the stack are not read");
+        Self(self.0 & !(7 << at) | (argument as u32 + 1) << at)
+    }
+
+    /// Which argument is the size, from 1 on; 0 for none.
+    pub const fn size_selector(self) -> u32 {
+        self.0 >> SIZE & 7
+    }
+
+    /// Which argument is the count, from 1 on; 0 for none.
+    pub const fn count_selector(self) -> u32 {
+        self.0 >> COUNT & 7
+    }
+
+    /// Which argument is the block, from 1 on; 0 for none.
+    pub const fn block_selector(self) -> u32 {
+        self.0 >> BLOCK & 7
+    }
+
+    /// Which argument says where the result is stored, from 1 on; 0 for none.
+    pub const fn result_selector(self) -> u32 {
+        self.0 >> RESULT & 7
+    }
+
+    /// Whether the block stays where it is.
+    pub const fn is_in_place(self) -> bool {
+        self.0 & IN_PLACE != 0
+    }
+
+    /// Whether the old block is gone after a failure.
+    pub const fn frees_on_failure(self) -> bool {
+        self.0 & FREES_ON_FAILURE != 0
+    }
+
+    /// Whether it may throw.
+    pub const fn throws(self) -> bool {
+        self.0 & THROWS != 0
+    }
+
+    /// The arguments that are read, a bit each.
+    pub const fn arguments(self) -> u8 {
+        let read = 1u32 << self.size_selector()
+            | 1 << self.count_selector()
+            | 1 << self.block_selector()
+            | 1 << self.result_selector();
+        (read >> 1) as u8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_says_where_everything_is() {
+        let shape = Shape::product(1, 2).of(0);
+        assert_eq!((shape.size_selector(), shape.count_selector(), shape.block_selector()), (3, 2, 1));
+        assert_eq!((shape.result_selector(), shape.arguments()), (0, 0b111));
+        assert!(!shape.is_in_place() && !shape.frees_on_failure() && !shape.throws());
+        let shape = Shape::size(2).stored_at(0);
+        assert_eq!((shape.size_selector(), shape.result_selector(), shape.arguments()), (3, 1, 0b101));
+        let shape = Shape::size(5).of(0).in_place().freeing_on_failure().throwing();
+        assert_eq!((shape.size_selector(), shape.block_selector(), shape.arguments()), (6, 1, 0b10_0001));
+        assert!(shape.is_in_place() && shape.frees_on_failure() && shape.throws());
+    }
+}

@@ -1,0 +1,20 @@
+//! Exceptions that leave a call that is followed, as `operator new` does when memory is out: the call failed.
+
+use aya_ebpf::programs::ProbeContext;
+use memtrace_common::{cookie, counter::Counter};
+
+use crate::{Site, count, heap, thread};
+
+/// The entry of the function that looks for a handler.
+#[inline(always)]
+pub fn raise(context: &ProbeContext, site: Site) {
+    // SAFETY: the kernel passes a valid pt_regs.
+    let regs = unsafe { &*context.regs };
+    let Some(state) = thread::existing() else { return };
+    if state.return_slot == 0 || regs.rsp > state.return_slot || !cookie::shape(state.cookie).throws() {
+        return;
+    }
+    state.return_slot = 0;
+    count::add(site.slot, Counter::FailedAllocations, 1);
+    heap::thrown(state, site.slot);
+}

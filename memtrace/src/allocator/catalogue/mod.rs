@@ -1,0 +1,217 @@
+//! The functions that are probed, and the marks by which allocators are known: one file a family.
+
+pub mod c;
+pub mod cpp;
+pub mod jemalloc;
+pub mod mimalloc;
+pub mod rust;
+pub mod snmalloc;
+pub mod tcmalloc;
+
+use std::fmt;
+
+use memtrace_common::{call::Call, shape::Shape};
+
+/// A function, and what it does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Function {
+    /// Its symbol.
+    pub name: &'static str,
+    /// What it does.
+    pub call: Call,
+    /// Where it has its arguments.
+    pub shape: Shape,
+}
+
+impl Function {
+    /// The integer arguments that are read, a bit each.
+    pub const fn arguments(&self) -> u8 {
+        self.call.arguments() | self.shape.arguments()
+    }
+}
+
+const fn allocate(name: &'static str, shape: Shape) -> Function {
+    Function { name, call: Call::Allocate, shape }
+}
+
+const fn reallocate(name: &'static str, shape: Shape) -> Function {
+    Function { name, call: Call::Reallocate, shape }
+}
+
+/// Every release has the block as its first argument.
+const fn release(name: &'static str) -> Function {
+    Function { name, call: Call::Release, shape: Shape::block(0) }
+}
+
+const fn call(name: &'static str, call: Call) -> Function {
+    Function { name, call, shape: Shape(0) }
+}
+
+/// An allocator beside the C library's.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Family {
+    /// jemalloc.org.
+    Jemalloc,
+    /// gperftools' tcmalloc, and google/tcmalloc.
+    Tcmalloc,
+    /// microsoft/mimalloc.
+    Mimalloc,
+    /// microsoft/snmalloc.
+    Snmalloc,
+    /// A Rust program's own global allocator.
+    Rust,
+    /// It defines malloc and free, and nothing else tells what it is.
+    Unknown,
+}
+
+impl Family {
+    /// The families that are known by symbols of their own.
+    pub const MARKED: [Family; 4] = [Family::Jemalloc, Family::Tcmalloc, Family::Mimalloc, Family::Snmalloc];
+
+    /// Symbols that only this family defines.
+    pub const fn marks(self) -> &'static [&'static str] {
+        match self {
+            Family::Jemalloc => jemalloc::MARKS,
+            Family::Tcmalloc => tcmalloc::MARKS,
+            Family::Mimalloc => mimalloc::MARKS,
+            Family::Snmalloc => snmalloc::MARKS,
+            Family::Rust | Family::Unknown => &[],
+        }
+    }
+
+    /// Its functions beside those of C and C++.
+    pub fn functions(self) -> impl Iterator<Item = &'static Function> {
+        let (first, second): (&[_], &[_]) = match self {
+            Family::Jemalloc => (jemalloc::PLAIN, jemalloc::PREFIXED),
+            Family::Tcmalloc => (tcmalloc::FUNCTIONS, &[]),
+            Family::Mimalloc => (mimalloc::FUNCTIONS, mimalloc::MORE),
+            Family::Snmalloc => (snmalloc::FUNCTIONS, &[]),
+            Family::Rust => (rust::FUNCTIONS, &[]),
+            Family::Unknown => (&[], &[]),
+        };
+        first.iter().chain(second)
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Family::Jemalloc => "jemalloc",
+            Family::Tcmalloc => "tcmalloc",
+            Family::Mimalloc => "mimalloc",
+            Family::Snmalloc => "snmalloc",
+            Family::Rust => "a global allocator of its own",
+            Family::Unknown => "an allocator of its own",
+        })
+    }
+}
+
+/// Every symbol that this room asks a file for.
+pub fn wanted_symbols() -> impl Iterator<Item = &'static str> {
+    let standard = [c::HEAP, c::HEAP_EXTRAS, c::MAPPING, cpp::OPERATORS, rust::FUNCTIONS];
+    standard
+        .into_iter()
+        .flatten()
+        .chain(Family::MARKED.into_iter().flat_map(Family::functions))
+        .map(|function| function.name)
+        .chain(c::MARKS.iter().copied())
+        .chain([c::LOADER_MARK])
+        .chain(Family::MARKED.into_iter().flat_map(|family| family.marks().iter().copied()))
+        .chain(cpp::RAISES.iter().copied())
+}
+
+/// What a file is, by the symbols it defines.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Role {
+    /// The C library, or a program linked statically with it.
+    pub is_libc: bool,
+    /// Whether C's heap functions are here.
+    pub has_heap: bool,
+    /// Allocators beside the C library's.
+    pub families: Vec<Family>,
+}
+
+impl Role {
+    /// Tells a file's role from which symbols it defines.
+    pub fn of(defines: impl Fn(&str) -> bool) -> Role {
+        if defines(c::LOADER_MARK) {
+            return Role::default();
+        }
+        let has_heap = defines("malloc") && defines("free");
+        let is_libc = has_heap && c::MARKS.iter().any(|mark| defines(mark));
+        let marked = |family: &Family| family.marks().iter().any(|mark| defines(mark));
+        let mut families: Vec<Family> = Family::MARKED.into_iter().filter(marked).collect();
+        if has_heap && !is_libc && families.is_empty() {
+            families.push(Family::Unknown);
+        }
+        Role { is_libc, has_heap, families }
+    }
+
+    /// Whether the file has anything to do with allocation.
+    pub fn allocates(&self) -> bool {
+        self.is_libc || !self.families.is_empty()
+    }
+
+    /// The functions that are looked for in the file, in order: of two names for one address the first is taken.
+    pub fn functions(&self) -> Vec<&'static Function> {
+        let mut functions: Vec<&'static Function> = Vec::new();
+        if self.has_heap {
+            functions.extend(c::HEAP.iter().chain(c::HEAP_EXTRAS));
+        }
+        for family in &self.families {
+            functions.extend(family.functions());
+        }
+        if self.allocates() {
+            functions.extend(c::MAPPING.iter().chain(cpp::OPERATORS));
+        }
+        functions
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn role_of(symbols: &[&str]) -> Role {
+        Role::of(|name| symbols.contains(&name))
+    }
+
+    fn role(is_libc: bool, has_heap: bool, families: &[Family]) -> Role {
+        Role { is_libc, has_heap, families: families.to_vec() }
+    }
+
+    #[test]
+    fn roles_follow_the_symbols_not_the_name() {
+        assert_eq!(role_of(&["malloc", "free", "__libc_start_main"]), role(true, true, &[]));
+        assert_eq!(role_of(&["malloc", "free"]), role(false, true, &[Family::Unknown]));
+        assert_eq!(role_of(&["malloc", "free", "mallctl"]), role(false, true, &[Family::Jemalloc]));
+        assert_eq!(role_of(&["_rjem_malloc"]), role(false, false, &[Family::Jemalloc]));
+        assert_eq!(
+            role_of(&["malloc", "free", "gnu_get_libc_version", "mi_malloc"]),
+            role(true, true, &[Family::Mimalloc])
+        );
+        assert_eq!(role_of(&["malloc", "free", "_rtld_global"]), Role::default());
+        assert_eq!(role_of(&["malloc", "__libc_start_main"]), Role::default());
+        assert!(!role_of(&[]).allocates());
+    }
+
+    #[test]
+    fn one_name_has_one_meaning_and_every_heap_call_has_a_shape() {
+        let mut known: HashMap<&str, Function> = HashMap::new();
+        for family in Family::MARKED.into_iter().chain([Family::Rust]) {
+            let role = role(true, true, &[family]);
+            for &function in role.functions() {
+                let other = *known.entry(function.name).or_insert(function);
+                assert_eq!(other, function, "{}", function.name);
+                assert_eq!(function.call.is_mapping(), function.shape == Shape(0), "{}", function.name);
+                let replaces = matches!(function.call, Call::Reallocate | Call::Release);
+                assert_eq!(function.shape.block_selector() != 0, replaces, "{}", function.name);
+            }
+        }
+        assert_eq!(known["mi_heap_recalloc"].shape, Shape::product(2, 3).of(1));
+        assert_eq!(known["mi_calloc"].shape, Shape::product(0, 1));
+        assert_eq!(known["_rjem_xallocx"].shape, Shape::size(1).of(0).in_place());
+    }
+}

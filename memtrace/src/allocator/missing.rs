@@ -1,0 +1,43 @@
+//! What is said when there is nothing to probe: what was looked for, and where.
+
+use std::{os::unix::ffi::OsStrExt, path::Path};
+
+use super::{catalogue::Family, plan::Plan, separate::DEBUG_DIRECTORY};
+use crate::target::{object::MappedObject, printable::printable};
+
+/// The most files and functions that are named.
+const SHOWN: usize = 5;
+
+/// One line for the user.
+pub(super) fn describe(objects: &[MappedObject], plan: &Plan) -> String {
+    let mut paths: Vec<_> = objects.iter().take(SHOWN).map(|object| show(&object.path)).collect();
+    if objects.len() > SHOWN {
+        paths.push(format!("{} more", objects.len() - SHOWN));
+    }
+    let files = match objects.len() {
+        0 => "the program's mapped files (it has none with code)".to_owned(),
+        _ => format!("the program's mapped files ({})", paths.join(", ")),
+    };
+    let families = Family::MARKED.map(|family| family.to_string()).join(", ");
+    let mut text = format!(
+        "found no allocator to trace: looked for malloc and free, and for the functions of {families} and Rust, in {files}: \
+         in their symbol tables, their .gnu_debugdata and their debug files below {DEBUG_DIRECTORY}"
+    );
+    for unusable in plan.unusable.iter().take(SHOWN) {
+        let path = show(&unusable.object_path);
+        text += &match &unusable.function {
+            Some(function) => format!("; {function} in {path}: {}", unusable.reason),
+            None => format!("; {path} was not read: {}", unusable.reason),
+        };
+    }
+    for pending in plan.pending.iter().take(SHOWN) {
+        text += &format!("; {pending}: no mapped file has this name");
+    }
+    text += "; a statically linked program needs its symbol table (do not strip it) or its debug file, or name its \
+             functions with --alloc and --free";
+    text
+}
+
+fn show(path: &Path) -> String {
+    printable(path.as_os_str().as_bytes(), 100)
+}

@@ -1,0 +1,155 @@
+//! What a report looks like, what it weighs stacks by, and what follows from that.
+
+use std::path::Path;
+
+use clap::ValueEnum;
+
+/// What a report looks like.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum Format {
+    /// For people, 80 columns
+    #[default]
+    Text,
+    /// One object a line, for scripts
+    Json,
+    /// One line a stack, for other flame graph tools
+    Folded,
+    /// A flame graph, coloured by growth (SVG)
+    Flamegraph,
+    /// For `go tool pprof` (protobuf, compressed)
+    Pprof,
+    /// One page with everything, for a browser
+    Html,
+}
+
+impl Format {
+    /// The form that a file's name asks for.
+    pub fn of_file(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_string_lossy().to_lowercase();
+        let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
+        match () {
+            () if ends(&[".json", ".jsonl"]) => Some(Self::Json),
+            () if ends(&[".folded"]) => Some(Self::Folded),
+            () if ends(&[".svg"]) => Some(Self::Flamegraph),
+            () if ends(&[".pb.gz", ".pprof"]) => Some(Self::Pprof),
+            () if ends(&[".html", ".htm"]) => Some(Self::Html),
+            () if ends(&[".txt"]) => Some(Self::Text),
+            () => None,
+        }
+    }
+
+    /// Whether a run writes it once, at its end.
+    pub const fn is_written_once(self) -> bool {
+        !matches!(self, Self::Text | Self::Json)
+    }
+
+    /// Whether a terminal cannot show it.
+    pub const fn is_binary(self) -> bool {
+        matches!(self, Self::Pprof)
+    }
+
+    /// Whether it has one weight for each stack, that `--metric` chooses.
+    pub const fn has_metric(self) -> bool {
+        self.is_written_once()
+    }
+
+    /// How many stacks a run's last report has unless `--top` says it: all where a program reads it, a few for people.
+    pub(super) const fn default_top(self, is_file: bool) -> usize {
+        match self {
+            Self::Text => FEW,
+            Self::Json if !is_file => FEW,
+            _ => ALL,
+        }
+    }
+}
+
+/// Stacks for a person.
+pub(super) const FEW: usize = 10;
+
+/// More stacks than a run keeps verdicts for; a bound of what a report takes.
+pub(super) const ALL: usize = 100_000;
+
+/// What stacks are weighed by, where a form has room for one weight. The names are those of pprof's heap profiles.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Metric {
+    /// Bytes that live
+    #[default]
+    InuseSpace,
+    /// Blocks that live
+    InuseObjects,
+    /// Bytes ever allocated
+    AllocSpace,
+    /// Blocks ever allocated
+    AllocObjects,
+    /// Growth in bytes per hour
+    Growth,
+}
+
+impl Metric {
+    /// All of them, in the order of the sample types of a pprof file.
+    pub const ALL: [Self; 5] =
+        [Self::InuseSpace, Self::InuseObjects, Self::AllocSpace, Self::AllocObjects, Self::Growth];
+
+    /// The name on the command line and in pprof files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InuseSpace => "inuse_space",
+            Self::InuseObjects => "inuse_objects",
+            Self::AllocSpace => "alloc_space",
+            Self::AllocObjects => "alloc_objects",
+            Self::Growth => "growth",
+        }
+    }
+
+    /// The unit, as pprof knows it. Growth is bytes per hour; pprof scales nothing that it does not know.
+    pub const fn unit(self) -> &'static str {
+        match self {
+            Self::InuseSpace | Self::AllocSpace | Self::Growth => "bytes",
+            Self::InuseObjects | Self::AllocObjects => "count",
+        }
+    }
+
+    /// What it is, in words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::InuseSpace => "outstanding bytes",
+            Self::InuseObjects => "outstanding blocks",
+            Self::AllocSpace => "allocated bytes",
+            Self::AllocObjects => "allocations",
+            Self::Growth => "growth in bytes per hour",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_files_name_tells_its_form() {
+        for (name, format) in [
+            ("run.json", Some(Format::Json)),
+            ("run.jsonl", Some(Format::Json)),
+            ("a/b.folded", Some(Format::Folded)),
+            ("leak.SVG", Some(Format::Flamegraph)),
+            ("heap.pb.gz", Some(Format::Pprof)),
+            ("heap.pprof", Some(Format::Pprof)),
+            ("page.html", Some(Format::Html)),
+            ("report.txt", Some(Format::Text)),
+            ("report", None),
+            ("run.json.old", None),
+            ("/", None),
+        ] {
+            assert_eq!(Format::of_file(Path::new(name)), format, "{name}");
+        }
+    }
+
+    #[test]
+    fn metrics_have_one_name() {
+        for metric in Metric::ALL {
+            let typed = metric.to_possible_value().expect("none is hidden");
+            assert_eq!(typed.get_name(), metric.name());
+        }
+    }
+}

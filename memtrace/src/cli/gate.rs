@@ -1,0 +1,68 @@
+//! The flags by which a run decides whether a build passes.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{
+    rate::rate,
+    resolve::UsageError,
+    suppressions::{self, Suppression},
+};
+
+/// The flags as typed.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "As a gate")]
+pub struct GateFlags {
+    /// Exit with status 3 when a stack is growing at the end
+    #[arg(long)]
+    pub fail_on_leak: bool,
+
+    /// Let growing stacks pass whose estimated rate is below this, such as 1MB/h or 64KiB/s (per s, min, h or d)
+    #[arg(long, value_name = "RATE")]
+    pub leak_threshold: Option<String>,
+
+    /// Known leaks that pass: a file with a rule a line, as LeakSanitizer has them (leak:PATTERN), or function:, module:,
+    /// file:, stack:a;b;c; may be given more than once
+    #[arg(long, value_name = "FILE")]
+    pub suppressions: Vec<PathBuf>,
+
+    /// Also write the result to this file as JUnit XML
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+
+    /// Also write the result to this file as SARIF 2.1.0
+    #[arg(long, value_name = "FILE")]
+    pub sarif: Option<PathBuf>,
+}
+
+/// What makes a run fail, and where it is written besides the report.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GateConfig {
+    /// Whether a growing stack makes the exit status 3.
+    pub fail_on_leak: bool,
+    /// Growing stacks below this pass.
+    pub threshold_bytes_per_hour: Option<f64>,
+    /// Known leaks, in the order of the files.
+    pub suppressions: Vec<Suppression>,
+    /// Where JUnit XML goes.
+    pub junit: Option<PathBuf>,
+    /// Where SARIF goes.
+    pub sarif: Option<PathBuf>,
+}
+
+impl GateFlags {
+    /// Checks the flags and reads the suppressions.
+    pub(super) fn resolve(self) -> Result<GateConfig, UsageError> {
+        let threshold = self.leak_threshold.map(|text| rate("--leak-threshold", &text));
+        let suppressions = suppressions::read(&self.suppressions)
+            .map_err(|error| UsageError::Suppressions { reason: error.to_string().replace('\n', " ") })?;
+        Ok(GateConfig {
+            fail_on_leak: self.fail_on_leak,
+            threshold_bytes_per_hour: threshold.transpose()?,
+            suppressions,
+            junit: self.junit,
+            sarif: self.sarif,
+        })
+    }
+}

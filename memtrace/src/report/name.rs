@@ -1,0 +1,92 @@
+//! What places and stacks are called: in headlines, lines of frames, and flame graphs. Everything here is escaped.
+
+use jiff::Timestamp;
+
+use super::{
+    escape::escape,
+    number::{bytes, duration, of},
+    snapshot::{Frame, Process, Stack, StackKind},
+    text::width::shorten,
+};
+
+/// `leak_here (server.c:42)`, short enough for the headline.
+pub fn place(frame: &Frame) -> String {
+    let name = shorten(&function(frame), 60);
+    match (source(frame, true), &frame.module) {
+        (Some(source), _) => format!("{name} ({})", shorten(&source, 40)),
+        (None, Some(module)) => format!("{name} ({})", shorten(&escape(module), 40)),
+        (None, None) => name,
+    }
+}
+
+/// The function, or else the address.
+pub fn function(frame: &Frame) -> String {
+    frame.function.as_deref().map_or_else(|| escape(&frame.address).into_owned(), |name| escape(name).into_owned())
+}
+
+/// `server.c:42`; with the whole path unless `base_only`.
+pub fn source(frame: &Frame, base_only: bool) -> Option<String> {
+    let file = frame.file.as_deref()?;
+    let file = if base_only { file.rsplit('/').next().unwrap_or(file) } else { file };
+    let line = frame.line.map(|line| format!(":{line}")).unwrap_or_default();
+    Some(format!("{}{line}", escape(file)))
+}
+
+/// One name for a frame of a flame graph: the function, or else `libc.so.6+0x1234`, or else the address.
+pub fn label(frame: &Frame) -> String {
+    match (&frame.function, &frame.module, &frame.offset) {
+        (Some(name), _, _) if !name.is_empty() => escape(name).into_owned(),
+        (_, Some(module), Some(offset)) => format!("{}+{}", escape(module), escape(offset)),
+        (_, Some(module), None) => format!("{} {}", escape(module), escape(&frame.address)),
+        (_, None, _) => escape(&frame.address).into_owned(),
+    }
+}
+
+/// `server (pid 4242)`: what tells processes apart.
+pub fn process(pid: u32, processes: &[Process]) -> String {
+    let command = processes.iter().find(|process| process.pid == pid).map_or("", |process| process.command.as_str());
+    let program = command.split(' ').next().unwrap_or_default();
+    let program = program.rsplit('/').next().unwrap_or_default();
+    if program.is_empty() { format!("pid {pid}") } else { format!("{} (pid {pid})", escape(program)) }
+}
+
+/// `603 kB in 1,200 blocks`.
+pub fn holding(stack: &Stack) -> String {
+    let (one, many) = match stack.kind {
+        StackKind::Heap => ("block", "blocks"),
+        StackKind::Map => ("mapped range", "mapped ranges"),
+    };
+    format!("{} in {}", bytes(stack.outstanding_bytes), of(stack.outstanding_blocks, one, many))
+}
+
+/// `2025-01-02 03:04:05 UTC`, from RFC 3339.
+pub fn moment(at: &str) -> String {
+    match at.parse::<Timestamp>() {
+        Ok(at) => at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        Err(_) => escape(at).into_owned(),
+    }
+}
+
+/// `half older than 29 s`.
+pub fn median_age(stack: &Stack) -> Option<String> {
+    stack.age_ms.map(|age| format!("half older than {}", duration(age.p50)))
+}
+
+/// `98% of 600 blocks allocated over 30 s ago live`.
+pub fn survival(stack: &Stack) -> Option<String> {
+    let survival = stack.survival.filter(|survival| survival.allocated_blocks > 0)?;
+    let (number, age) = (survival.allocated_blocks, duration(survival.older_than_ms));
+    let blocks = of(number, "block", "blocks");
+    // Neither all nor none by rounding.
+    let percent = (survival.living_share.clamp(0.0, 1.0) * 100.0).round();
+    Some(match survival.living_share {
+        share if share >= 1.0 => format!("all of {blocks} allocated over {age} ago live"),
+        share if share > 0.0 => format!("{}% of {blocks} allocated over {age} ago live", percent.clamp(1.0, 99.0)),
+        _ => format!("none of {blocks} allocated over {age} ago lives"),
+    })
+}
+
+/// Whether anything of it lives.
+pub fn holds(stack: &Stack) -> bool {
+    stack.outstanding_bytes > 0 || stack.outstanding_blocks > 0
+}

@@ -1,0 +1,85 @@
+//! The report for a person, at 80 columns: the answer first, then what it rests on.
+//!
+//! The last report of a run has every stack with its frames; those of the intervals before are a few lines each.
+//! [`page`] breaks lines, [`process`], [`stack`] and [`losses`] fill them.
+
+mod losses;
+pub(in crate::report) mod page;
+mod process;
+pub(in crate::report) mod sparkline;
+mod stack;
+#[cfg(test)]
+mod tests;
+pub(in crate::report) mod width;
+
+use std::io::{self, Write};
+
+use page::Page;
+
+use super::{
+    focus,
+    headline::headline,
+    name::holds,
+    number::duration,
+    snapshot::{Process, Snapshot},
+    whole,
+};
+
+/// The most stacks of an interval's report.
+const INTERVAL_STACKS: usize = 5;
+
+/// The most processes that are shown.
+const PROCESSES: usize = 8;
+
+/// The processes that are shown: those that hold the most of what was allocated since the attach, the running ones first.
+fn listed(snapshot: &Snapshot) -> Vec<&Process> {
+    let mut processes: Vec<&Process> = snapshot.processes.iter().collect();
+    if processes.len() > PROCESSES {
+        processes.sort_by_key(|process| (process.exited, std::cmp::Reverse(process.totals.outstanding_bytes)));
+        processes.truncate(PROCESSES);
+    }
+    processes
+}
+
+/// Writes one report.
+///
+/// # Errors
+/// Those of `out`.
+pub fn render(snapshot: &Snapshot, colour: bool, out: &mut dyn Write) -> io::Result<()> {
+    let mut page = Page { out, colour };
+    let headline = headline(&snapshot.stacks);
+    if snapshot.is_final {
+        page.wrapped("", &headline)?;
+    } else {
+        page.wrapped("", &format!("[{}] {headline}", duration(snapshot.elapsed_ms)))?;
+    }
+    for note in focus::notes(snapshot).into_iter().chain(snapshot.gate.notes()) {
+        page.wrapped("", &note)?;
+    }
+    for process in listed(snapshot) {
+        page.process(process, snapshot)?;
+    }
+    page.other_processes(snapshot, listed(snapshot).len())?;
+    let holding = snapshot.stacks.iter().filter(|stack| holds(stack));
+    if snapshot.is_final {
+        for (number, stack) in (1..).zip(holding) {
+            page.line("")?;
+            page.stack(number, stack, snapshot.processes.len() > 1)?;
+        }
+        page.emptied(&snapshot.stacks)?;
+        if let Some(sentence) = whole::sentence(&snapshot.tracer) {
+            page.line("")?;
+            page.wrapped("", &sentence)?;
+        }
+    } else {
+        for (number, stack) in (1..).zip(holding.take(INTERVAL_STACKS)) {
+            page.stack_line(number, stack)?;
+        }
+    }
+    page.losses(&snapshot.loss, snapshot.is_final)?;
+    if !snapshot.is_final {
+        return page.line("");
+    }
+    page.notes(&snapshot.processes)?;
+    page.own(&snapshot.tracer)
+}

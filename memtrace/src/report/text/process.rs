@@ -1,0 +1,146 @@
+//! The outer frame: each process, what it holds in all, and what its calls add up to.
+
+use std::io;
+
+use super::{
+    page::{Look, Page, WIDTH},
+    width::{shorten, width},
+};
+use crate::report::{
+    escape::escape,
+    number::{bytes, duration, of},
+    outer,
+    snapshot::{Process, Retired, Snapshot, Tracer},
+};
+
+impl Page<'_> {
+    pub fn process(&mut self, process: &Process, snapshot: &Snapshot) -> io::Result<()> {
+        let totals = &process.totals;
+        if !snapshot.is_final {
+            let text = format!(
+                "pid {}: rss {}, outstanding {} in {}",
+                process.pid,
+                bytes(process.rss_bytes),
+                bytes(totals.outstanding_bytes),
+                of(totals.outstanding_blocks, "block", "blocks")
+            );
+            self.wrapped("  ", &text)?;
+            return self.outer(process, false);
+        }
+        self.line("")?;
+        let exited = if process.exited { " (ended)" } else { "" };
+        let head = format!("pid {}{exited}", process.pid);
+        let command = shorten(&escape(&process.command), WIDTH - width(&head) - 2);
+        let head = self.looks(Look::Bold, &head);
+        self.line(format!("{head}  {command}").trim_end())?;
+        let mapped =
+            if totals.mapped_bytes > 0 { format!(", mapped {}", bytes(totals.mapped_bytes)) } else { String::new() };
+        self.wrapped(
+            "  ",
+            &format!(
+                "traced for {}, rss {}, outstanding {} in {}{mapped}",
+                duration(snapshot.elapsed_ms),
+                bytes(process.rss_bytes),
+                bytes(totals.outstanding_bytes),
+                of(totals.outstanding_blocks, "block", "blocks"),
+            ),
+        )?;
+        self.wrapped(
+            "  ",
+            &format!(
+                "{} of {}, {} of {}",
+                of(totals.allocations, "allocation", "allocations"),
+                bytes(totals.allocated_bytes),
+                of(totals.frees, "free", "frees"),
+                bytes(totals.freed_bytes),
+            ),
+        )?;
+        self.outer(process, true)
+    }
+
+    /// Processes that are not shown, and those that are not even listed.
+    pub fn other_processes(&mut self, snapshot: &Snapshot, shown: usize) -> io::Result<()> {
+        let Retired { processes: retired, too_short, .. } = snapshot.retired;
+        let more = (snapshot.processes.len() - shown.min(snapshot.processes.len())) as u64;
+        let mut parts = Vec::new();
+        if more > 0 {
+            parts.push(of(more, "further process is traced or was", "further processes are traced or were"));
+        }
+        if retired > 0 {
+            let ended = of(retired, "process", "processes");
+            let allocations = of(snapshot.retired.allocations, "allocation", "allocations");
+            parts.push(format!("{ended} more ended before, after {allocations}"));
+        }
+        if too_short > 0 {
+            let ended = of(too_short, "process", "processes");
+            parts.push(format!("{ended} ended before memtrace could attach"));
+        }
+        if parts.is_empty() {
+            return Ok(());
+        }
+        if snapshot.is_final {
+            self.line("")?;
+        }
+        self.wrapped(if snapshot.is_final { "" } else { "  " }, &format!("{}.", parts.join("; ")))
+    }
+
+    /// What memtrace itself took.
+    pub fn own(&mut self, tracer: &Tracer) -> io::Result<()> {
+        if tracer.rss_bytes == 0 {
+            return Ok(());
+        }
+        self.line("")?;
+        let text = format!(
+            "memtrace itself took {} of processor time and {} of memory, besides {} of files and of buffers shared with the kernel.",
+            duration(tracer.cpu_ms),
+            bytes(tracer.anon_bytes),
+            bytes(tracer.rss_bytes.saturating_sub(tracer.anon_bytes)),
+        );
+        self.wrapped("", &text)
+    }
+
+    fn outer(&mut self, process: &Process, is_final: bool) -> io::Result<()> {
+        outer::sentences(process, is_final).iter().try_for_each(|sentence| self.wrapped("  ", sentence))
+    }
+
+    pub fn notes(&mut self, processes: &[Process]) -> io::Result<()> {
+        let mut notes = Vec::new();
+        for process in processes {
+            let totals = &process.totals;
+            let mut note = |number: u64, one: &str, many: &str| {
+                if number > 0 {
+                    notes.push(format!("pid {}: {}", process.pid, of(number, one, many)));
+                }
+            };
+            note(
+                totals.frees_unmatched,
+                "free was of a block not seen to appear: from before the attach, filtered, or lost.",
+                "frees were of blocks not seen to appear: from before the attach, filtered, or lost.",
+            );
+            note(
+                totals.frees_implied,
+                "free was not seen, but its address was allocated again, so it is counted.",
+                "frees were not seen, but their addresses were allocated again, so they are counted.",
+            );
+            note(
+                totals.blocks_dropped_by_exec,
+                "block went with the old program when the process called exec.",
+                "blocks went with the old program when the process called exec.",
+            );
+            note(totals.failed_allocations, "allocator call failed.", "allocator calls failed.");
+            note(
+                totals.allocations_filtered,
+                "allocation was left out by --min-size or --max-size.",
+                "allocations were left out by --min-size or --max-size.",
+            );
+        }
+        if notes.is_empty() {
+            return Ok(());
+        }
+        self.line("")?;
+        for note in notes {
+            self.wrapped("", &note)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,117 @@
+//! Targets that come and go while the run goes on.
+
+use std::sync::mpsc;
+
+use super::{Run, SessionError, notice, traced::Candidate};
+use crate::{
+    kernel::links::{Links, Programs},
+    target::{Pid, TargetError},
+};
+
+/// Ended targets beyond this number give up their place: their numbers go into the sums of the ended.
+const MAX_ENDED: usize = 64;
+
+/// While more than this many ended targets wait for their probes to be taken away, no new one is attached.
+const MAX_DETACHING: usize = 64;
+
+/// Takes probes away on a thread of its own: the kernel makes each removal wait for a grace period.
+pub(super) struct Detacher {
+    queue: mpsc::Sender<Links>,
+    done: mpsc::Receiver<()>,
+    waiting: usize,
+}
+
+impl Detacher {
+    pub(super) fn start() -> Self {
+        let (queue, links) = mpsc::channel::<Links>();
+        let (tell, done) = mpsc::channel();
+        std::thread::spawn(move || {
+            while let Ok(mut first) = links.recv() {
+                // What has gathered meanwhile waits for the same grace period.
+                let mut count = 1;
+                while let Ok(more) = links.try_recv() {
+                    first.extend(more);
+                    count += 1;
+                }
+                first.detach();
+                for _ in 0..count {
+                    if tell.send(()).is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        Self { queue, done, waiting: 0 }
+    }
+
+    /// Takes them away, soon.
+    fn detach(&mut self, links: Links) {
+        if !links.is_empty() && self.queue.send(links).is_ok() {
+            self.waiting += 1;
+        }
+    }
+
+    fn waiting(&mut self) -> usize {
+        self.waiting -= self.done.try_iter().count();
+        self.waiting
+    }
+}
+
+impl Run<'_> {
+    /// Attaches to processes that have joined since the last look.
+    pub(super) fn admit_new(&mut self) -> Result<(), SessionError> {
+        if self.members.is_empty() || self.detacher.waiting() > MAX_DETACHING {
+            return Ok(());
+        }
+        let running: Vec<Pid> = self.running().collect();
+        for pid in self.members.look(&running) {
+            self.admit(pid)?;
+        }
+        Ok(())
+    }
+
+    fn running(&self) -> impl Iterator<Item = Pid> + '_ {
+        self.traced.iter().filter(|process| !process.exited).map(|process| process.target.pid())
+    }
+
+    /// Attaches to one more process. One that cannot be traced is named, and the run goes on without it.
+    fn admit(&mut self, pid: Pid) -> Result<(), SessionError> {
+        let attached = Candidate::open(pid, self.config, None).and_then(|candidate| {
+            let process = candidate.attach(&mut self.tracer, &mut self.pump, Programs::Trace)?;
+            self.tracer.set_running(process.slot, true)?;
+            Ok(process)
+        });
+        match attached {
+            Ok(process) => {
+                self.members.settle(pid);
+                notice::joined(&process, self.traced.len());
+                self.traced.push(process);
+            }
+            Err(SessionError::Target(
+                TargetError::Exited { .. } | TargetError::NoSuchProcess { .. } | TargetError::Zombie { .. },
+            )) => {
+                self.members.settle(pid);
+                self.members.too_short += 1;
+            }
+            Err(_) if self.members.try_again(pid) => {}
+            Err(error) => notice::not_joined(pid, &error),
+        }
+        Ok(())
+    }
+
+    /// Looks for targets that have ended: their probes go, and beyond a number the oldest of them is forgotten.
+    pub(super) fn retire_ended(&mut self) -> Result<(), SessionError> {
+        for process in self.traced.iter_mut().filter(|process| process.exited) {
+            self.detacher.detach(std::mem::take(&mut process.links));
+        }
+        let mut ended = self.traced.iter().filter(|process| process.exited).count();
+        while ended > MAX_ENDED && self.detacher.waiting() == 0 {
+            let Some(oldest) = self.traced.iter().position(|process| process.exited) else { break };
+            let process = self.traced.remove(oldest);
+            self.snapshots.forget(&process, &self.tracer, &mut self.pump)?;
+            self.tracer.remove_target(process.target.pid(), process.slot)?;
+            ended -= 1;
+        }
+        Ok(())
+    }
+}

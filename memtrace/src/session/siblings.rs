@@ -1,0 +1,118 @@
+//! Equal stacks of several processes are one line of the report: a server's workers run the same code, and a leak in it is
+//! one leak.
+
+use std::collections::HashMap;
+
+use super::snapshot::Key;
+use crate::{
+    ledger,
+    report::{focus::SinceMark, snapshot::Stack},
+};
+
+/// The stacks that one of them speaks for, itself first, by that one.
+pub(super) type Siblings = HashMap<Key, Vec<Key>>;
+
+/// What a stack is of: equal for the same stack in processes that run the same files, `None` when that is not known.
+pub(super) type Shape = Option<u64>;
+
+/// Puts equal stacks together. `stacks` must be ranked: the first of equal ones speaks for all, with its verdict. What
+/// they hold is added up over the processes that run; over all when none does, as the memory of those has gone with them.
+pub(super) fn group(
+    stacks: Vec<(Key, Stack)>,
+    shape: impl Fn(Key) -> Shape,
+    runs: impl Fn(Key) -> bool,
+) -> (Vec<(Key, Stack)>, Siblings) {
+    let mut groups: Vec<Vec<(Key, Stack)>> = Vec::with_capacity(stacks.len());
+    let mut known: HashMap<(u64, ledger::Kind), usize> = HashMap::new();
+    for (key, stack) in stacks {
+        let place = shape(key).map_or(groups.len(), |shape| *known.entry((shape, key.2)).or_insert(groups.len()));
+        match groups.get_mut(place) {
+            Some(group) => group.push((key, stack)),
+            None => groups.push(vec![(key, stack)]),
+        }
+    }
+    let mut siblings = Siblings::new();
+    let one = |group: Vec<(Key, Stack)>| {
+        let keys: Vec<Key> = group.iter().map(|(key, _)| *key).collect();
+        let (key, stack) = add_up(group, &runs)?;
+        if keys.len() > 1 {
+            siblings.insert(key, keys);
+        }
+        Some((key, stack))
+    };
+    (groups.into_iter().filter_map(one).collect(), siblings)
+}
+
+/// One stack for all of a group; `None` for an empty one.
+fn add_up(group: Vec<(Key, Stack)>, runs: impl Fn(Key) -> bool) -> Option<(Key, Stack)> {
+    let any_runs = group.iter().any(|(key, _)| runs(*key));
+    let mut group = group.into_iter();
+    let (key, mut sum) = group.next()?;
+    let counts = |key: Key| runs(key) || !any_runs;
+    if !counts(key) {
+        (sum.outstanding_bytes, sum.outstanding_blocks, sum.growth_bytes_per_hour) = (0, 0, 0.0);
+        sum.growth_interval_bytes_per_hour = sum.growth_interval_bytes_per_hour.map(|_| (0.0, 0.0));
+        sum.since_mark = sum.since_mark.map(|since| SinceMark { outstanding_bytes: 0, outstanding_blocks: 0, ..since });
+    }
+    for (key, stack) in group {
+        if !sum.pids.contains(&stack.pid) {
+            sum.pids.push(stack.pid);
+        }
+        sum.allocations += stack.allocations;
+        sum.allocated_bytes = sum.allocated_bytes.saturating_add(stack.allocated_bytes);
+        if !counts(key) {
+            continue;
+        }
+        sum.outstanding_bytes = sum.outstanding_bytes.saturating_add(stack.outstanding_bytes);
+        sum.outstanding_blocks += stack.outstanding_blocks;
+        if let (Some(since), Some(other)) = (&mut sum.since_mark, stack.since_mark) {
+            since.outstanding_bytes = since.outstanding_bytes.saturating_add(other.outstanding_bytes);
+            since.outstanding_blocks += other.outstanding_blocks;
+        }
+        // Those that are undecided yet would only blur the rate of those that are not.
+        if stack.verdict == sum.verdict {
+            sum.growth_bytes_per_hour += stack.growth_bytes_per_hour;
+            if let (Some(sum), Some(other)) =
+                (&mut sum.growth_interval_bytes_per_hour, stack.growth_interval_bytes_per_hour)
+            {
+                *sum = (sum.0 + other.0, sum.1 + other.1);
+            }
+        }
+    }
+    Some((key, sum))
+}
+
+/// The sum of several series. Between two samples a series holds what it held at the first of them; after its last one
+/// nothing, as its process has ended.
+pub(super) fn sum(series: &[Vec<(u64, u64)>]) -> Vec<(u64, u64)> {
+    let Some((first, others)) = series.split_first() else { return Vec::new() };
+    let mut times: Vec<u64> = series.iter().flatten().map(|&(time, _)| time).collect();
+    times.sort_unstable();
+    times.dedup();
+    // The longest series may have been thinned; no more samples than it has are worth showing.
+    let most = series.iter().map(Vec::len).max().unwrap_or(0).max(2);
+    let step = times.len().div_ceil(most).max(1);
+    let at = |series: &[(u64, u64)], time: u64| {
+        let later = series.partition_point(|&(sampled, _)| sampled <= time);
+        let is_over = later == series.len() && series.last().is_some_and(|&(last, _)| last < time);
+        later.checked_sub(1).filter(|_| !is_over).map_or(0, |index| series[index].1)
+    };
+    let wanted = times.iter().rev().step_by(step).rev();
+    wanted
+        .map(|&time| (time, others.iter().fold(at(first, time), |sum, other| sum.saturating_add(at(other, time)))))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_add_up_at_every_time() {
+        let summed = sum(&[vec![(0, 1), (10, 2), (20, 3)], vec![(10, 5), (20, 7)], vec![(20, 1)]]);
+        assert_eq!(summed, [(0, 1), (10, 7), (20, 11)]);
+        assert_eq!(sum(&[vec![(0, 1), (10, 2)], vec![(0, 5), (10, 6), (20, 7)]]), [(0, 6), (10, 8), (20, 7)]);
+        assert_eq!(sum(&[]), []);
+        assert_eq!(sum(&[vec![(5, 1)]]), [(5, 1)]);
+    }
+}

@@ -1,0 +1,42 @@
+//! The ordinary trace that an alert sets off: the same session as `memtrace --pid`, for a bounded time.
+
+use std::{cell::RefCell, pin::Pin, rc::Rc, time::Duration};
+
+use crate::{
+    cli,
+    report::snapshot::Snapshot,
+    session::{SessionError, notice, output::Output, trace},
+    target::{Pid, Target},
+};
+
+/// What a trace brought; `None` when its targets had ended before it began.
+pub(super) type Traced = Result<Option<Snapshot>, SessionError>;
+
+/// A trace that runs.
+pub(super) type Escalation = Pin<Box<dyn Future<Output = Traced>>>;
+
+/// Prepares a trace of those of the processes that can be traced; nothing is attached before it is first polled. `None`
+/// when none can be.
+pub(super) fn start(pids: &[Pid], time: Duration) -> Option<Escalation> {
+    let mut traceable = Vec::new();
+    for &pid in pids {
+        match Target::open(pid) {
+            Ok(_) => traceable.push(pid.0),
+            Err(error) => notice::not_escalated(&SessionError::from(error)),
+        }
+    }
+    let config = cli::escalation(&traceable, time)?;
+    Some(Box::pin(async move {
+        let last = Rc::new(RefCell::new(None));
+        trace(&config, Some(Output::keeping(Rc::clone(&last)))).await?;
+        Ok(last.take())
+    }))
+}
+
+/// Waits for the trace that runs; for ever when none does.
+pub(super) async fn finished(running: &mut Option<Escalation>) -> Traced {
+    match running {
+        Some(running) => running.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,26 @@
+//! How many allocations have a whole stack, and why the others have not.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use memtrace_common::unwind::StackEnd;
+
+use crate::{ledger::Ledger, symbol::Symbolizer, unwind::end};
+
+/// Sums over all stacks of all targets: allocations whose stack is whole, and the others by the reason's name.
+pub(super) fn count(ledger: &Ledger, symbols: &Symbolizer) -> (u64, BTreeMap<Cow<'static, str>, u64>) {
+    let mut complete = 0;
+    let mut not_stored = 0;
+    let mut short = [0_u64; StackEnd::ALL.len()];
+    for (slot, process) in ledger.processes() {
+        for stack in process.stacks() {
+            match symbols.end(slot, stack.id) {
+                Some(StackEnd::Complete) => complete += stack.allocations,
+                Some(end) => short[end as usize] += stack.allocations,
+                None => not_stored += stack.allocations,
+            }
+        }
+    }
+    let named = StackEnd::ALL.iter().filter_map(|&end| Some((end::name(end)?, short[end as usize])));
+    let named = named.chain([(end::NOT_STORED, not_stored)]).filter(|&(_, count)| count > 0);
+    (complete, named.map(|(name, count)| (name.into(), count)).collect())
+}

@@ -1,0 +1,123 @@
+//! One stack's judgement: what its series of bytes and blocks say, and what the survival of its blocks says to that.
+//!
+//! Survival has the last word where it has one. Rising, but the old blocks keep being freed: a queue, a wave or a cache
+//! that turns over, `undecided`. Not clearly rising (noise, a leak below a large cache), but nearly every cohort leaves
+//! blocks behind of which then none is freed: `growing`, at the rate at which they are left.
+
+use super::{
+    gaps::Gaps,
+    rules::{self, Finding},
+    series::{Sample, Series},
+    slope::{Point, Slope},
+    survival::Survival,
+    verdict::Verdict,
+};
+
+/// The most samples that are compared pair by pair: 4,000 slopes a window.
+const OVERVIEW: usize = 90;
+
+/// Survival alone decides only after so many samples.
+const LEAST_SAMPLES: usize = 8;
+
+/// The number of blocks is a second try, so it has to show more.
+const LEAST_CHANCE_OF_BLOCKS: f64 = 0.0005;
+
+/// A finding with the survival that it was weighed against.
+#[derive(Clone, Debug)]
+pub struct Weighed {
+    /// The finding.
+    pub finding: Finding,
+    /// The survival, where it is known.
+    pub survival: Option<Survival>,
+    /// Survival alone would be enough to say `growing`.
+    pub confirmed: bool,
+}
+
+/// Judges one series; `survival` tells that of the blocks born from a time on.
+pub fn judge(series: &Series, gaps: &Gaps, survival: impl Fn(u64) -> Option<Survival>) -> Weighed {
+    let mut finding = by_series(series, gaps, |sample| sample.bytes);
+    let unclear = matches!(finding.verdict, Verdict::Undecided | Verdict::Plateau) && !finding.over;
+    if unclear && finding.slope.estimate > 0.0 {
+        // Blocks of mixed sizes make bytes noisy where their number is not.
+        let blocks = by_series(series, gaps, |sample| sample.blocks);
+        if blocks.verdict == Verdict::Growing && blocks.chance < LEAST_CHANCE_OF_BLOCKS {
+            let evidence = format!("its number of blocks {}", blocks.evidence);
+            finding = Finding { confidence: 0.8 * blocks.confidence, slope: finding.slope, evidence, ..blocks };
+        }
+    }
+    let now_ms = series.samples().last().map_or(0, |sample| sample.elapsed_ms);
+    let recorded = now_ms.saturating_sub(gaps.within(0, now_ms)) as f64 / 3_600_000.0;
+    let from_ms = now_ms.saturating_sub(((recorded - finding.from_hours).max(0.0) * 3_600_000.0) as u64);
+    let from_ms = if finding.from_hours <= 0.0 { 0 } else { from_ms };
+    let lately = survival(from_ms);
+    // What a part of the run is too short to show, the whole may: that nothing in it lives as long as the run.
+    let replaced = from_ms > 0 && survival(0).is_some_and(|whole| whole.replaces(finding.slope.estimate));
+    weigh(finding, series, lately, replaced)
+}
+
+fn weigh(mut finding: Finding, series: &Series, survival: Option<Survival>, replaced: bool) -> Weighed {
+    let Some(known) = survival else { return Weighed { finding, survival, confirmed: false } };
+    let mut confirmed = false;
+    if finding.verdict == Verdict::Growing {
+        // One buffer that is allocated anew whenever it grows has no old blocks either; but its blocks become larger.
+        if (replaced || known.turns_over(finding.slope.estimate)) && !larger_blocks(series) {
+            finding.verdict = Verdict::Undecided;
+            finding.confidence = 0.4;
+            finding.evidence.push_str(", but not by blocks that stay");
+        } else if known.lasts() {
+            confirmed = known.leaves_behind() || finding.chance < 0.01;
+            finding.confidence += 0.5 * (1.0 - finding.confidence);
+        } else {
+            finding.confidence *= 0.9;
+        }
+    } else if !finding.over
+        && series.samples().len() > LEAST_SAMPLES
+        && finding.verdict != Verdict::Shrinking
+        && known.leaves_behind()
+        && finding.slope.high >= 0.5 * known.profile.bytes_per_hour
+    {
+        let rate = known.profile.bytes_per_hour;
+        let half = known.profile.half_width;
+        finding.verdict = Verdict::Growing;
+        finding.confidence = 0.85;
+        finding.chance = 0.0;
+        finding.slope = Slope { estimate: rate, low: rate - half, high: rate + half };
+        finding.evidence = format!(
+            "{} of {} older cohorts of blocks left some that stay",
+            known.profile.holding, known.profile.cohorts
+        );
+        confirmed = true;
+    }
+    if let Some(clause) = known.clause() {
+        finding.evidence.push_str("; ");
+        finding.evidence.push_str(&clause);
+    }
+    Weighed { finding, survival, confirmed }
+}
+
+/// Whether the blocks of the later half of the samples are larger than those of the earlier one, by a third at least.
+fn larger_blocks(series: &Series) -> bool {
+    let middle = |part: &[Sample]| {
+        let mut sizes: Vec<f64> = part
+            .iter()
+            .map(|sample| sample.bytes as f64 / sample.blocks.max(1) as f64)
+            .filter(|&size| size > 0.0)
+            .collect();
+        sizes.sort_unstable_by(f64::total_cmp);
+        sizes.get(sizes.len() / 2).copied()
+    };
+    let (early, late) = series.samples().split_at(series.samples().len() / 2);
+    middle(early).zip(middle(late)).is_some_and(|(early, late)| late >= early * 4.0 / 3.0)
+}
+
+/// What one of the series of a stack says.
+fn by_series(series: &Series, gaps: &Gaps, value: impl Fn(&Sample) -> u64 + Copy) -> Finding {
+    let run = gaps.points(&series.overview(OVERVIEW), value);
+    if series.samples().len() <= OVERVIEW {
+        return rules::judge(&run, None);
+    }
+    // In a long run the newest samples are dense where the overview has only a few.
+    let all: Vec<Point> = gaps.points(series.samples(), value);
+    let (before, recent) = all.split_at(all.len().saturating_sub(series.recent().len()));
+    rules::judge(&run, Some((before, recent)))
+}

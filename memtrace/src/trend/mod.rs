@@ -6,14 +6,15 @@
 //! always give the same verdicts.
 //!
 //! [`series`] keeps the samples and [`gaps`] what was not recorded; [`cohorts`] are the birth times that stacks share and
-//! [`survival`] what became of them; [`kendall`] and [`slope`] are the statistics, [`window`], [`pace`], [`steps`] and
-//! [`returns`] ask them about a part of a series; [`rules`] turn one series into a finding, [`judge`] weighs it against
+//! [`survival`] what became of them; [`kendall`] and [`slope`] are the statistics, [`window`], [`pace`], [`steps`],
+//! [`bend`] and [`returns`] ask them about a part of a series; [`rules`] turn one series into a finding, [`judge`] weighs it against
 //! survival, [`family`] corrects for the number of stacks. docs/design/verdict.md has the reasons and the measurements.
 //! [`outer`] and [`alert`] do the like for whole processes and cgroups.
 
 use std::{cmp::Reverse, collections::HashMap, hash::Hash};
 
 pub mod alert;
+pub mod bend;
 pub mod cohorts;
 pub mod family;
 pub mod gaps;

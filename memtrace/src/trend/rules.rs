@@ -8,18 +8,23 @@
 //! times of its rises instead. A rise that clearly slows down stays `undecided`: a cache that is still filling.
 
 use super::{
+    bend::since_bend,
     kendall::p_mostly_rising,
     pace::{Pace, pace, plain_slope, stood_still_before},
     returns::{shrinks, teeth},
     slope::{Point, Slope},
     steps::{Steps, most, without_appearance},
     verdict::Verdict,
-    window::{CHANCE_OF_A_PART, Part, Window, rising, rising_part},
+    window::{Part, Window, rising, rising_part},
 };
 
 /// Below this many intervals nothing is decided: five rises in a row happen by chance once in 32 times, and once in 720
 /// for the order of six values.
 pub const MIN_INTERVALS: usize = 5;
+
+/// A part that rises much more slowly than what came before it has to show more still: the level after a fill is looked at
+/// after every interval, and its noise must not once pass for a leak.
+const CHANCE_AFTER_A_FILL: f64 = 0.0002;
 
 /// So many rises make a staircase.
 const LEAST_STAIRS: usize = 5;
@@ -112,7 +117,7 @@ fn by_windows(run: &[Point], steps: Steps) -> Finding {
         // A warm-up before a steady rise looks slower, too; then the later half rises steadily by itself.
         Pace::Slower
             if goes_on
-                && half.p < CHANCE_OF_A_PART
+                && half.p < CHANCE_AFTER_A_FILL
                 && half.floor_rises
                 && later.len() >= 12
                 && pace(later) == Pace::Steady =>
@@ -143,8 +148,15 @@ fn growing(run: &[Point], best: &Part, half: Window, steps: Steps) -> Finding {
     Finding {
         chance: best.window.p,
         from_hours: best.points.first().map_or(0.0, |point| point.hours),
-        ..Finding::new(Verdict::Growing, confidence, best.window.slope(best.points), evidence)
+        ..Finding::new(Verdict::Growing, confidence, rate(best), evidence)
     }
+}
+
+/// How fast it grows now: since the bend, where there is one.
+fn rate(part: &Part) -> Slope {
+    let since = since_bend(part.points);
+    let window = if since.len() < part.points.len() { Window::test(since) } else { part.window };
+    window.slope(since)
 }
 
 fn too_early(run: &[Point], steps: Steps) -> Finding {

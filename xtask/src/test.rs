@@ -12,19 +12,22 @@ use crate::{debian, packages, process};
 const END_TO_END: &str = "memtrace-tests";
 const TRACEFS: &str = "/sys/kernel/tracing";
 
-/// Runs the tests; with `fast` those that need neither root nor other programs. Cargo's own lines come last.
+/// Runs the tests; with `fast` those that do not trace. Cargo's own lines come last.
 pub fn run(fast: bool) -> Result<ExitCode> {
     let mut tests = process::cargo();
     tests.args(["test", "--workspace", "--no-fail-fast"]);
+    if !fast {
+        // Checked first: a machine where the tests cannot run is not set up for them.
+        process::as_root("true", "the end-to-end tests: `cargo xtask test --fast` leaves them out; all the rest")?;
+    }
+    // The tests of probe sites and of unwind tables read the programs and libraries, too.
+    debian::install("The tests", packages::TESTS)?;
+    if process::find("node").is_none() {
+        debian::install("The tests of runtimes' code", packages::NODE)?;
+    }
     if fast {
         tests.args(["--exclude", END_TO_END]);
     } else {
-        // Checked first: a machine where the tests cannot run is not set up for them.
-        process::as_root("true", "the end-to-end tests: `cargo xtask test --fast` leaves them out; all the rest")?;
-        debian::install("The end-to-end tests", packages::TESTS)?;
-        if process::find("node").is_none() {
-            debian::install("The tests of runtimes' code", packages::NODE)?;
-        }
         mount_tracefs()?;
         tests.env("MEMTRACE_BIN", process::build_memtrace()?);
         if !process::is_root() {

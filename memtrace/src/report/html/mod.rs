@@ -31,7 +31,7 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
 /// SHA-256 of [`STYLE`] in base 64; a test computes it.
-const STYLE_HASH: &str = "nbplR1rbWU1kTk3+NbdUyUARNhgamFQ/xUcwQcaq4rc=";
+const STYLE_HASH: &str = "s2Lmh2+rd7JQow8wXIlzX/B0yneMIdBBb43GFYtY5+c=";
 /// SHA-256 of [`SCRIPT`] in base 64.
 const SCRIPT_HASH: &str = "1srSPA8GdsFCnvmO7uP9tcr2RaV5xinOzN1ziQAJeGg=";
 

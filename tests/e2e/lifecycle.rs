@@ -121,6 +121,28 @@ fn a_busy_target_survives_20_attaches_and_detaches() -> Result<()> {
 }
 
 #[test]
+fn a_target_whose_filter_kills_at_return_probes_is_traced_exactly_or_refused() -> Result<()> {
+    let mut confined = Target::start(&Build::c("confined.c"), &[])?;
+    let pid = confined.pid();
+    // The same question, asked by doctor: where filters see return probes, nothing may be attached.
+    let doctor = Memtrace::start(&["doctor"])?.finish()?;
+    let line = doctor.output.iter().find(|line| line.contains("seccomp")).context("doctor's line on seccomp")?;
+    if !line.trim_start().starts_with("ok") {
+        let refused = Memtrace::start(&["--pid", &pid.to_string()])?.finish()?;
+        assert_eq!((refused.code(), refused.errors.len()), (Some(1), 1), "{:?}", refused.errors);
+        assert!(refused.errors[0].contains("seccomp"), "{:?}", refused.errors);
+        return confined.exit();
+    }
+    let memtrace = Memtrace::attach(pid, &[])?;
+    confined.tell("go")?;
+    let count: Value = confined.hear_json()?;
+    let totals = memtrace.interrupt()?.final_report()?.process(pid)?.totals;
+    assert_eq!(Some(totals.allocations), count["allocations"].as_u64());
+    assert_eq!(Some(totals.outstanding_bytes), count["outstanding_bytes"].as_u64());
+    confined.exit()
+}
+
+#[test]
 fn two_memtraces_watch_one_target_side_by_side() -> Result<()> {
     let mut service = Target::start(&Build::c("leaky_service.c"), &["64", "1000", "10", "10"])?;
     let (mut first, mut second) = (Memtrace::attach(service.pid(), &[])?, Memtrace::attach(service.pid(), &[])?);

@@ -4,6 +4,8 @@ use std::{fs, path::Path};
 
 use thiserror::Error;
 
+use super::return_probes::{self, ReturnProbes};
+
 /// Why memtrace cannot run on this kernel or as this user.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum FeatureError {
@@ -39,6 +41,11 @@ pub enum FeatureError {
     /// The tracing file system is not mounted.
     #[error("--syscalls needs tracefs, which is not mounted; run: mount -t tracefs tracefs /sys/kernel/tracing")]
     NoTracefs,
+    /// Return probes could kill a process.
+    #[error(
+        "a seccomp filter may kill its process at a return probe, so such processes are refused; use Linux 6.14 or later"
+    )]
+    Confined,
 }
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -85,6 +92,13 @@ pub fn checks(syscalls: bool) -> Vec<Check> {
         checks.push(Check { name: "tracefs", purpose: "system-call tracepoints (--syscalls)", result });
     }
     checks
+}
+
+/// Whether processes with a seccomp filter can be traced; a run looks at it when it meets one.
+pub fn confined() -> Check {
+    let safe = return_probes::with_filter() == ReturnProbes::Safe;
+    let result = if safe { Ok(()) } else { Err(FeatureError::Confined) };
+    Check { name: "seccomp", purpose: "return probes pass by seccomp filters", result }
 }
 
 /// Fails with the first thing that is missing.
@@ -156,6 +170,7 @@ mod tests {
             FeatureError::NoUprobes,
             FeatureError::LockedDown,
             FeatureError::NoTracefs,
+            FeatureError::Confined,
         ] {
             let text = error.to_string();
             assert!(!text.contains('\n') && text.contains(';'), "{text}");

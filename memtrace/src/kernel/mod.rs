@@ -1,7 +1,8 @@
 //! The `kernel` room: the only one that speaks bpf(2).
 //!
 //! In: probe sites and the processes they belong to. Out: decoded events in the order of the ring, blocks that had to
-//! wait in the kernel, and counters. [`features`] says whether it can run here; [`Tracer`] loads the programs; [`links`]
+//! wait in the kernel, and counters. [`features`] says whether it can run here, [`return_probes`]
+//! whether it may in a confined process; [`Tracer`] loads the programs; [`links`]
 //! attaches and detaches them; [`ring`] drains; [`deferred`] fetches what waited;
 //! [`tables`] gives the programs what they unwind by.
 
@@ -11,6 +12,7 @@ pub mod features;
 pub mod links;
 mod log;
 mod multi;
+pub mod return_probes;
 pub mod ring;
 pub mod tables;
 mod tracer;

@@ -50,9 +50,9 @@ pub fn doctor(config: &DoctorConfig) -> Result<bool, SessionError> {
 fn write_checks(out: &mut dyn Write) -> io::Result<bool> {
     let mut good = true;
     writeln!(out, "This machine")?;
-    for check in features::checks(true) {
-        // Only `--syscalls` needs tracefs.
-        let needed = check.name != "tracefs";
+    for check in features::checks(true).into_iter().chain([features::confined()]) {
+        // Only `--syscalls` needs tracefs, and only some processes have a filter.
+        let needed = !matches!(check.name, "tracefs" | "seccomp");
         match &check.result {
             Ok(()) => writeln!(out, "  ok       {:<12} {}", check.name, check.purpose)?,
             Err(error) => {

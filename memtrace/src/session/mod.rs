@@ -110,8 +110,8 @@ pub enum SessionError {
     Kernel(#[from] KernelError),
     /// A return probe might kill the target.
     #[error(
-        "process {0} has a seccomp filter, and this kernel (6.11 to 6.13) may kill it at the first return probe; \
-         use a kernel from 6.14 on"
+        "process {0} is confined by seccomp, and this kernel would let that kill it at the first return probe; \
+         use Linux 6.14 or later, or run it without the filter"
     )]
     Seccomp(Pid),
     /// Nobody could watch.

@@ -18,8 +18,9 @@ use crate::{
     allocator::{self, Plan, ProbeSite},
     cli::TraceConfig,
     kernel::{
-        Tracer, features,
+        Tracer,
         links::{Links, Programs},
+        return_probes,
     },
     target::{Pid, Target, TargetError, status::SeccompMode},
     trend::outer::Span,
@@ -61,10 +62,8 @@ impl Candidate {
     /// Looks at a process and plans its probes; `cache` takes its unwind tables ahead of their loading.
     pub(super) fn open(pid: Pid, config: &TraceConfig, cache: Option<&mut Cache>) -> Result<Self, SessionError> {
         let target = Target::open(pid)?;
-        // From 6.11 a return probe enters the kernel by a system call of its own, which a seccomp filter may answer by
-        // killing the process; 6.14 lets it through ("seccomp: passthrough uretprobe systemcall without filtering").
-        let hazard = features::kernel_version().is_some_and(|version| ((6, 11)..(6, 14)).contains(&version));
-        if hazard && target.seccomp() == SeccompMode::Filter {
+        let seccomp = target.seccomp();
+        if seccomp != SeccompMode::Disabled && !return_probes::with_filter().allow(seccomp) {
             return Err(SessionError::Seccomp(pid));
         }
         let plan = plan(&target, config)?;

@@ -345,3 +345,31 @@ fn an_allocator_that_is_loaded_after_the_attach_is_traced() -> Result<()> {
     assert_eq!(report.process(host.pid())?.totals.failed_allocations, 40);
     host.exit()
 }
+
+/// Builds the Go fixture; go keeps it.
+fn go_program() -> Result<PathBuf> {
+    let folder = fixture::built()?;
+    let program = folder.join("cgo_leak");
+    let mut go = Command::new("go");
+    go.args(["build", "-o", text(&program)?, "."]).current_dir(fixture::sources().join("cgo_leak"));
+    go.env("GOCACHE", folder.join("go-cache")).env("GOFLAGS", "-mod=mod").env("GO111MODULE", "on");
+    let output = go.output().context("running go")?;
+    ensure!(output.status.success(), "cgo_leak: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(program)
+}
+
+#[test]
+fn c_blocks_of_a_go_program_are_one_leak_whatever_goroutine_asks_and_its_stacks_may_move() -> Result<()> {
+    let mut target = Target::start_file(&go_program()?, &[])?;
+    let memtrace = Memtrace::attach(target.pid(), &[])?;
+    target.tell("go")?;
+    let count: serde_json::Value = target.hear_json()?;
+    let report = memtrace.interrupt()?.final_report()?;
+    // Go's runtime asks libc for memory, too, as it starts threads: the leak is compared, not the totals.
+    let leaks: Vec<_> = report.stacks_of("leak_in_c").collect();
+    assert_eq!(leaks.len(), 1, "{leaks:#?}");
+    assert_eq!(Some(leaks[0].allocations), count["allocations"].as_u64());
+    assert_eq!(Some(leaks[0].outstanding_bytes), count["outstanding_bytes"].as_u64());
+    assert!(leaks[0].frames.iter().any(|frame| frame.function.as_deref() == Some("runtime.asmcgocall")), "{leaks:#?}");
+    target.exit()
+}

@@ -1,4 +1,5 @@
-//! Reads from an ELF file what unwinding takes: its executable segments, `.eh_frame`, `.debug_frame` and build id.
+//! Reads from an ELF file what unwinding takes: its executable segments, `.eh_frame`, `.debug_frame` and build id, and
+//! where a Go program changes stacks.
 //!
 //! Every read is bounded, and no number in the file decides by itself how much memory is taken. Damaged section headers
 //! only lose what they alone lead to: `.eh_frame` is found by the program headers too.
@@ -8,7 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use gimli::{BaseAddresses, EhFrameHdr, NativeEndian};
 use object::{
     LittleEndian as LE,
-    elf::{self, CompressionHeader64, FileHeader64, NoteHeader64, ProgramHeader64, SectionHeader64},
+    elf::{self, CompressionHeader64, FileHeader64, NoteHeader64, ProgramHeader64, SectionHeader64, Sym64},
     pod::{self, Pod},
     read::{CompressedData, CompressionFormat},
 };
@@ -19,6 +20,10 @@ pub(super) const MAX_SECTION_BYTES: u64 = 64 << 20;
 
 /// Programs have a dozen, and each function is looked up in them.
 const MAX_SEGMENTS: u64 = 256;
+
+/// Go's way into C code, under the names of either calling convention. It changes from a goroutine's stack to the
+/// thread's, which its rules do not say: what they lead to is no frame.
+const STACK_SWITCHES: [&[u8]; 2] = [b"runtime.asmcgocall", b"runtime.asmcgocall.abi0"];
 
 const MAX_NAMES_BYTES: u64 = 1 << 20;
 const MAX_NOTES_BYTES: u64 = 64 << 10;
@@ -83,6 +88,8 @@ pub(super) struct Elf {
     pub eh_frame: Vec<u8>,
     pub debug_frame: Vec<u8>,
     pub build_id: Option<Vec<u8>>,
+    /// Where functions begin that change stacks unknown to the rules.
+    pub stack_switches: Vec<u64>,
 }
 
 struct File<'a, R>(&'a mut R);
@@ -142,6 +149,8 @@ impl Elf {
             eh_frame: Vec::new(),
             debug_frame: Vec::new(),
             build_id: build_id(&mut file, &segments, &sections),
+            // Not an error: a program without symbols is unwound as well as may be.
+            stack_switches: stack_switches(&mut file, &sections).unwrap_or_default(),
         };
         if let Some(text) = sections.named(b".text") {
             elf.bases = elf.bases.set_text(text.sh_addr.get(LE));
@@ -244,6 +253,24 @@ impl Sections {
                 && name.strip_prefix(wanted).is_some_and(|rest| rest.first() == Some(&0))
         })
     }
+}
+
+fn stack_switches<R: Read + Seek>(file: &mut File<'_, R>, sections: &Sections) -> Result<Vec<u64>, ReadError> {
+    // Only in Go's programs, so that no other's symbols are read.
+    if sections.named(b".gopclntab").is_none() {
+        return Ok(Vec::new());
+    }
+    let (Some(symbols), Some(names)) = (sections.named(b".symtab"), sections.named(b".strtab")) else {
+        return Ok(Vec::new());
+    };
+    let bytes = contents(file, symbols, ".symtab")?;
+    let names = contents(file, names, ".strtab")?;
+    let symbols = values::<Sym64<LE>>(&bytes, bytes.len() / size_of::<Sym64<LE>>(), ".symtab")?;
+    let is_switch = |symbol: &&Sym64<LE>| {
+        let name = names.get(symbol.st_name.get(LE) as usize..).unwrap_or_default();
+        STACK_SWITCHES.iter().any(|wanted| name.strip_prefix(*wanted).is_some_and(|rest| rest.first() == Some(&0)))
+    };
+    Ok(symbols.iter().filter(is_switch).map(|symbol| symbol.st_value.get(LE)).take(STACK_SWITCHES.len()).collect())
 }
 
 fn contents<R: Read + Seek>(

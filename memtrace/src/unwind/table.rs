@@ -150,9 +150,9 @@ impl Source {
 
     /// A number that stands for everything from which the table is made.
     pub fn fingerprint(&self, state: &RandomState) -> u64 {
-        let Elf { loads, entry, bases, eh_frame, debug_frame, build_id } = &self.0;
+        let Elf { loads, entry, bases, eh_frame, debug_frame, build_id, stack_switches } = &self.0;
         let bases = [bases.eh_frame.section, bases.eh_frame.text, bases.eh_frame.data];
-        state.hash_one((loads, entry, bases, eh_frame, debug_frame, build_id))
+        state.hash_one((loads, entry, bases, eh_frame, debug_frame, build_id, stack_switches))
     }
 
     /// Makes the table.
@@ -186,6 +186,10 @@ impl Source {
         for function in functions {
             builder.uncovered(covered_to..function.start, elf.entry)?;
             covered_to = function.end;
+            if elf.stack_switches.contains(&function.start) {
+                builder.push(function.start, Rule::Unsupported(Unsupported::CfaRegister))?;
+                continue;
+            }
             match function.origin {
                 Origin::EhFrame => builder.function(&mut eh_frame, &function)?,
                 Origin::DebugFrame => builder.function(&mut debug_frame, &function)?,

@@ -6,11 +6,13 @@
 //!
 //! The kernel answers this call from anywhere but its own trampoline with SIGILL, and a call that it does not have with
 //! ENOSYS. So a child that calls it tells whether it exists, and a second child, under a filter that answers it with an
-//! error, whether filters see it.
+//! error, whether filters see it. Where memtrace has a filter itself, as in a container, that one may be who answers
+//! ENOSYS: then it tells nothing.
 
-use std::sync::OnceLock;
+use std::{fs, sync::OnceLock};
 
-use crate::target::status::SeccompMode;
+use super::features;
+use crate::target::status::{SeccompMode, Status};
 
 /// What return probes do to a process with a filter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -30,7 +32,7 @@ impl ReturnProbes {
             SeccompMode::Disabled => true,
             SeccompMode::Filter => self == Self::Safe,
             // Only a few calls are allowed in this mode, and it has no filter that the call could pass by.
-            SeccompMode::Strict => existing() == Ended::With(libc::ENOSYS),
+            SeccompMode::Strict => existing() == Presence::Absent,
         }
     }
 }
@@ -41,22 +43,50 @@ pub fn with_filter() -> ReturnProbes {
     *ANSWER.get_or_init(|| conclude(existing(), || ask(true)))
 }
 
-fn existing() -> Ended {
-    static ANSWER: OnceLock<Ended> = OnceLock::new();
-    *ANSWER.get_or_init(|| ask(false))
+/// Whether the kernel has the call.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Presence {
+    Absent,
+    Present,
+    /// A filter of our own keeps it from us.
+    Refused,
+    Unknown,
 }
 
-fn conclude(existing: Ended, filtered: impl FnOnce() -> Ended) -> ReturnProbes {
+/// The first kernel that has the call.
+const FIRST: (u32, u32) = (6, 11);
+
+fn existing() -> Presence {
+    static ANSWER: OnceLock<Presence> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        if features::kernel_version().is_some_and(|version| version < FIRST) {
+            return Presence::Absent;
+        }
+        let own = fs::read("/proc/self/status").ok().and_then(|text| Status::parse(&text));
+        answered(ask(false), own.is_some_and(|status| status.seccomp == SeccompMode::Disabled))
+    })
+}
+
+/// What a child's end says; `unfiltered`: no filter of ours can have answered.
+fn answered(ended: Ended, unfiltered: bool) -> Presence {
+    match ended {
+        Ended::By(libc::SIGILL) => Presence::Present,
+        Ended::With(libc::ENOSYS) if unfiltered => Presence::Absent,
+        Ended::With(libc::EPERM) | Ended::By(libc::SIGSYS) => Presence::Refused,
+        _ => Presence::Unknown,
+    }
+}
+
+fn conclude(existing: Presence, filtered: impl FnOnce() -> Ended) -> ReturnProbes {
     match existing {
-        Ended::With(libc::ENOSYS) => ReturnProbes::Safe,
-        Ended::By(libc::SIGILL) => match filtered() {
+        Presence::Absent => ReturnProbes::Safe,
+        Presence::Present => match filtered() {
             Ended::By(libc::SIGILL) => ReturnProbes::Safe,
             Ended::With(libc::EPERM) => ReturnProbes::Filtered,
             _ => ReturnProbes::Unknown,
         },
-        // A filter of our own, as in a container, answers in the kernel's place.
-        Ended::With(libc::EPERM) | Ended::By(libc::SIGSYS) => ReturnProbes::Filtered,
-        _ => ReturnProbes::Unknown,
+        Presence::Refused => ReturnProbes::Filtered,
+        Presence::Unknown => ReturnProbes::Unknown,
     }
 }
 
@@ -93,9 +123,11 @@ fn ask(filtered: bool) -> Ended {
 /// The error number of the call in the child, or no return at all.
 fn call() -> i32 {
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: numbers, and a structure that outlives the call. SIGILL is left to the kernel and must not leave a core.
+    // SAFETY: numbers, and a structure that outlives the call. SIGILL is left to the kernel and must not leave a core,
+    // neither in a file nor, whatever the limit, with a program that takes cores (core(5)).
     let result = unsafe {
         libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
+        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
         libc::signal(libc::SIGILL, libc::SIG_DFL);
         libc::syscall(libc::c_long::from(URETPROBE))
     };
@@ -145,29 +177,42 @@ fn wait(child: libc::pid_t) -> Ended {
 mod tests {
     use super::*;
 
+    const ENDS: [Ended; 5] = [
+        Ended::With(libc::EPERM),
+        Ended::With(libc::ENOSYS),
+        Ended::By(libc::SIGILL),
+        Ended::By(libc::SIGSYS),
+        Ended::NotAsked,
+    ];
+
     #[test]
     fn only_a_kernel_that_lets_the_call_pass_or_has_none_is_safe() {
-        let answers = [Ended::With(libc::EPERM), Ended::By(libc::SIGILL), Ended::NotAsked, Ended::By(libc::SIGSYS)];
-        for filtered in answers {
-            assert_eq!(conclude(Ended::With(libc::ENOSYS), || filtered), ReturnProbes::Safe, "no such call");
+        for filtered in ENDS {
+            assert_eq!(conclude(Presence::Absent, || filtered), ReturnProbes::Safe);
             let expected = match filtered {
                 Ended::By(libc::SIGILL) => ReturnProbes::Safe,
                 Ended::With(libc::EPERM) => ReturnProbes::Filtered,
                 _ => ReturnProbes::Unknown,
             };
-            assert_eq!(conclude(Ended::By(libc::SIGILL), || filtered), expected);
+            assert_eq!(conclude(Presence::Present, || filtered), expected);
+            assert_eq!(conclude(Presence::Refused, || filtered), ReturnProbes::Filtered);
+            assert_eq!(conclude(Presence::Unknown, || filtered), ReturnProbes::Unknown);
         }
-        assert_eq!(conclude(Ended::By(libc::SIGSYS), || Ended::NotAsked), ReturnProbes::Filtered);
-        assert_eq!(conclude(Ended::NotAsked, || Ended::By(libc::SIGILL)), ReturnProbes::Unknown);
     }
 
     #[test]
-    fn this_kernel_answers_in_a_way_that_is_understood() {
-        assert!(matches!(existing(), Ended::With(libc::ENOSYS) | Ended::By(libc::SIGILL)), "{:?}", existing());
-        // A call that there is (with a number that no kernel has, there would be none) is seen by our filter or passes.
-        let filtered = ask(true);
-        assert!(matches!(filtered, Ended::With(libc::EPERM) | Ended::By(libc::SIGILL)), "{filtered:?}");
-        assert_ne!(with_filter(), ReturnProbes::Unknown);
+    fn under_a_filter_of_our_own_no_answer_means_that_there_is_no_call() {
+        assert!(ENDS.iter().all(|&end| answered(end, false) != Presence::Absent));
+        assert_eq!(answered(Ended::With(libc::ENOSYS), true), Presence::Absent);
+        assert_eq!(answered(Ended::By(libc::SIGILL), false), Presence::Present);
+    }
+
+    #[test]
+    fn this_kernel_is_asked_and_answers() {
+        assert_ne!(ask(false), Ended::NotAsked);
+        assert_ne!(ask(true), Ended::NotAsked);
+        assert_eq!(existing(), existing(), "once for all");
+        assert_eq!(with_filter(), conclude(existing(), || ask(true)));
     }
 
     #[test]

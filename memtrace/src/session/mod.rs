@@ -110,7 +110,7 @@ pub enum SessionError {
     Kernel(#[from] KernelError),
     /// A return probe might kill the target.
     #[error(
-        "process {0} is confined by seccomp, and this kernel would let that kill it at the first return probe; \
+        "process {0} is confined by seccomp, and on this kernel that may kill it at the first return probe; \
          use Linux 6.14 or later, or run it without the filter"
     )]
     Seccomp(Pid),

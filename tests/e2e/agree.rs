@@ -37,12 +37,12 @@ fn programs(folder: &Path) -> Result<Vec<Vec<String>>> {
          insert into t select x, hex(x * 7919) from c;
          create index i on t(b); select count(*) from t where b like '%3%';",
     )?;
-    // The compiler's tables depend on addresses, which differ from run to run: a small program does not fill them.
     let source = sources().join("churn.c");
     let text = folder.join("text");
     fs::write(&text, (0..5000).map(|n| format!("{} line {n}\n", n * 7919 % 5003)).collect::<String>())?;
     let (script, source, text) = (shown(&script), shown(&source), shown(&text));
     let compiler = String::from_utf8(output(Command::new("gcc").arg("-print-prog-name=cc1"))?)?;
+    let headers = String::from_utf8(output(Command::new("gcc").arg("-print-multiarch"))?)?;
     let python = String::from_utf8(output(Command::new("python3").args(["-c", "import sys; print(sys.executable)"]))?)?;
     let command = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<String>>();
     Ok(vec![
@@ -55,7 +55,7 @@ fn programs(folder: &Path) -> Result<Vec<Vec<String>>> {
         command(&["tar", "cf", "/dev/null", "/usr/include/linux"]),
         command(&["openssl", "dgst", "-sha256", &text]),
         command(&["git", "diff", "--no-index", "--word-diff", &text, &source]),
-        command(&[compiler.trim(), "-quiet", "-O2", "-o", "/dev/null", &source]),
+        command(&[compiler.trim(), "-quiet", "-imultiarch", headers.trim(), "-O2", "-o", "/dev/null", &source]),
         command(&["grep", "-c", "line.*7", &text]),
         command(&["find", "/usr/include/linux", "-name", "*.h"]),
         command(&["sort", &text]),
@@ -128,10 +128,11 @@ fn counted_by_valgrind(words: &[String], folder: &Path) -> Result<Totals> {
     })
 }
 
-/// How far the counts may be apart. The compiler's tables hash addresses, which differ from run to run under any tool; now
-/// and then one of 32 KiB is not enlarged.
-fn allowed_per_mille(program: &str) -> u64 {
-    if program.ends_with("/cc1") { 20 } else { 1 }
+/// How far the counts may be apart: 1 in 1,000. The compiler's tables hash addresses, which differ from run to run and under
+/// Valgrind's own allocator, where two of 32 KiB are enlarged that are not without it: so many bytes more for those.
+fn allowed(program: &str, what: &str, theirs: u64) -> u64 {
+    let tables = if program.ends_with("/cc1") && what.starts_with("bytes") { 4 } else { 0 };
+    theirs / 1000 + tables * (32 << 10)
 }
 
 #[test]
@@ -151,7 +152,7 @@ fn launched_programs_allocate_what_valgrind_counts() -> Result<()> {
         println!("{}: {figures:?}", words[0]);
         ensure!(theirs.allocations > 0, "{words:?} allocates nothing");
         for (what, ours, theirs) in figures {
-            if ours.abs_diff(theirs) * 1000 > theirs * allowed_per_mille(&words[0]) {
+            if ours.abs_diff(theirs) > allowed(&words[0], what, theirs) {
                 apart.push(format!("{}: {what}: {ours}, by Valgrind {theirs}", words[0]));
             }
         }

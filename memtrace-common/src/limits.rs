@@ -25,7 +25,20 @@ pub const REMEMBERED_WALKS: usize = 64;
 pub const REMEMBERED_WAYS: usize = 16;
 
 /// The most words that decide a remembered walk; longer ones are not remembered.
-pub const MAX_REMEMBERED_WORDS: usize = 40;
+pub const MAX_REMEMBERED_WORDS: usize = 48;
+
+/// The most pieces of the stack that hold these words.
+pub const MAX_PIECES: usize = 8;
+
+/// The most words of all pieces of a stack together; a power of two.
+pub const WINDOW_WORDS: usize = 1024;
+
+/// Words between two that decide from which on it costs less to read them in two pieces: a read costs as much as the
+/// copying of some 4 KiB, which also displace what the program has in its cache.
+pub const PIECE_GAP: u64 = 256;
+
+/// The most events in a row for which a thread does not ask how full the ring is, once it was found nearly empty.
+pub const MAX_CREDIT: u64 = 15;
 
 /// The default size of the ring in bytes; a power of two and a multiple of the page size.
 pub const DEFAULT_RING_BYTES: u32 = 64 << 20;

@@ -28,6 +28,10 @@ pub struct ThreadState {
     pub stack: u64,
     /// Bits of [`flag`].
     pub flags: u64,
+    /// The thread, as the first pid namespace numbers it; 0 until it is asked for.
+    pub thread: u64,
+    /// How many events it may still send before it asks how full the ring is.
+    pub credit: u64,
     /// What the call's release of its old block took from, or put into, the deferred table; a failed `realloc` undoes it.
     pub parked: DeferredBlock,
     /// The walk up the stack that is going on.
@@ -42,8 +46,10 @@ pub struct ThreadState {
 
 const _: () = assert!(
     size_of::<ThreadState>()
-        == 7 * 8 + 32 + size_of::<Walk>() + REMEMBERED_WALKS * size_of::<Remembered>() + 24 + 8 * (MAX_FRAMES + 1)
+        == 9 * 8 + 32 + size_of::<Walk>() + REMEMBERED_WALKS * size_of::<Remembered>() + 24 + 8 * (MAX_FRAMES + 1)
 );
+// With the kernel's own head it fits what the kernel allocates as 32 KiB.
+const _: () = assert!(size_of::<ThreadState>() < (32 << 10) - 256);
 
 /// Where a walk up the stack has arrived.
 #[derive(Clone, Copy)]
@@ -79,9 +85,11 @@ pub struct Walk {
     pub previous: u64,
     /// The first of the remembered walks that may be this one.
     pub set: u64,
+    /// The id of the one that is; 0 if none is.
+    pub found: u64,
     /// Counts the walks, to write over the ways of a set in turn.
     pub turn: u64,
-    /// The stack pointer at its start.
+    /// The address of the return address that it started from.
     pub base: u64,
 }
 

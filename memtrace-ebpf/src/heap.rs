@@ -21,6 +21,7 @@ use memtrace_common::{
 use crate::{
     Site, count,
     deferred::{self, Settled},
+    remember,
     ring::{self, Class},
     thread, walk,
 };
@@ -50,8 +51,11 @@ fn arguments(regs: &pt_regs) -> [u64; 6] {
 /// The argument that a selector of a [`Shape`](memtrace_common::shape::Shape) names: 1 is the first, 0 none.
 #[inline(always)]
 fn argument(arguments: [u64; 6], selector: u32) -> u64 {
+    // By far the most have it first.
+    if selector == 1 {
+        return arguments[0];
+    }
     match selector {
-        1 => arguments[0],
         2 => arguments[1],
         3 => arguments[2],
         4 => arguments[3],
@@ -82,24 +86,39 @@ pub fn entry(context: &ProbeContext, site: Site) {
     }
     let old = argument(arguments, shape.block_selector());
     let result = argument(arguments, shape.result_selector());
-    let first = thread::read_word(sp).unwrap_or(0);
     state.cookie = site.cookie;
     state.size = size.unwrap_or(0);
     state.argument = if shape.result_selector() != 0 { result } else { old };
     state.flags = 0;
-    state.parked = DeferredBlock::default();
-    state.return_address = first;
+    if site.call == REALLOCATE {
+        set_parked(state, DeferredBlock::default());
+    }
     // A product that overflows fails in the callee, which then leaves the old block alone.
     if old != 0 && size.is_some() {
         begin_realloc(state, site.slot, old);
     }
     if state.size < MIN_SIZE.load() || state.size > MAX_SIZE.load() {
         state.flags |= flag::FILTERED;
+        state.return_address = thread::read_word(sp).unwrap_or(0);
     } else {
-        let registers = Registers { ip: first, sp: sp + 8, fp: regs.rbp };
-        state.stack = walk::stack_id(state, site.slot, registers, first);
+        let first = remember::open(state, sp).unwrap_or(0);
+        state.return_address = first;
+        state.stack = walk::stack_id(state, site.slot, Registers { ip: first, sp: sp + 8, fp: regs.rbp });
     }
     state.return_slot = sp;
+}
+
+/// Field by field: the compiler would call a function that clears byte by byte.
+#[inline(always)]
+fn set_parked(state: &mut ThreadState, block: DeferredBlock) {
+    let parked = &raw mut state.parked;
+    // SAFETY: a reference's fields.
+    unsafe {
+        (&raw mut (*parked).released_ns).write_volatile(block.released_ns);
+        (&raw mut (*parked).allocated_ns).write_volatile(block.allocated_ns);
+        (&raw mut (*parked).size).write_volatile(block.size);
+        (&raw mut (*parked).stack).write_volatile(block.stack);
+    }
 }
 
 /// The release that a successful realloc does: sent at entry, undone if the call fails.
@@ -107,13 +126,13 @@ pub fn entry(context: &ProbeContext, site: Site) {
 fn begin_realloc(state: &mut ThreadState, slot: u16, old: u64) {
     let key = DeferredKey { address: old, slot: u64::from(slot) };
     if let Settled::Yes(entry) = deferred::settle(&key) {
-        state.parked = entry;
+        set_parked(state, entry);
         return;
     }
     // SAFETY: no arguments.
     let time_ns = unsafe { bpf_ktime_get_ns() };
-    let head = Head::new(Kind::ReallocBegin, Slot(slot), thread::id());
-    if ring::send(Class::Release, AddressRecord { head, time_ns, address: old }) {
+    let head = Head::new(Kind::ReallocBegin, Slot(slot), state.thread as u32);
+    if ring::send(Some(state), Class::Release, AddressRecord { head, time_ns, address: old }) {
         state.flags |= flag::BEGUN;
     } else if deferred::release(&key, time_ns) {
         count::add(slot, Counter::ReleasesDeferred, 1);
@@ -197,10 +216,11 @@ fn finish(context: &impl EbpfContext, state: &mut ThreadState, result: u64) {
     // SAFETY: no arguments.
     let time_ns = unsafe { bpf_ktime_get_ns() };
     let kind = if state.flags & flag::BEGUN != 0 { Kind::Reallocate } else { Kind::Allocate };
-    let head = Head::new(kind, Slot(slot), thread::id());
+    let head = Head::new(kind, Slot(slot), state.thread as u32);
     let (size, stack) = (state.size, state.stack);
     let key = DeferredKey { address, slot: u64::from(slot) };
-    if !deferred::waits(&key) && ring::send(Class::Allocation, BlockRecord { head, time_ns, address, size, stack }) {
+    let record = BlockRecord { head, time_ns, address, size, stack };
+    if !deferred::waits(&key) && ring::send(Some(state), Class::Allocation, record) {
         return;
     }
     if deferred::allocation(&key, DeferredBlock { released_ns: 0, allocated_ns: time_ns, size, stack }) {
@@ -234,8 +254,8 @@ fn restore(state: &mut ThreadState, slot: u16) {
     let restored = if state.flags & flag::BEGUN != 0 {
         // SAFETY: no arguments.
         let time_ns = unsafe { bpf_ktime_get_ns() };
-        let head = Head::new(Kind::ReallocFailed, Slot(slot), thread::id());
-        ring::send(Class::Essential, MarkRecord { head, time_ns })
+        let head = Head::new(Kind::ReallocFailed, Slot(slot), state.thread as u32);
+        ring::send(Some(state), Class::Essential, MarkRecord { head, time_ns })
     } else if state.parked.allocated_ns != 0 {
         deferred::unsettle(&key, &state.parked)
     } else if state.parked.released_ns != 0 {
@@ -257,12 +277,13 @@ pub fn release(context: &ProbeContext, site: Site) {
     if address == 0 || !walk::running(site.slot) {
         return;
     }
-    if let Some(state) = thread::existing()
+    let mut state = thread::existing();
+    if let Some(state) = &mut state
         && thread::in_call(state, site.slot, regs.rsp)
     {
         return;
     }
-    send_release(context, site, address);
+    send_release(context, state, site, address);
 }
 
 /// The entry of a function that releases a block and may call others that do, which are part of it.
@@ -282,20 +303,21 @@ pub fn release_outer(context: &ProbeContext, site: Site) {
     state.return_address = thread::read_word(regs.rsp).unwrap_or(0);
     state.return_slot = regs.rsp;
     if address != 0 {
-        send_release(context, site, address);
+        send_release(context, Some(state), site, address);
     }
 }
 
 #[inline(always)]
-fn send_release(context: &ProbeContext, site: Site, address: u64) {
+fn send_release(context: &ProbeContext, state: Option<&mut ThreadState>, site: Site, address: u64) {
     let key = DeferredKey { address, slot: u64::from(site.slot) };
     if let Settled::Yes(_) = deferred::settle(&key) {
         return;
     }
     // SAFETY: no arguments.
     let time_ns = unsafe { bpf_ktime_get_ns() };
-    let head = Head::new(Kind::Release, Slot(site.slot), thread::id());
-    if ring::send(Class::Release, AddressRecord { head, time_ns, address }) {
+    let thread = state.as_ref().map_or_else(thread::id, |state| state.thread as u32);
+    let head = Head::new(Kind::Release, Slot(site.slot), thread);
+    if ring::send(state, Class::Release, AddressRecord { head, time_ns, address }) {
         return;
     }
     if deferred::release(&key, time_ns) {

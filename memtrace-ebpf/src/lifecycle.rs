@@ -51,6 +51,8 @@ pub fn exec(context: &RawTracePointContext) {
     let Some(slot) = current_slot() else { return };
     if let Some(state) = thread::existing() {
         state.return_slot = 0;
+        // A thread that was not the process's first has become it, and goes by its id.
+        state.thread = 0;
     }
     if let Some(target) = TARGETS.get_ptr_mut(u32::from(slot)) {
         // SAFETY: a live array element; exec has ended all other threads of the process.

@@ -86,7 +86,7 @@ pub fn begin(state: &mut ThreadState, site: Site, arguments: Arguments, register
         _ => return,
     }
     if site.call != MUNMAP {
-        state.stack = walk::stack_id(state, site.slot, registers, registers.ip);
+        state.stack = walk::stack_from(state, site.slot, registers);
     }
     state.return_slot = return_slot;
 }
@@ -117,7 +117,7 @@ pub fn finish(state: &mut ThreadState, result: u64) {
 #[inline(always)]
 pub fn send_range(slot: u16, kind: Kind, address: u64, size: u64, stack: u64) {
     let head = Head::new(kind, Slot(slot), thread::id());
-    if !ring::send(Class::Essential, BlockRecord { head, time_ns: now(), address, size, stack }) {
+    if !ring::send(None, Class::Essential, BlockRecord { head, time_ns: now(), address, size, stack }) {
         count::add(slot, Counter::MappingsDropped, 1);
     }
 }
@@ -130,7 +130,7 @@ pub fn begin_unmap(state: &mut ThreadState, slot: u16, kind: Kind, address: u64,
         return;
     }
     let head = Head::new(kind, Slot(slot), thread::id());
-    if ring::send(Class::Essential, RangeRecord { head, time_ns: now(), address, length }) {
+    if ring::send(None, Class::Essential, RangeRecord { head, time_ns: now(), address, length }) {
         state.flags |= flag::BEGUN;
     } else {
         count::add(slot, Counter::MappingsDropped, 1);
@@ -147,7 +147,7 @@ pub fn send_mark(slot: u16, kind: Kind) {
 #[inline(always)]
 pub fn send_head(head: Head) {
     let slot = head.slot;
-    if !ring::send(Class::Essential, MarkRecord { head, time_ns: now() }) {
+    if !ring::send(None, Class::Essential, MarkRecord { head, time_ns: now() }) {
         count::add(slot, Counter::MappingsDropped, 1);
     }
 }

@@ -1,9 +1,19 @@
 //! Remembered walks (see `memtrace_common::remembered`): looking one up, and noting what decides a new one.
 
-use aya_ebpf::{Global, btf_maps::PerCpuArray, macros::btf_map};
+use core::{
+    ffi::c_void,
+    sync::atomic::{Ordering, compiler_fence},
+};
+
+use aya_ebpf::{
+    Global,
+    btf_maps::PerCpuArray,
+    helpers::generated::{bpf_loop, bpf_probe_read_user},
+    macros::btf_map,
+};
 use memtrace_common::{
-    limits::{MAX_REMEMBERED_WORDS, REMEMBERED_WALKS, REMEMBERED_WAYS},
-    remembered::Remembered,
+    limits::{MAX_PIECES, MAX_REMEMBERED_WORDS, REMEMBERED_WALKS, REMEMBERED_WAYS, WINDOW_WORDS},
+    remembered::{GROUP, Remembered, Window},
     thread::{ThreadState, fp_state},
     unwind::{Cfa, FramePointer, Registers, Rule},
 };
@@ -17,6 +27,13 @@ static VERIFY_REMEMBERED: Global<u64> = Global::new(0);
 /// Hits, misses, and (in the test mode) hits that were wrong.
 #[btf_map]
 static REMEMBERED_COUNTS: PerCpuArray<[u64; 3], 1> = PerCpuArray::new();
+
+/// Where the stack is read to.
+#[btf_map]
+static WINDOW: PerCpuArray<Window, 1> = PerCpuArray::new();
+
+/// Words that are read at once at least. Walks from the same place are told apart by their nearest words.
+const NEAR_WORDS: u64 = 32;
 
 /// What [`count`] counts.
 #[derive(Clone, Copy)]
@@ -48,81 +65,179 @@ fn set(first: u64, sp: u64) -> usize {
     (mixed >> 40) as usize & (REMEMBERED_WALKS - REMEMBERED_WAYS)
 }
 
-/// The id of the remembered walk that a walk from here would repeat. If there is none, chooses the place for it.
+/// Reads the beginning of the stack whose return address is at `base`, as much of it as the walk that is expected needs,
+/// and gives the return address.
 #[inline(always)]
-pub fn find(state: &mut ThreadState, registers: &Registers, range: u64) -> Option<u64> {
-    let guess = (state.remembered[state.walk.previous as usize & (REMEMBERED_WALKS - 1)].next) as usize;
-    let guess = guess & (REMEMBERED_WALKS - 1);
-    if let Some(id) = repeats(&state.remembered[guess], registers, range) {
-        state.walk.entry = guess as u64;
-        state.walk.previous = guess as u64;
-        return Some(id);
+pub fn open(state: &mut ThreadState, base: u64) -> Option<u64> {
+    state.walk.base = base;
+    let expected = &state.remembered[expected(state)];
+    // Not the walk expected: one that is looked up by its return address, and may be of any length.
+    let words = if expected.sp == base.wrapping_add(8) { expected.piece_words(0).max(NEAR_WORDS) } else { NEAR_WORDS };
+    let window = window()?;
+    window.owner = state.thread;
+    let near = if read(window, 0, base, words) {
+        words
+    } else if read(window, 0, base, 1) {
+        1
+    } else {
+        return None;
+    };
+    window.near = near;
+    let first = window.words[0];
+    if is_ours(window, state.thread) { Some(first) } else { thread::read_word(base) }
+}
+
+/// This processor's window.
+#[inline(always)]
+fn window() -> Option<&'static mut Window> {
+    // SAFETY: a live element of this processor. Another thread may come in between and use it: `is_ours` tells.
+    WINDOW.get_ptr_mut(0).map(|window| unsafe { &mut *window })
+}
+
+/// Whether no other thread has used this processor's window since this one took it: programs can be preempted, but stay
+/// on their processor.
+#[inline(always)]
+fn is_ours(window: &Window, thread: u64) -> bool {
+    compiler_fence(Ordering::SeqCst);
+    // SAFETY: a reference.
+    unsafe { (&raw const window.owner).read_volatile() == thread }
+}
+
+/// The place of the remembered walk that came after the previous one the last time.
+#[inline(always)]
+fn expected(state: &ThreadState) -> usize {
+    let previous = state.walk.previous as usize & (REMEMBERED_WALKS - 1);
+    state.remembered[previous].next as usize & (REMEMBERED_WALKS - 1)
+}
+
+/// Reads words of the stack to a place of the window.
+#[inline(always)]
+fn read(window: &mut Window, place: usize, address: u64, words: u64) -> bool {
+    // A multiplication by a number that the compiler does not know leaves the check in place that the verifier needs.
+    let bytes = core::hint::black_box(words) as u32 * 8;
+    if bytes == 0 || bytes > 8 * WINDOW_WORDS as u32 {
+        return false;
     }
-    state.walk.set = set(registers.ip, registers.sp) as u64;
-    // SAFETY: the field was written just now. Read as volatile the compiler knows nothing of its bits, and leaves the mask
-    // in place below that Linux 6.1's verifier needs to see.
-    let set = unsafe { (&raw const state.walk.set).read_volatile() } as usize;
-    for way in 0..REMEMBERED_WAYS {
-        let place = (set + way) & (REMEMBERED_WALKS - 1);
-        if let Some(id) = repeats(&state.remembered[place], registers, range) {
-            follow(state, place as u64);
-            return Some(id);
-        }
+    let Some(to) = window.words.get_mut(place & (WINDOW_WORDS - 1)) else { return false };
+    // SAFETY: there is room for so many bytes from there on, and the helper checks the address.
+    unsafe { bpf_probe_read_user((&raw mut *to).cast(), bytes, address as *const c_void) == 0 }
+}
+
+/// The id of the remembered walk that one from the place where `state.walk` stands would repeat. If there is none, chooses
+/// the place for it.
+#[inline(always)]
+pub fn find(state: &mut ThreadState) -> Option<u64> {
+    let expected = expected(state);
+    if repeats(state, expected) {
+        follow(state, expected);
+        return Some(state.remembered[expected].id);
     }
+    state.walk.set = set(state.walk.ip, state.walk.sp) as u64;
     // The ways are written over in turn.
     state.walk.turn = state.walk.turn.wrapping_add(1);
-    let way = state.walk.turn as usize & (REMEMBERED_WAYS - 1);
-    follow(state, ((set + way) & (REMEMBERED_WALKS - 1)) as u64);
-    None
+    let written_over = state.walk.set | state.walk.turn & (REMEMBERED_WAYS as u64 - 1);
+    state.walk.entry = written_over;
+    state.walk.found = 0;
+    let mut context: *mut ThreadState = state;
+    // SAFETY: the callback has the type that bpf_loop calls, and the context outlives the loop.
+    unsafe {
+        bpf_loop(REMEMBERED_WAYS as u32, one_way as *mut c_void, (&raw mut context).cast(), 0);
+    }
+    follow(state, state.walk.entry as usize & (REMEMBERED_WALKS - 1));
+    if state.walk.found != 0 { Some(state.walk.found) } else { None }
+}
+
+/// Looks at one of the places where the walk may be remembered; not 0 ends the loop.
+#[inline(never)]
+extern "C" fn one_way(index: u32, context: *mut c_void) -> i64 {
+    // SAFETY: the context is the pointer that `find` passed.
+    let state: &mut ThreadState = unsafe { &mut **context.cast::<*mut ThreadState>() };
+    let place = (state.walk.set as usize + index as usize) & (REMEMBERED_WALKS - 1);
+    if !repeats(state, place) {
+        return 0;
+    }
+    state.walk.entry = place as u64;
+    state.walk.found = state.remembered[place].id;
+    1
 }
 
 /// The walk is the one at `entry`, which came after the one before it.
 #[inline(always)]
-fn follow(state: &mut ThreadState, entry: u64) {
-    state.remembered[state.walk.previous as usize & (REMEMBERED_WALKS - 1)].next = entry;
-    state.walk.previous = entry;
-    state.walk.entry = entry;
+fn follow(state: &mut ThreadState, entry: usize) {
+    state.remembered[state.walk.previous as usize & (REMEMBERED_WALKS - 1)].next = entry as u32;
+    state.walk.previous = entry as u64;
+    state.walk.entry = entry as u64;
 }
 
+/// Whether the walk from the place where `state.walk` stands would be this one again.
 #[inline(always)]
-fn repeats(entry: &Remembered, registers: &Registers, range: u64) -> Option<u64> {
+fn repeats(state: &ThreadState, place: usize) -> bool {
+    let (walk, entry) = (&state.walk, &state.remembered[place]);
     if entry.id == 0
-        || entry.first != registers.ip
-        || entry.sp != registers.sp
-        || entry.range != range
-        || (entry.fp_decides != 0 && entry.fp != registers.fp)
+        || entry.first != walk.ip
+        || entry.sp != walk.sp
+        || entry.range != walk.range
+        || (entry.fp_decides != 0 && entry.fp != walk.fp)
     {
-        return None;
+        return false;
     }
-    let words = entry.count as usize;
-    for index in 0..MAX_REMEMBERED_WORDS {
-        if index >= words {
+    let Some(window) = window() else { return false };
+    let near = entry.piece_words(0);
+    if near > window.near && !read(window, 0, walk.base, near) {
+        return false;
+    }
+    window.near = near;
+    let groups = entry.count as usize / GROUP;
+    let near_groups = if entry.pieces > 1 { usize::from(entry.near) / GROUP } else { groups };
+    stand(entry, window, 0, near_groups)
+        && (entry.pieces <= 1 || (read_rest(entry, window, walk.base) && stand(entry, window, near_groups, groups)))
+        && is_ours(window, state.thread)
+}
+
+/// Whether the words of these groups stand where they stood.
+#[inline(always)]
+fn stand(entry: &Remembered, window: &Window, from: usize, to: usize) -> bool {
+    let mut group = from;
+    for _ in 0..MAX_REMEMBERED_WORDS / GROUP {
+        if group >= to {
             break;
         }
-        let address = registers.sp + 8 * u64::from(entry.places[index]);
-        if thread::read_word(address) != Some(entry.values[index]) {
-            return None;
+        if entry.differences(group, &window.words) != 0 {
+            return false;
         }
+        group += 1;
     }
-    Some(entry.id)
+    true
 }
 
-/// A walk begins that is to be remembered.
+/// Reads the pieces behind the first one.
 #[inline(always)]
-pub fn begin(state: &mut ThreadState, registers: &Registers, range: u64) {
+fn read_rest(entry: &Remembered, window: &mut Window, base: u64) -> bool {
+    for index in 1..MAX_PIECES {
+        if index >= usize::from(entry.pieces) {
+            break;
+        }
+        let piece = entry.piece[index];
+        let address = base.wrapping_add(8 * u64::from(piece.above));
+        if !read(window, usize::from(piece.place), address, entry.piece_words(index)) {
+            return false;
+        }
+    }
+    true
+}
+
+/// A walk begins, where `state.walk` stands, that is to be remembered.
+#[inline(always)]
+pub fn begin(state: &mut ThreadState) {
     let walk = &mut state.walk;
     walk.fp_place = 0;
     walk.fp_state = fp_state::REGISTER;
     walk.unremarkable = 0;
-    walk.base = registers.sp;
     let entry = &mut state.remembered[walk.entry as usize & (REMEMBERED_WALKS - 1)];
-    entry.id = 0;
-    entry.first = registers.ip;
-    entry.sp = registers.sp;
-    entry.fp = registers.fp;
-    entry.range = range;
-    entry.count = 0;
-    entry.fp_decides = 0;
+    entry.begin(walk.ip);
+    entry.sp = walk.sp;
+    entry.fp = walk.fp;
+    entry.range = walk.range;
 }
 
 /// The walk took a step by `rule` from `frame` to `caller`. Code without rules stands for `Rule::WithoutRules`.
@@ -187,22 +302,16 @@ fn plus(address: u64, offset: i32) -> u64 {
 #[inline(always)]
 pub fn end(state: &mut ThreadState, id: u64) {
     if state.walk.unremarkable == 0 {
-        state.remembered[state.walk.entry as usize & (REMEMBERED_WALKS - 1)].id = id;
+        state.remembered[state.walk.entry as usize & (REMEMBERED_WALKS - 1)].end(id);
     }
 }
 
-/// This word decides the walk.
-#[inline(always)]
+/// This word decides the walk. A function of its own: it is called from many places.
+#[inline(never)]
 fn word(state: &mut ThreadState, address: u64, value: u64) {
     let above = address.wrapping_sub(state.walk.base);
-    let place = above >> 3;
     let entry = &mut state.remembered[state.walk.entry as usize & (REMEMBERED_WALKS - 1)];
-    let index = entry.count as usize;
-    if index >= MAX_REMEMBERED_WORDS || place > u64::from(u16::MAX) || above & 7 != 0 {
+    if above & 7 != 0 || !entry.add(above >> 3, value) {
         state.walk.unremarkable = 1;
-        return;
     }
-    entry.values[index] = value;
-    entry.places[index] = place as u16;
-    entry.count = index as u32 + 1;
 }

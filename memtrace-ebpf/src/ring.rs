@@ -11,7 +11,10 @@ use aya_ebpf::{
     helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query},
     macros::btf_map,
 };
-use memtrace_common::limits::DEFAULT_RING_BYTES;
+use memtrace_common::{
+    limits::{DEFAULT_RING_BYTES, MAX_CREDIT},
+    thread::ThreadState,
+};
 
 #[btf_map]
 static EVENTS: RingBuf<u64, { DEFAULT_RING_BYTES as usize }> = RingBuf::new();
@@ -32,6 +35,9 @@ static RELEASE_MARK: Global<u64> = Global::new(DEFAULT_RING_BYTES as u64 / 16 * 
 #[unsafe(no_mangle)]
 static WAKE_MARK: Global<u64> = Global::new(DEFAULT_RING_BYTES as u64 / 16);
 
+/// For every so many bytes of room below [`WAKE_MARK`] a thread may send one event without asking.
+const CREDIT_BYTES: u64 = 4096;
+
 /// How far a record may fill the ring.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Class {
@@ -44,17 +50,34 @@ pub enum Class {
 }
 
 /// Writes `record` if its class still has room; tells whether it did.
+///
+/// A thread that found the ring nearly empty does not ask again for its next few events: all of them together are small
+/// beside the room between the marks.
 #[inline(always)]
-pub fn send<T: 'static>(class: Class, record: T) -> bool {
-    let used = used();
-    if !has_room(class, used) {
-        return false;
-    }
+pub fn send<T: 'static>(state: Option<&mut ThreadState>, class: Class, record: T) -> bool {
+    let flags = match state {
+        Some(state) if state.credit != 0 => {
+            state.credit -= 1;
+            u64::from(BPF_RB_NO_WAKEUP)
+        }
+        state => {
+            let used = used();
+            if !has_room(class, used) {
+                return false;
+            }
+            if let Some(state) = state
+                && used < WAKE_MARK.load()
+            {
+                state.credit = (WAKE_MARK.load() / CREDIT_BYTES).min(MAX_CREDIT);
+            }
+            wake_flags(used)
+        }
+    };
     let Some(mut entry) = EVENTS.reserve_untyped::<T>(0) else {
         return false;
     };
     entry.write(record);
-    entry.submit(wake_flags(used));
+    entry.submit(flags);
     true
 }
 

@@ -71,7 +71,7 @@ pub fn entry(context: &TracePointContext) {
     if arguments[0] != 0 && wanted < old {
         mapping::begin_unmap(state, slot, Kind::UnmapBegin, wanted, old - wanted);
     } else if wanted > old {
-        state.stack = walk::stack_id(state, slot, registers, regs.rip);
+        state.stack = walk::stack_from(state, slot, registers);
     }
     state.return_slot = regs.rsp;
 }

@@ -55,14 +55,18 @@ pub fn existing() -> Option<&'static mut ThreadState> {
 #[inline(always)]
 fn get(flags: u64) -> Option<&'static mut ThreadState> {
     // SAFETY: the map is a live task storage map whose value is a ThreadState, and only this task touches its own.
-    unsafe {
+    let state = unsafe {
         let map: *mut c_void = (&raw const THREADS).cast_mut().cast();
         let value = bpf_task_storage_get(map, bpf_get_current_task_btf(), core::ptr::null_mut(), flags);
         value.cast::<ThreadState>().as_mut()
+    }?;
+    if state.thread == 0 {
+        state.thread = u64::from(id());
     }
+    Some(state)
 }
 
-/// The running thread's id.
+/// The running thread's id, asked of the kernel; a [`ThreadState`] has it as well.
 #[inline(always)]
 pub fn id() -> u32 {
     // SAFETY: no arguments.

@@ -90,14 +90,25 @@ impl Segments for Tables {
     }
 }
 
-/// Walks the stack of the call that was entered with these registers, whose return address is `first`, into the
-/// thread's state, and sends it if user space may not have it. Returns its id.
+/// The id of the stack that starts with these registers, of which nothing has been read yet.
 #[inline(always)]
-pub fn stack_id(state: &mut ThreadState, slot: u16, registers: Registers, first: u64) -> u64 {
+pub fn stack_from(state: &mut ThreadState, slot: u16, registers: Registers) -> u64 {
+    remember::open(state, registers.sp.wrapping_sub(8));
+    stack_id(state, slot, registers)
+}
+
+/// The id of the stack that starts with these registers, the caller's, after [`remember::open`]. If the thread does not
+/// remember it, walks it into the thread's state, and sends it if user space may not have it.
+#[inline(always)]
+pub fn stack_id(state: &mut ThreadState, slot: u16, start: Registers) -> u64 {
     let generation = TARGETS.get(u32::from(slot)).map_or(0, |target| target.generation as u32);
-    let start = Registers { ip: first, ..registers };
-    let range_before = range(slot);
-    let remembered = if first == 0 { None } else { remember::find(state, &start, range_before) };
+    let first = start.ip;
+    let walk = &mut state.walk;
+    walk.range = range(slot);
+    walk.ip = first;
+    walk.sp = start.sp;
+    walk.fp = start.fp;
+    let remembered = if first == 0 { None } else { remember::find(state) };
     if let Some(id) = remembered
         && !remember::verifying()
     {
@@ -107,16 +118,12 @@ pub fn stack_id(state: &mut ThreadState, slot: u16, registers: Registers, first:
             return id;
         }
     }
-    remember::begin(state, &start, range_before);
+    remember::begin(state);
     let walk = &mut state.walk;
     walk.hash = stack::seed(slot, generation);
     walk.depth = 0;
     walk.end = StackEnd::ReadFault as u64;
     if first != 0 {
-        walk.range = range_before;
-        walk.ip = first;
-        walk.sp = registers.sp;
-        walk.fp = registers.fp;
         walk.exact = 0;
         walk.hash = stack::mix(walk.hash, first);
         walk.depth = 1;

@@ -59,6 +59,10 @@ fn main() -> ExitCode {
             Ok(false) => ExitCode::from(CANNOT_TRACE),
             Err(error) => fail(CANNOT_TRACE, &error.to_string()),
         },
+        Command::AllocationLoop => match session::allocation_loop() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(CANNOT_TRACE, &error.to_string()),
+        },
         Command::Report(config) => done(again::report(&config)),
         Command::Diff(config) => done(again::diff(&config)),
     }

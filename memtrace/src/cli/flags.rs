@@ -130,15 +130,8 @@ pub struct Flags {
 /// The subcommands.
 #[derive(Clone, Debug, Subcommand)]
 pub enum SubcommandFlags {
-    /// Can memtrace run here, and what would it attach to?
-    Doctor {
-        /// Show the probe sites of this running process; may be given more than once
-        #[arg(long = "pid", value_name = "PID")]
-        pids: Vec<u32>,
-        /// Functions to trace beside those of known allocators
-        #[command(flatten)]
-        wrappers: WrapperFlags,
-    },
+    /// Can memtrace run here, what would it attach to, and what would that cost?
+    Doctor(super::doctor::DoctorFlags),
     /// Show a saved run again, in any form
     Report(ReportFlags),
     /// What grew, appeared, shrank and went between two saved runs
@@ -151,7 +144,13 @@ pub enum SubcommandFlags {
         #[arg(value_name = "PID")]
         pid: u32,
     },
+    /// Allocates and releases for each line that it reads
+    #[command(name = ALLOCATION_LOOP, hide = true)]
+    AllocationLoop,
 }
+
+/// The name of the subcommand that doctor runs to time a probe.
+pub const ALLOCATION_LOOP: &str = "allocation-loop";
 
 /// Functions of the program's own that allocate and release.
 #[derive(Args, Clone, Debug, Default)]

@@ -4,6 +4,7 @@
 //! ends in [`UsageError`] (exit status 2); nothing is attached by then.
 
 mod again;
+mod doctor;
 mod flags;
 pub mod focus;
 mod format;
@@ -11,13 +12,16 @@ pub mod gate;
 pub mod pattern;
 mod rate;
 mod resolve;
+mod short;
 pub mod suppressions;
 mod watch;
 mod wrapper;
 
 pub use again::{By, DiffConfig, DiffFormat, ReportConfig};
-pub use flags::Flags;
+pub use doctor::DoctorConfig;
+pub use flags::{ALLOCATION_LOOP, Flags};
 pub use format::{Format, Metric};
-pub use resolve::{Command, DEFAULT_UNWIND_BYTES, DoctorConfig, Launch, TraceConfig, UsageError, resolve};
-pub use watch::{WatchConfig, escalation};
+pub use resolve::{Command, DEFAULT_UNWIND_BYTES, Launch, TraceConfig, UsageError, resolve};
+pub use short::trace_for;
+pub use watch::WatchConfig;
 pub use wrapper::{ObjectName, Place, Wrapper};

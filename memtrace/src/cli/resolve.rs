@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::{
     again::{self, DiffConfig, ReportConfig},
+    doctor::{self, DoctorConfig},
     flags::{Flags, SubcommandFlags, WrapperFlags},
     focus::FocusConfig,
     format::{FEW, Format, Metric},
@@ -30,6 +31,8 @@ pub enum Command {
     Watch(WatchConfig),
     /// Tell the memtrace of this process id to start a new measuring window.
     Mark(u32),
+    /// Allocate and release, for doctor to time.
+    AllocationLoop,
 }
 
 impl Command {
@@ -42,7 +45,7 @@ impl Command {
         let (format, output) = match self {
             Self::Trace(config) => (config.format, &config.output),
             Self::Report(config) => (config.format, &config.output),
-            Self::Doctor(_) | Self::Diff(_) | Self::Watch(_) | Self::Mark(_) => return Ok(()),
+            Self::Doctor(_) | Self::Diff(_) | Self::Watch(_) | Self::Mark(_) | Self::AllocationLoop => return Ok(()),
         };
         if format.is_binary() && output.is_none() && stdout_is_terminal { Err(UsageError::Binary) } else { Ok(()) }
     }
@@ -97,6 +100,8 @@ pub struct TraceConfig {
     pub verify_stacks: bool,
     /// Whether programs that do nothing are attached, for the benchmark.
     pub empty_programs: bool,
+    /// Whether nothing is said about attaching: a run that nobody asked for.
+    pub quiet: bool,
 }
 
 /// A command to run.
@@ -112,15 +117,6 @@ pub struct Launch {
     pub exit_code: bool,
 }
 
-/// What to look at.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct DoctorConfig {
-    /// Processes whose probe sites are shown.
-    pub pids: Vec<u32>,
-    /// Functions of the program's own that allocate and release.
-    pub wrappers: Vec<Wrapper>,
-}
-
 /// A command line that makes no sense. One line that says what to do.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum UsageError {
@@ -133,6 +129,15 @@ pub enum UsageError {
     /// A flag that only a command has a use for.
     #[error("{0} is about a command to run: write the command behind --, as in: memtrace {0} -- COMMAND")]
     NoCommand(&'static str),
+    /// A form that doctor has not.
+    #[error("doctor writes text or json: leave --format out or say --format json")]
+    DoctorFormat,
+    /// A time of counting that is too short or too long.
+    #[error("--measure is from 200ms to 1h: leave the time out for 1s")]
+    Measure,
+    /// No process to count.
+    #[error("nothing to measure: name a running process with --pid PID, or a cgroup or container")]
+    NothingToMeasure,
     /// Neither process nor cgroup was named.
     #[error(
         "nothing to watch: name a running process with --pid PID, a container with --container NAME, or a cgroup with --cgroup DIR"
@@ -267,10 +272,8 @@ pub const DEFAULT_UNWIND_BYTES: u64 = 64 << 20;
 /// The first thing that makes no sense.
 pub fn resolve(flags: Flags) -> Result<Command, UsageError> {
     match flags.subcommand {
-        Some(SubcommandFlags::Doctor { pids, wrappers }) => {
-            let wrappers = resolve_wrappers(&wrappers)?;
-            return Ok(Command::Doctor(DoctorConfig { pids: distinct(pids), wrappers }));
-        }
+        Some(SubcommandFlags::Doctor(flags)) => return doctor::resolve(flags).map(Command::Doctor),
+        Some(SubcommandFlags::AllocationLoop) => return Ok(Command::AllocationLoop),
         Some(SubcommandFlags::Report(flags)) => return again::report(flags).map(Command::Report),
         Some(SubcommandFlags::Diff(flags)) => return again::diff(flags).map(Command::Diff),
         Some(SubcommandFlags::Watch(flags)) => return watch::resolve(flags).map(Command::Watch),
@@ -320,6 +323,7 @@ pub fn resolve(flags: Flags) -> Result<Command, UsageError> {
         unwind_bytes: unwind_bytes(&flags.unwind_memory)?,
         verify_stacks: flags.verify_stacks,
         empty_programs: flags.empty_programs,
+        quiet: false,
     })))
 }
 
@@ -336,7 +340,7 @@ fn launch(flags: &Flags) -> Result<Option<Launch>, UsageError> {
     Ok(Some(Launch { program, arguments, user: flags.user.clone(), exit_code: flags.exit_code }))
 }
 
-fn resolve_wrappers(flags: &WrapperFlags) -> Result<Vec<Wrapper>, UsageError> {
+pub(super) fn resolve_wrappers(flags: &WrapperFlags) -> Result<Vec<Wrapper>, UsageError> {
     wrapper::wrappers(&flags.alloc, &flags.realloc, &flags.free)
 }
 
@@ -513,7 +517,6 @@ mod tests {
             "memtrace --pid 7 --user=redis",
             "memtrace --pid 7 --exit-code",
             "memtrace --pid 7 --alloc pool_take",
-            "memtrace doctor --pid 7 --free libpool.so:give(arg0)",
         ] {
             let error = parse(line).expect_err(line).to_string();
             assert!(!error.is_empty() && !error.contains('\n'), "{line}: {error}");

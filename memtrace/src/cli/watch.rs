@@ -2,13 +2,12 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser as _};
+use clap::Args;
 
 use super::{
-    flags::Flags,
     format::Format,
     rate::rate,
-    resolve::{self, Command, TraceConfig, UsageError, distinct, size, time},
+    resolve::{UsageError, distinct, size, time},
 };
 
 /// The flags of `memtrace watch` as typed.
@@ -145,20 +144,6 @@ pub fn resolve(flags: WatchFlags) -> Result<WatchConfig, UsageError> {
     })
 }
 
-/// The trace of an alert: what `memtrace --pid ... --duration TIME` would be, with a dozen intervals, which is enough for a
-/// verdict. `None` when there is no process.
-pub fn escalation(pids: &[u32], duration: Duration) -> Option<TraceConfig> {
-    let interval = (duration / 12).max(Duration::from_millis(100));
-    let times = [("--interval", interval), ("--duration", duration)];
-    let times = times.iter().flat_map(|(flag, time)| [(*flag).to_owned(), format!("{}ms", time.as_millis())]);
-    let pids = pids.iter().flat_map(|pid| ["--pid".to_owned(), pid.to_string()]);
-    let line = std::iter::once("memtrace".to_owned()).chain(pids).chain(times);
-    match resolve::resolve(Flags::try_parse_from(line).ok()?) {
-        Ok(Command::Trace(config)) => Some(*config),
-        _ => None,
-    }
-}
-
 /// A rate that is not 0: every process grows by that.
 fn growth(value: &str) -> Result<f64, UsageError> {
     let growth = rate("--alert-growth", value)?;
@@ -196,14 +181,6 @@ mod tests {
 
     const fn secs(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
-    }
-
-    #[test]
-    fn the_trace_of_an_alert_is_an_ordinary_one() {
-        let config = escalation(&[7, 8], secs(60)).expect("two processes");
-        assert_eq!((config.pids.as_slice(), config.interval, config.duration), (&[7, 8][..], secs(5), Some(secs(60))));
-        assert_eq!(escalation(&[7], secs(1)).map(|config| config.interval), Some(Duration::from_millis(100)));
-        assert_eq!(escalation(&[], secs(60)), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::io::{self, Write};
 pub mod again;
 pub mod destination;
 pub mod diff;
+pub mod doctor;
 pub mod escape;
 pub mod flamegraph;
 pub mod focus;

@@ -1,7 +1,10 @@
 //! Which processes belong to the run besides those that were named: a cgroup's and the targets' children, present and
 //! to come.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+};
 
 use super::SessionError;
 use crate::{
@@ -33,11 +36,16 @@ const LAST_LOOK: u32 = 20;
 
 impl Members {
     pub(super) fn new(config: &TraceConfig) -> Result<Self, SessionError> {
-        let containers = config.containers.iter().map(|name| container::cgroup_of(name));
+        Ok(Self { follow: config.follow, ..Self::of(&config.cgroups, &config.containers)? })
+    }
+
+    /// Those of cgroups, given by their folders, and of containers, given by their names.
+    pub(super) fn of(cgroups: &[PathBuf], containers: &[String]) -> Result<Self, SessionError> {
+        let containers = containers.iter().map(|name| container::cgroup_of(name));
         let folders = containers.collect::<Result<Vec<_>, _>>()?;
-        let cgroups = config.cgroups.iter().chain(&folders).map(|folder| Cgroup::open(folder));
+        let cgroups = cgroups.iter().chain(&folders).map(|folder| Cgroup::open(folder));
         let cgroups = cgroups.collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { cgroups, follow: config.follow, young: HashMap::new(), settled: HashSet::new(), too_short: 0 })
+        Ok(Self { cgroups, follow: false, young: HashMap::new(), settled: HashSet::new(), too_short: 0 })
     }
 
     /// Whether there can be any.

@@ -3,8 +3,8 @@
 //!
 //! In: the checked configuration. Out: reports, and whether a stack is growing at the end. [`traced`] opens processes and
 //! attaches; [`pump`] moves events from the kernel into ledger and symbols; [`snapshot`] says how things stand;
-//! [`output`] writes it, [`tui`] shows it while it goes on; [`outer`] is the memory as a whole; [`doctor`] only looks, and
-//! [`watch`] looks again and again.
+//! [`output`] writes it, [`tui`] shows it while it goes on; [`outer`] is the memory as a whole; [`doctor`] only looks, or
+//! counts for a moment, and [`watch`] looks again and again.
 
 mod admit;
 mod doctor;
@@ -34,7 +34,7 @@ use std::{
 };
 
 use admit::Detacher;
-pub use doctor::doctor;
+pub use doctor::{allocation_loop, doctor};
 use gate::Artifacts;
 pub use mark::{MarkError, mark};
 use members::Members;
@@ -243,7 +243,7 @@ impl<'a> Run<'a> {
         if let Some(launched) = &mut launched {
             launched.release()?;
         }
-        for process in &traced {
+        for process in traced.iter().filter(|_| !config.quiet) {
             notice::attached(process, begun.elapsed(), config);
         }
         if config.focus.mark {

@@ -1,10 +1,8 @@
 //! Where a run's reports go.
 
 use std::{
-    cell::RefCell,
     io::{self, Write},
     path::Path,
-    rc::Rc,
 };
 
 use super::SessionError;
@@ -17,12 +15,9 @@ use crate::{
 pub(super) enum Output {
     /// A file, or standard output.
     To(Destination),
-    /// Nothing is written; the last report is kept for who started the run.
-    Keeping(Kept),
+    /// Nothing is written; who started the run is told of each report.
+    Telling(Box<dyn FnMut(&Snapshot)>),
 }
-
-/// The last report of a run.
-pub(super) type Kept = Rc<RefCell<Option<Snapshot>>>;
 
 impl Output {
     /// Opens the destination, before anything is attached.
@@ -36,9 +31,9 @@ impl Output {
         Ok(Self::To(Destination::open(path, Rendering { format, ..Rendering::default() })?))
     }
 
-    /// Writes nothing, and keeps the last report for who started the run.
-    pub(super) fn keeping(kept: Kept) -> Self {
-        Self::Keeping(kept)
+    /// Writes nothing, and tells who started the run of each report.
+    pub(super) fn telling(tell: impl FnMut(&Snapshot) + 'static) -> Self {
+        Self::Telling(Box::new(tell))
     }
 
     /// Whether the report goes where nobody watches it grow.
@@ -50,8 +45,8 @@ impl Output {
     pub(super) fn write(&mut self, snapshot: &Snapshot) -> Result<bool, SessionError> {
         match self {
             Self::To(destination) => Ok(destination.write(snapshot)?),
-            Self::Keeping(kept) => {
-                kept.replace(Some(snapshot.clone()));
+            Self::Telling(tell) => {
+                tell(snapshot);
                 Ok(true)
             }
         }
@@ -66,7 +61,7 @@ impl Output {
             Self::To(destination) => {
                 Ok(destination.write_with(|rendering, out| render(rendering.format, rendering.colour, out))?)
             }
-            Self::Keeping(_) => Ok(true),
+            Self::Telling(_) => Ok(true),
         }
     }
 }

@@ -397,7 +397,7 @@ fn tracer_state(tracer: &Tracer, pump: &Pump) -> Result<TracerState, SessionErro
 }
 
 /// Losses after which a block may seem to live that does not, or the other way round.
-const REAL_LOSSES: [&str; 7] = [
+pub(super) const REAL_LOSSES: [&str; 7] = [
     Counter::AllocationsDropped.name(),
     Counter::ReleasesDropped.name(),
     Counter::MappingsDropped.name(),

@@ -36,6 +36,13 @@ pub(super) struct Candidate {
     _segments: Vec<Segment>,
 }
 
+/// Why return probes may kill this process, if they may.
+pub(super) fn confined(target: &Target) -> Option<SessionError> {
+    let seccomp = target.seccomp();
+    let safe = seccomp == SeccompMode::Disabled || return_probes::with_filter().allow(seccomp);
+    (!safe).then(|| SessionError::Seccomp(target.pid()))
+}
+
 /// A traced process.
 pub(super) struct Traced {
     pub(super) target: Target,
@@ -62,9 +69,8 @@ impl Candidate {
     /// Looks at a process and plans its probes; `cache` takes its unwind tables ahead of their loading.
     pub(super) fn open(pid: Pid, config: &TraceConfig, cache: Option<&mut Cache>) -> Result<Self, SessionError> {
         let target = Target::open(pid)?;
-        let seccomp = target.seccomp();
-        if seccomp != SeccompMode::Disabled && !return_probes::with_filter().allow(seccomp) {
-            return Err(SessionError::Seccomp(pid));
+        if let Some(confined) = confined(&target) {
+            return Err(confined);
         }
         let plan = plan(&target, config)?;
         let mappings = target.mappings()?;

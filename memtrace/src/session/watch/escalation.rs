@@ -25,10 +25,11 @@ pub(super) fn start(pids: &[Pid], time: Duration) -> Option<Escalation> {
             Err(error) => notice::not_escalated(&SessionError::from(error)),
         }
     }
-    let config = cli::escalation(&traceable, time)?;
+    let config = cli::trace_for(&traceable, time)?;
     Some(Box::pin(async move {
         let last = Rc::new(RefCell::new(None));
-        trace(&config, Some(Output::keeping(Rc::clone(&last)))).await?;
+        let kept = Rc::clone(&last);
+        trace(&config, Some(Output::telling(move |report| drop(kept.replace(Some(report.clone())))))).await?;
         Ok(last.take())
     }))
 }

@@ -1,0 +1,99 @@
+//! Counts what processes allocate, by tracing them for a moment.
+
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    time::{ClockId, clock_getcpuclockid, clock_gettime},
+    unistd::Pid as NixPid,
+};
+use tokio::runtime::Builder;
+
+use super::calibrate;
+use crate::{
+    cli::{self, Wrapper},
+    report::{
+        doctor::{Measured, Rate},
+        snapshot::{Snapshot, Totals},
+    },
+    session::{SessionError, output::Output, snapshot::REAL_LOSSES, trace},
+};
+
+/// Traces the processes for `time` and says how often they allocate; `None` when there is none.
+///
+/// # Errors
+///
+/// When they cannot be traced.
+pub(super) fn measure(pids: &[u32], wrappers: &[Wrapper], time: Duration) -> Result<Option<Measured>, SessionError> {
+    if pids.is_empty() {
+        return Ok(None);
+    }
+    let pair_ns = calibrate::pair_ns()?;
+    let looks = Rc::new(RefCell::new(Vec::new()));
+    run(pids, wrappers, time, Rc::clone(&looks))?;
+    let looks = looks.take();
+    let (Some(first), Some(last)) = (looks.first(), looks.last()) else { return Ok(None) };
+    let seconds = (last.at - first.at).as_secs_f64().max(1e-3);
+    let rates = pids.iter().enumerate().filter_map(|(index, &pid)| {
+        let totals = |look: &Look| look.snapshot.processes.iter().find(|process| process.pid == pid).map(|p| p.totals);
+        let (before, after) = (totals(first)?, totals(last)?);
+        let busy = (last.processor_seconds[index] - first.processor_seconds[index]).max(0.0);
+        let releases = |totals: Totals| totals.frees + totals.frees_unmatched;
+        let (allocations, releases) =
+            (after.allocations - before.allocations, releases(after).saturating_sub(releases(before)));
+        Some(Rate::new(pid, seconds, allocations, releases, busy, pair_ns))
+    });
+    let tracer = &last.snapshot.tracer;
+    let stacks = tracer.stacks_complete + tracer.stacks_short.values().sum::<u64>();
+    Ok(Some(Measured {
+        elapsed_ms: u64::try_from((last.at - first.at).as_millis()).unwrap_or(u64::MAX),
+        pair_ns,
+        lost: REAL_LOSSES.iter().filter_map(|name| last.snapshot.loss.get(*name)).sum(),
+        whole_stacks: (stacks > 0).then(|| tracer.stacks_complete as f64 / stacks as f64),
+        processes: rates.collect(),
+    }))
+}
+
+/// How things stood at one moment of a run.
+pub(super) struct Look {
+    at: Instant,
+    snapshot: Snapshot,
+    /// What each process has used in its life.
+    processor_seconds: Vec<f64>,
+}
+
+/// A quiet run over these processes, looked at while the probes are in place.
+pub(super) fn run(
+    pids: &[u32],
+    wrappers: &[Wrapper],
+    time: Duration,
+    looks: Rc<RefCell<Vec<Look>>>,
+) -> Result<(), SessionError> {
+    let Some(mut config) = cli::trace_for(pids, time) else { return Ok(()) };
+    config.wrappers = wrappers.to_vec();
+    config.quiet = true;
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| SessionError::System { action: "starting the event loop", source })?;
+    let clocks = pids.to_vec();
+    let output = Output::telling(move |snapshot| {
+        // The last report comes after the probes have stopped counting.
+        if !snapshot.is_final {
+            let processor_seconds = clocks.iter().map(|&pid| processor_time(pid)).collect();
+            looks.borrow_mut().push(Look { at: Instant::now(), snapshot: snapshot.clone(), processor_seconds });
+        }
+    });
+    runtime.block_on(trace(&config, Some(output)))?;
+    Ok(())
+}
+
+/// Seconds of processor time of all threads of a process; 0 when it has ended.
+fn processor_time(pid: u32) -> f64 {
+    let clock = i32::try_from(pid).ok().and_then(|pid| clock_getcpuclockid(NixPid::from_raw(pid)).ok());
+    let time = clock.and_then(|clock: ClockId| clock_gettime(clock).ok());
+    time.map_or(0.0, |time| time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9)
+}

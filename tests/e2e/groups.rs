@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use memtrace_tests::{Build, Memtrace, Target, code::changed_libc_bytes, wait};
+use memtrace_tests::{Build, Memtrace, Target, code::changed_libc_bytes, report, wait};
 
 /// A cgroup of its own, gone with the test.
 struct Cgroup(PathBuf);
@@ -119,9 +119,22 @@ fn children_are_followed_and_each_has_its_own_ledger() -> Result<()> {
         report.processes.iter().filter(|process| process.totals.allocations > 20).count() >= 3
     })?;
     let first = report.processes.first().context("the parent")?;
+    ensure!(first.totals.inherited_blocks == 0, "{first:?}");
+    for worker in report.processes.iter().skip(1).filter(|worker| worker.totals.inherited_frees == 0) {
+        ensure!((5_000_000..5_100_000).contains(&worker.totals.inherited_bytes), "{worker:?}");
+    }
     ensure!(first.totals.outstanding_bytes >= 5_000_000, "what the parent allocated is its own: {first:?}");
     for worker in report.processes.iter().skip(1) {
         ensure!(worker.totals.outstanding_bytes < 5_000_000, "nothing inherited is counted: {worker:?}");
+    }
+    // The parent's block is known to them as inherited, and so is its end.
+    let given_back =
+        |process: &report::Process| process.totals.inherited_frees == 1 && process.totals.inherited_bytes < 5_000_000;
+    let report = memtrace.report_where("three workers that gave it back", |report| {
+        report.processes.iter().filter(|process| given_back(process)).count() == 3
+    })?;
+    for worker in report.processes.iter().skip(1) {
+        ensure!(worker.totals.frees_unmatched == 0, "every release is of a block that is known: {worker:?}");
     }
     memtrace.signal(rustix::process::Signal::TERM)?;
     memtrace.finish()?.final_report()?;

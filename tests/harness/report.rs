@@ -112,6 +112,15 @@ pub struct Totals {
     /// Releases of blocks from before the attach.
     #[serde(default)]
     pub frees_unmatched: u64,
+    /// Blocks from the parent, by fork.
+    #[serde(default)]
+    pub inherited_blocks: u64,
+    /// Bytes of those.
+    #[serde(default)]
+    pub inherited_bytes: u64,
+    /// Releases of such blocks.
+    #[serde(default)]
+    pub inherited_frees: u64,
     /// Calls that failed.
     #[serde(default)]
     pub failed_allocations: u64,

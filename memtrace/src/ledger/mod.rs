@@ -8,6 +8,7 @@
 mod blocks;
 mod deferred;
 mod distribution;
+mod inherited;
 mod parked;
 mod process;
 mod ranges;
@@ -17,6 +18,8 @@ mod window;
 
 #[cfg(test)]
 mod deferral_tests;
+#[cfg(test)]
+mod inherit_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
@@ -50,6 +53,7 @@ pub enum Kind {
 pub struct Ledger {
     processes: Vec<Option<Box<ProcessLedger>>>,
     events_of_unknown_slots: u64,
+    follows_forks: bool,
 }
 
 impl Ledger {
@@ -64,7 +68,26 @@ impl Ledger {
         if self.processes.len() <= index {
             self.processes.resize_with(index + 1, || None);
         }
-        self.processes[index].get_or_insert_default();
+        let process = self.processes[index].get_or_insert_default();
+        if self.follows_forks {
+            process.keep_recent();
+        }
+    }
+
+    /// From now on targets that are added keep what [`inherit`](Self::inherit) needs.
+    pub fn follow_forks(&mut self) {
+        self.follows_forks = true;
+    }
+
+    /// The target in `child` was forked at `at_ns` from the one in `parent`: what that held then is its heap as well, and
+    /// none of it is the child's doing.
+    pub fn inherit(&mut self, child: Slot, parent: Slot, at_ns: u64) {
+        let held: u64 = self.processes().map(|(_, process)| process.totals().inherited_blocks).sum();
+        let most = inherited::MAX_BLOCKS.saturating_sub(held);
+        let inherited = self.process(parent).map(|parent| parent.heap_at(at_ns, most));
+        if let (Some(inherited), Some(child)) = (inherited, self.find(child)) {
+            child.set_inherited(inherited);
+        }
     }
 
     /// Ends the ledger of a target and hands it out, so that its slot can be given to another.

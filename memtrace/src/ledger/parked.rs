@@ -27,6 +27,8 @@ pub enum OpenCall {
 pub enum Taken {
     /// A block.
     Block(LiveBlock),
+    /// A block that came from the parent by fork: address and size.
+    Inherited(u64, u64),
     /// A block that the ledger does not know.
     UnknownBlock,
     /// Pieces of ranges. The first stands by itself so that the usual single piece takes no allocation.

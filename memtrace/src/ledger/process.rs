@@ -7,6 +7,7 @@ use super::{
     blocks::{self, Blocks, LiveBlock},
     deferred::{Change, Closings, Deferred, Turn},
     distribution::{Cohort, Distribution},
+    inherited::{Inherited, Recent},
     parked::{OpenCall, OpenCalls, Taken},
     ranges::{Piece, Ranges},
     stacks::{StackTotals, Stacks},
@@ -25,6 +26,9 @@ pub struct ProcessLedger {
     closings: Closings,
     totals: Totals,
     last_exec_ns: u64,
+    inherited: Inherited,
+    /// Kept where children may be traced.
+    recent: Option<Recent>,
 }
 
 impl ProcessLedger {
@@ -95,6 +99,8 @@ impl ProcessLedger {
             + self.calls.heap_bytes()
             + self.deferred.heap_bytes()
             + self.closings.heap_bytes()
+            + self.inherited.heap_bytes()
+            + self.recent.as_ref().map_or(0, Recent::heap_bytes)
     }
 
     /// Address, size, stack and time of every live block, by address.
@@ -174,10 +180,14 @@ impl ProcessLedger {
         }
         self.catch_up(address, time_ns);
         let Some(block) = self.blocks.remove(address.0) else {
+            if let Some(size) = self.take_inherited(address.0) {
+                self.totals.inherited_frees += 1;
+                return Some(Taken::Inherited(address.0, size));
+            }
             self.totals.frees_unmatched += 1;
             return Some(Taken::UnknownBlock);
         };
-        self.count_free(&block);
+        self.count_free(&block, time_ns);
         Some(Taken::Block(block))
     }
 
@@ -219,6 +229,12 @@ impl ProcessLedger {
                 self.stacks.holds(block.stack, block.size);
                 self.totals.restored(block.size);
             }
+            Some(Taken::Inherited(address, size)) => {
+                self.totals.inherited_frees -= 1;
+                self.totals.inherited_blocks += 1;
+                self.totals.inherited_bytes = self.totals.inherited_bytes.wrapping_add(size);
+                self.inherited.put_back(address, size);
+            }
             Some(Taken::UnknownBlock) => self.totals.frees_unmatched -= 1,
             Some(Taken::Pieces { first, rest }) => {
                 self.totals.unmaps -= 1;
@@ -241,6 +257,8 @@ impl ProcessLedger {
         self.ranges.clear();
         self.stacks.clear_outstanding();
         self.calls.clear();
+        self.set_inherited(Inherited::default());
+        self.recent.iter_mut().for_each(Recent::clear);
         self.last_exec_ns = time_ns;
     }
 
@@ -265,11 +283,14 @@ impl ProcessLedger {
 
     fn release_deferred(&mut self, address: Address, time_ns: u64) {
         if let Some(block) = self.blocks.remove_older(address.0, time_ns) {
-            self.count_free(&block);
+            self.count_free(&block, time_ns);
         } else if self.closings.correct(address.0, time_ns) {
             self.totals.frees_implied -= 1;
         } else if time_ns >= self.last_exec_ns {
-            self.totals.frees_unmatched += 1;
+            match self.take_inherited(address.0) {
+                Some(_) => self.totals.inherited_frees += 1,
+                None => self.totals.frees_unmatched += 1,
+            }
         }
         // Else the block went with the old image and is counted there.
     }
@@ -296,16 +317,47 @@ impl ProcessLedger {
         let stack = self.stacks.intern(stack, Kind::Heap);
         self.stacks.allocated(stack, size);
         self.totals.allocated(size);
+        // Where a block appears none can be left of the parent's: it went before the process was attached.
+        self.take_inherited(address);
         if let Some(old) = self.blocks.insert(LiveBlock { address, size, stack, time_ns }) {
-            self.count_free(&old);
+            self.count_free(&old, time_ns);
             self.totals.frees_implied += 1;
             self.closings.record(address, old.time_ns, time_ns);
         }
     }
 
-    fn count_free(&mut self, block: &LiveBlock) {
+    fn count_free(&mut self, block: &LiveBlock, released_ns: u64) {
         self.stacks.released(block.stack, block.size);
         self.totals.freed(block.size);
+        if let Some(recent) = &mut self.recent {
+            recent.push(*block, released_ns);
+        }
+    }
+
+    /// Keeps what is released, for children that may be forked.
+    pub(super) fn keep_recent(&mut self) {
+        self.recent.get_or_insert_default();
+    }
+
+    /// What a child has that was forked from this process at a time, as far as this ledger knows; nothing if those are more
+    /// than `most` blocks.
+    pub(super) fn heap_at(&self, time_ns: u64, most: u64) -> Inherited {
+        let live = self.blocks.iter().filter(|block| block.time_ns < time_ns).map(|block| (block.address, block.size));
+        let gone = self.recent.iter().flat_map(|recent| recent.alive_at(time_ns));
+        Inherited::new(most, self.inherited.iter().chain(live).chain(gone))
+    }
+
+    /// The process began with these blocks.
+    pub(super) fn set_inherited(&mut self, inherited: Inherited) {
+        (self.totals.inherited_blocks, self.totals.inherited_bytes) = inherited.sums();
+        self.inherited = inherited;
+    }
+
+    fn take_inherited(&mut self, address: u64) -> Option<u64> {
+        let size = self.inherited.take(address)?;
+        self.totals.inherited_blocks -= 1;
+        self.totals.inherited_bytes = self.totals.inherited_bytes.wrapping_sub(size);
+        Some(size)
     }
 
     const fn is_possible(&mut self, address: Address) -> bool {

@@ -20,6 +20,12 @@ pub struct Totals {
     pub outstanding_blocks: u64,
     /// Releases of blocks that were not seen to appear; not in `frees`.
     pub frees_unmatched: u64,
+    /// Blocks that came from the parent by fork and have not been seen to go; in no other number.
+    pub inherited_blocks: u64,
+    /// Bytes of those.
+    pub inherited_bytes: u64,
+    /// Releases of such blocks; not in `frees`.
+    pub inherited_frees: u64,
     /// Releases that were lost, as a second allocation at the same address proves; part of `frees`.
     pub frees_implied: u64,
     /// Heap blocks that went with an old image at exec; neither freed nor outstanding.

@@ -97,6 +97,9 @@ pub(super) fn snapshot() -> Snapshot {
                 outstanding_bytes: 12_903_340,
                 outstanding_blocks: 4200,
                 frees_unmatched: 37,
+                inherited_blocks: 0,
+                inherited_bytes: 0,
+                inherited_frees: 0,
                 ..Totals::default()
             },
         }],

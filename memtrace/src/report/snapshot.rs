@@ -141,6 +141,15 @@ pub struct Totals {
     pub outstanding_blocks: u64,
     /// Releases of blocks that were not seen to appear: from before the attach, filtered, or lost.
     pub frees_unmatched: u64,
+    /// Blocks that the process has from its parent by fork and was not seen to release; in no other number.
+    #[serde(default)]
+    pub inherited_blocks: u64,
+    /// Bytes of those.
+    #[serde(default)]
+    pub inherited_bytes: u64,
+    /// Releases of such blocks; not in `frees`.
+    #[serde(default)]
+    pub inherited_frees: u64,
     /// Releases that were lost, as a second allocation at the same address proves; part of `frees`.
     pub frees_implied: u64,
     /// Blocks that went with an old image at exec; neither freed nor outstanding.

@@ -2,10 +2,13 @@
 
 use std::sync::mpsc;
 
-use super::{Run, SessionError, notice, traced::Candidate};
+use super::{
+    Run, SessionError, notice,
+    traced::{Candidate, Traced},
+};
 use crate::{
     kernel::links::{Links, Programs},
-    target::{Pid, TargetError},
+    target::{Pid, TargetError, fork::Origin},
 };
 
 /// Ended targets beyond this number give up their place: their numbers go into the sums of the ended.
@@ -78,6 +81,7 @@ impl Run<'_> {
     fn admit(&mut self, pid: Pid) -> Result<(), SessionError> {
         let attached = Candidate::open(pid, self.config, None).and_then(|candidate| {
             let process = candidate.attach(&mut self.tracer, &mut self.pump, Programs::Trace)?;
+            self.inherit(&process)?;
             self.tracer.set_running(process.slot, true)?;
             Ok(process)
         });
@@ -95,6 +99,20 @@ impl Run<'_> {
             }
             Err(_) if self.members.try_again(pid) => {}
             Err(error) => notice::not_joined(pid, &error),
+        }
+        Ok(())
+    }
+
+    /// A process that was forked from a target begins with that one's heap.
+    fn inherit(&mut self, process: &Traced) -> Result<(), SessionError> {
+        let pid = process.target.pid();
+        let Some(origin) = Origin::of(pid) else { return Ok(()) };
+        let parent = self.traced.iter().find(|other| other.target.pid() == origin.parent);
+        let Some(parent) = parent.map(|parent| parent.slot) else { return Ok(()) };
+        if Origin::of(origin.parent).is_some_and(|parents| parents.shares_image(&origin)) {
+            // The parent's ledger must have got as far as the fork.
+            self.pump()?;
+            self.pump.ledger.inherit(process.slot, parent, origin.began_ns);
         }
         Ok(())
     }

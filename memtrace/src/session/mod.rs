@@ -223,6 +223,9 @@ impl<'a> Run<'a> {
         };
         let Loaded { mut tracer, ring, deferred, tables } = Tracer::load(options)?;
         let mut pump = Pump::new(ring, deferred, Unwinding::new(cache, tables))?;
+        if !members.is_empty() {
+            pump.ledger.follow_forks();
+        }
         let mut links = tracer.attach_lifecycle()?;
         let programs = if config.empty_programs { Programs::Empty } else { Programs::Trace };
         let mut traced = Vec::new();

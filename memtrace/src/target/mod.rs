@@ -11,6 +11,7 @@ pub mod container;
 pub mod debug_file;
 pub mod elf;
 pub mod exit;
+pub mod fork;
 pub mod launch;
 pub mod maps;
 pub mod members;

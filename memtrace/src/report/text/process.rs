@@ -118,6 +118,17 @@ impl Page<'_> {
                 "frees were of blocks not seen to appear: from before the attach, filtered, or lost.",
             );
             note(
+                totals.inherited_blocks,
+                &format!(
+                    "block of {} is its parent's heap, which it has by fork; it is in no stack here.",
+                    bytes(totals.inherited_bytes)
+                ),
+                &format!(
+                    "blocks of {} are its parent's heap, which it has by fork; they are in no stack here.",
+                    bytes(totals.inherited_bytes)
+                ),
+            );
+            note(
                 totals.frees_implied,
                 "free was not seen, but its address was allocated again, so it is counted.",
                 "frees were not seen, but their addresses were allocated again, so they are counted.",

@@ -40,7 +40,7 @@ calls! {
     Brk = 8,
     /// An exception's handler is about to be looked for up the stack: `_Unwind_RaiseException` and its like.
     Raise = 9,
-    /// A `ret` instruction of a heap call that may throw.
+    /// A way out of a call that has no return probe: a `ret`, or a jump to a function whose result is its first argument.
     Result = 10,
 }
 

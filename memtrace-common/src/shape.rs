@@ -19,6 +19,8 @@ const IN_PLACE: u32 = 1 << 16;
 const FREES_ON_FAILURE: u32 = 1 << 17;
 /// The function may throw an exception instead of returning: there is no return probe, but a probe on each way out.
 const THROWS: u32 = 1 << 18;
+/// There is no return probe, but a probe on each way out, for another reason than exceptions.
+const EXITS: u32 = 1 << 19;
 
 /// Integer arguments that are passed in registers (System V ABI for x86-64, section 3.2.3).
 pub const REGISTER_ARGUMENTS: u8 = 6;
@@ -64,6 +66,11 @@ impl Shape {
         Self(self.0 | THROWS)
     }
 
+    /// The same, with probes on its ways out in place of a return probe.
+    pub const fn with_exits(self) -> Self {
+        Self(self.0 | EXITS)
+    }
+
     const fn with(self, at: u32, argument: u8) -> Self {
         assert!(argument < REGISTER_ARGUMENTS, "arguments on the stack are not read");
         Self(self.0 & !(7 << at) | (argument as u32 + 1) << at)
@@ -104,6 +111,11 @@ impl Shape {
         self.0 & THROWS != 0
     }
 
+    /// Whether probes on its ways out see its end, and no return probe.
+    pub const fn ends_at_exits(self) -> bool {
+        self.0 & (THROWS | EXITS) != 0
+    }
+
     /// The arguments that are read, a bit each.
     pub const fn arguments(self) -> u8 {
         let read = 1u32 << self.size_selector()
@@ -123,11 +135,12 @@ mod tests {
         let shape = Shape::product(1, 2).of(0);
         assert_eq!((shape.size_selector(), shape.count_selector(), shape.block_selector()), (3, 2, 1));
         assert_eq!((shape.result_selector(), shape.arguments()), (0, 0b111));
-        assert!(!shape.is_in_place() && !shape.frees_on_failure() && !shape.throws());
+        assert!(!shape.is_in_place() && !shape.frees_on_failure() && !shape.throws() && !shape.ends_at_exits());
+        assert!(shape.with_exits().ends_at_exits() && !shape.with_exits().throws());
         let shape = Shape::size(2).stored_at(0);
         assert_eq!((shape.size_selector(), shape.result_selector(), shape.arguments()), (3, 1, 0b101));
         let shape = Shape::size(5).of(0).in_place().freeing_on_failure().throwing();
         assert_eq!((shape.size_selector(), shape.block_selector(), shape.arguments()), (6, 1, 0b10_0001));
-        assert!(shape.is_in_place() && shape.frees_on_failure() && shape.throws());
+        assert!(shape.is_in_place() && shape.frees_on_failure() && shape.throws() && shape.ends_at_exits());
     }
 }

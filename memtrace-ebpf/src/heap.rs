@@ -75,6 +75,7 @@ pub fn entry(context: &ProbeContext, site: Site) {
     }
     let Some(state) = thread::state(site.slot) else { return };
     let sp = regs.rsp;
+    let tail_called_by = if state.return_slot == sp { state.return_address } else { 0 };
     if thread::in_call(state, site.slot, sp) {
         return;
     }
@@ -101,7 +102,11 @@ pub fn entry(context: &ProbeContext, site: Site) {
         state.flags |= flag::FILTERED;
         state.return_address = thread::read_word(sp).unwrap_or(0);
     } else {
-        let first = remember::open(state, sp).unwrap_or(0);
+        let mut first = remember::open(state, sp).unwrap_or(0);
+        // It returns where the function that tail-called it would, though another tool's return probe may hide that.
+        if tail_called_by != 0 && thread::is_trampoline(first) {
+            first = tail_called_by;
+        }
         state.return_address = first;
         state.stack = walk::stack_id(state, site.slot, Registers { ip: first, sp: sp + 8, fp: regs.rbp });
     }
@@ -150,20 +155,7 @@ pub fn returned(context: &RetProbeContext) {
     let Some(state) = thread::existing() else { return };
     // At return the stack pointer stands one word above the return address. Anything else is a nested call's return,
     // or the second of two returns through one slot after a tail call.
-    if state.return_slot == 0 || state.return_slot + 8 != regs.rsp || cookie::shape(state.cookie).throws() {
-        return;
-    }
-    finish(context, state, regs.rax);
-}
-
-/// A `ret` of a call that returns a block and may throw: a return probe would stand in the exception's way, so the probe
-/// stands on each way out.
-#[inline(always)]
-pub fn result(context: &ProbeContext) {
-    // SAFETY: the kernel passes a valid pt_regs.
-    let regs = unsafe { &*context.regs };
-    let Some(state) = thread::existing() else { return };
-    if state.return_slot == 0 || state.return_slot != regs.rsp || !cookie::shape(state.cookie).throws() {
+    if state.return_slot == 0 || state.return_slot + 8 != regs.rsp || cookie::shape(state.cookie).ends_at_exits() {
         return;
     }
     finish(context, state, regs.rax);
@@ -171,7 +163,7 @@ pub fn result(context: &ProbeContext) {
 
 /// Ends the call that the thread is in, which returned `result`.
 #[inline(always)]
-fn finish(context: &impl EbpfContext, state: &mut ThreadState, result: u64) {
+pub fn finish(context: &impl EbpfContext, state: &mut ThreadState, result: u64) {
     let call = cookie::call_number(state.cookie);
     // A heap function that tail-calls a mapping function has both return through one slot: each program ends its own.
     if !matches!(call, ALLOCATE | REALLOCATE | RELEASE_OUTER) {

@@ -1,6 +1,6 @@
 //! memtrace's BPF programs: one file a task, the probe programs here.
 //!
-//! In: uprobe hits on allocator functions (`heap`, `mapping`, `raise`), system-call tracepoints (`syscall`), exec (`lifecycle`).
+//! In: uprobe hits on allocator functions (`heap`, `mapping`, `exits`, `raise`), system-call tracepoints (`syscall`), exec (`lifecycle`).
 //! Out: records in the ring (`ring`), blocks that had to wait (`deferred`), counters (`count`).
 
 #![no_std]
@@ -10,6 +10,7 @@
 
 mod count;
 mod deferred;
+mod exits;
 mod heap;
 mod lifecycle;
 mod mapping;
@@ -68,10 +69,10 @@ fn heap_release_outer(context: ProbeContext) -> u32 {
     0
 }
 
-/// The ways out of heap calls that may throw.
+/// The ways out of calls that have no return probe.
 #[uprobe]
-fn heap_result(context: ProbeContext) -> u32 {
-    heap::result(&context);
+fn way_out(context: ProbeContext) -> u32 {
+    exits::way_out(&context, attach_cookie(&context));
     0
 }
 

@@ -56,11 +56,15 @@ pub fn returned(context: &RetProbeContext) {
     // SAFETY: the kernel passes a valid pt_regs.
     let regs = unsafe { &*context.regs };
     let Some(state) = thread::existing() else { return };
-    let call = cookie::call_number(state.cookie);
-    if state.return_slot == 0 || state.return_slot + 8 != regs.rsp || !matches!(call, MMAP | MUNMAP | MREMAP) {
-        return;
+    if state.return_slot != 0 && state.return_slot + 8 == regs.rsp && is_in(state) {
+        finish(state, regs.rax);
     }
-    finish(state, regs.rax);
+}
+
+/// Whether the call that the thread is in is one of these.
+#[inline(always)]
+pub fn is_in(state: &ThreadState) -> bool {
+    matches!(cookie::call_number(state.cookie), MMAP | MUNMAP | MREMAP)
 }
 
 /// Notes the call, and sends what it is about to unmap.

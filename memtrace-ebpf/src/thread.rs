@@ -10,7 +10,13 @@ use aya_ebpf::{
     },
     macros::btf_map,
 };
-use memtrace_common::{cookie, counter::Counter, thread::ThreadState};
+use memtrace_common::{
+    call::Call,
+    cookie,
+    counter::Counter,
+    limits::{PAGE_BYTES, USER_ADDRESS_END},
+    thread::{ThreadState, flag},
+};
 
 use crate::count;
 
@@ -80,10 +86,13 @@ pub fn in_call(state: &mut ThreadState, slot: u16, sp: u64) -> bool {
     if state.return_slot == 0 {
         return false;
     }
-    if cookie::shape(state.cookie).throws() {
-        // No return probe waits for it: its return address stays as it was until the call is over. With sp equal a
-        // function has tail-called another, which does the work and is followed instead.
-        if sp < state.return_slot && read_word(state.return_slot).is_none_or(|word| word == state.return_address) {
+    if cookie::shape(state.cookie).ends_at_exits() {
+        // No return probe of ours waits for it: its return address stays as it was until the call is over, or is another
+        // tool's trampoline. With sp equal a function has tail-called another, which does the work and is followed instead,
+        // unless the first has begun something, of which the second is part.
+        let pending =
+            read_word(state.return_slot).is_none_or(|word| word == state.return_address || is_trampoline(word));
+        if pending && (sp < state.return_slot || (sp == state.return_slot && has_begun(state))) {
             return true;
         }
         if sp == state.return_slot {
@@ -102,6 +111,22 @@ pub fn in_call(state: &mut ThreadState, slot: u16, sp: u64) -> bool {
     state.return_slot = 0;
     count::add(slot, Counter::CallsAbandoned, 1);
     false
+}
+
+/// Whether a word can be the address to which return probes send a function's return: a page that the kernel asks to have at
+/// the very end of user space (`xol_add_vma` in kernel/events/uprobes.c), above any stack. Return probes of one process's
+/// tracer replace return addresses in every process that has a probe at the same place of the same file.
+#[inline(always)]
+pub const fn is_trampoline(word: u64) -> bool {
+    word >= USER_ADDRESS_END - 16 * PAGE_BYTES && word & (PAGE_BYTES - 1) == 0
+}
+
+/// Whether the call that the thread is in has released something that its end must answer for.
+#[inline(always)]
+fn has_begun(state: &ThreadState) -> bool {
+    let call = cookie::call_number(state.cookie);
+    let parked = call == Call::Reallocate as u8 && (state.parked.released_ns != 0 || state.parked.allocated_ns != 0);
+    call == Call::ReleaseOuter as u8 || state.flags & flag::BEGUN != 0 || parked
 }
 
 /// Reads 8 bytes of the target's memory.

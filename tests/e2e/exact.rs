@@ -18,10 +18,10 @@ struct Count {
     map_sites: BTreeMap<String, u64>,
 }
 
-fn run(build: &Build, seed: u64) -> Result<(Count, Report)> {
+fn run(build: &Build, seed: u64, more: &[&str]) -> Result<(Count, Report)> {
     let mut target = Target::start(build, &["4", &seed.to_string()])?;
     let pid = target.pid();
-    let memtrace = Memtrace::attach(pid, &[])?;
+    let memtrace = Memtrace::attach(pid, more)?;
     target.tell("go")?;
     let count = target.hear_json()?;
     let report = memtrace.interrupt()?.final_report()?;
@@ -30,7 +30,11 @@ fn run(build: &Build, seed: u64) -> Result<(Count, Report)> {
 }
 
 fn check(build: &Build, seed: u64) -> Result<()> {
-    let (count, report) = run(build, seed)?;
+    check_with(build, seed, &[])
+}
+
+fn check_with(build: &Build, seed: u64, more: &[&str]) -> Result<()> {
+    let (count, report) = run(build, seed, more)?;
     let process = report.processes.first().map(|process| process.totals);
     assert!(report.losses().is_empty(), "seed {seed}: {:?}", report.loss);
     assert_eq!(process, Some(count.totals), "seed {seed}");
@@ -56,6 +60,15 @@ fn every_call_is_counted_exactly_without_frame_pointers() -> Result<()> {
 #[test]
 fn every_call_is_counted_exactly_on_musl() -> Result<()> {
     check(&Build::musl("every_call.c"), 22)
+}
+
+#[test]
+fn every_call_is_counted_exactly_without_return_probes() -> Result<()> {
+    for seed in 23..26 {
+        check_with(&Build::c("every_call.c"), seed, &["--no-return-probes"])?;
+    }
+    check_with(&Build::c("every_call.c").without_frame_pointers(), 26, &["--no-return-probes"])?;
+    check_with(&Build::musl("every_call.c"), 27, &["--no-return-probes"])
 }
 
 #[test]

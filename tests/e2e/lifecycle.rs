@@ -131,6 +131,7 @@ fn a_target_whose_filter_kills_at_return_probes_is_traced_exactly_or_refused() -
         let refused = Memtrace::start(&["--pid", &pid.to_string()])?.finish()?;
         assert_eq!((refused.code(), refused.errors.len()), (Some(1), 1), "{:?}", refused.errors);
         assert!(refused.errors[0].contains("seccomp"), "{:?}", refused.errors);
+        assert!(refused.errors[0].contains("--no-return-probes"), "{:?}", refused.errors);
         return confined.exit();
     }
     let memtrace = Memtrace::attach(pid, &[])?;

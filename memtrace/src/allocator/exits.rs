@@ -1,15 +1,18 @@
-//! The ways out of a function that may throw: its `ret` instructions.
+//! The ways out of a function that has no return probe: its `ret` instructions, and jumps at its end to functions that return
+//! what they were given.
 //!
-//! A return probe replaces the return address by the kernel's, for which the unwinder has no rules: an exception that
+//! Such are functions that may throw, and all with `--no-return-probes`. A return probe replaces the return address by the kernel's, for which the unwinder has no rules: an exception that
 //! comes by ends the program instead of finding its handler (seen with tcmalloc's `operator new`). So functions that may
 //! throw have no return probe but one on each `ret`, which costs a second trap and leaves the stack as it is.
 //!
-//! A function may end in a jump to another, whose ways out are then its own. An end that cannot be followed (a jump
-//! through a pointer) makes the function unusable: what is not seen to return would be lost.
+//! A function may end in a jump to another, whose ways out are then its own; but glibc's `calloc` ends in one to `memset`, of
+//! which there are many, and which is chosen when the program starts. It returns its first argument, so that the jump itself
+//! is a way out on which the result is known. An end that cannot be followed (another jump through a pointer) makes the function unusable: what is not seen to return would be lost.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     io::{Read, Seek},
+    ops::Range,
 };
 
 use iced_x86::{Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, OpKind, Register};
@@ -38,18 +41,35 @@ const NEVER_RETURN: &[&str] = &[
     "_ZSt28__throw_bad_array_new_lengthv",
 ];
 
+/// Functions that return their first argument (ISO C, 7.26).
+const RETURN_THEIR_FIRST: &[&str] = &["memcpy", "memmove", "memset"];
+
+/// A way out of a function.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Exit {
+    /// The instruction's address, as linked.
+    pub(super) address: u64,
+    /// It is a jump to a function that returns its first argument, and no `ret`.
+    pub(super) is_jump: bool,
+}
+
 /// What is behind the places through which a file calls other files, and itself.
 struct Linkage<'a, R: Read + Seek> {
     elf: &'a ElfFile<R>,
     slots: HashMap<u64, Slot>,
     never_return: HashSet<u64>,
+    return_their_first: HashSet<u64>,
 }
 
 impl<'a, R: Read + Seek> Linkage<'a, R> {
     fn read(elf: &'a ElfFile<R>) -> Result<Self, String> {
         let slots = elf.slots(|_| true, |_| true).map_err(|error| error.to_string())?;
-        let symbols = elf.symbols(NEVER_RETURN).map_err(|error| error.to_string())?;
-        Ok(Self { elf, slots, never_return: symbols.values().map(|symbol| symbol.address).collect() })
+        let addresses = |names| -> Result<HashSet<u64>, String> {
+            let symbols = elf.symbols(names).map_err(|error| error.to_string())?;
+            Ok(symbols.values().map(|symbol| symbol.address).collect())
+        };
+        let (never_return, return_their_first) = (addresses(NEVER_RETURN)?, addresses(RETURN_THEIR_FIRST)?);
+        Ok(Self { elf, slots, never_return, return_their_first })
     }
 
     /// Where the place leads that this call or jump goes through.
@@ -63,7 +83,30 @@ impl<'a, R: Read + Seek> Linkage<'a, R> {
         match self.through(instruction)? {
             Slot::Address(address) => Some(*address),
             Slot::Name(name) => Some(self.elf.symbols(&[name]).ok()?.get(name.as_str())?.address),
+            Slot::Chosen(_) => None,
         }
+    }
+
+    /// The jump at the beginning of a stub of the linkage table: perhaps `endbr64`, then a jump through a place.
+    fn stub(&self, address: u64) -> Option<Instruction> {
+        let code = self.elf.code_at(address, 16).unwrap_or_default();
+        let decoder = Decoder::with_ip(64, code, address, DecoderOptions::NONE);
+        decoder.into_iter().take(2).find(|instruction| instruction.flow_control() == FlowControl::IndirectBranch)
+    }
+
+    /// Whether a jump leads to a function that returns its first argument.
+    fn returns_its_first(&self, jump: &Instruction) -> bool {
+        let leads_there = |slot: Option<&Slot>| match slot {
+            Some(Slot::Name(name)) => RETURN_THEIR_FIRST.contains(&name.as_str()),
+            Some(Slot::Address(address) | Slot::Chosen(address)) => self.return_their_first.contains(address),
+            None => false,
+        };
+        if !is_near(jump) {
+            return leads_there(self.through(jump));
+        }
+        let target = jump.near_branch_target();
+        self.return_their_first.contains(&target)
+            || self.stub(target).is_some_and(|jump| leads_there(self.through(&jump)))
     }
 
     /// Whether a call never comes back.
@@ -74,13 +117,7 @@ impl<'a, R: Read + Seek> Linkage<'a, R> {
             return is_named(self.through(instruction));
         }
         let target = instruction.near_branch_target();
-        // A stub of the linkage table: perhaps `endbr64`, then a jump through a place.
-        let stub = self.elf.code_at(target, 16).unwrap_or_default();
-        let stub = Decoder::with_ip(64, stub, target, DecoderOptions::NONE)
-            .into_iter()
-            .take(2)
-            .find(|instruction| instruction.flow_control() == FlowControl::IndirectBranch);
-        self.never_return.contains(&target) || stub.is_some_and(|jump| is_named(self.through(&jump)))
+        self.never_return.contains(&target) || self.stub(target).is_some_and(|jump| is_named(self.through(&jump)))
     }
 }
 
@@ -88,8 +125,13 @@ fn is_near(instruction: &Instruction) -> bool {
     matches!(instruction.op0_kind(), OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64)
 }
 
-/// The addresses, as linked, of the `ret` instructions by which a call of the function ends. The error is half a sentence.
-pub(super) fn of<R: Read + Seek>(elf: &ElfFile<R>, symbol: &Symbol) -> Result<Vec<u64>, String> {
+/// Whether a jump does not stay inside.
+fn leaves(jump: &Instruction, inside: Range<u64>) -> bool {
+    !is_near(jump) || !inside.contains(&jump.near_branch_target())
+}
+
+/// The instructions by which a call of the function ends. The error is half a sentence.
+pub(super) fn of<R: Read + Seek>(elf: &ElfFile<R>, symbol: &Symbol) -> Result<Vec<Exit>, String> {
     let linkage = Linkage::read(elf)?;
     let mut exits = BTreeSet::new();
     let mut functions = vec![symbol.address];
@@ -116,7 +158,13 @@ pub(super) fn of<R: Read + Seek>(elf: &ElfFile<R>, symbol: &Symbol) -> Result<Ve
                 }
                 match instruction.flow_control() {
                     FlowControl::Return => {
-                        exits.insert(instruction.ip());
+                        exits.insert(Exit { address: instruction.ip(), is_jump: false });
+                        break;
+                    }
+                    FlowControl::UnconditionalBranch | FlowControl::IndirectBranch
+                        if leaves(&instruction, entry..end) && linkage.returns_its_first(&instruction) =>
+                    {
+                        exits.insert(Exit { address: instruction.ip(), is_jump: true });
                         break;
                     }
                     FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch if is_near(&instruction) => {

@@ -18,4 +18,4 @@ mod separate;
 mod source;
 
 pub use catalogue::Family;
-pub use plan::{AllocatorError, FoundAllocator, Plan, ProbeSite, Unusable, plan};
+pub use plan::{AllocatorError, Ends, FoundAllocator, Plan, ProbeSite, Unusable, plan};

@@ -7,7 +7,8 @@ use thiserror::Error;
 
 use super::{
     catalogue::{Family, Function, c, cpp, rust},
-    exits, missing,
+    exits::{self, Exit},
+    missing,
     route::{Destinations, Route},
     site,
     source::{self, Source},
@@ -78,6 +79,18 @@ pub struct Plan {
     pub unusable: Vec<Unusable>,
     /// Functions of the user's whose files are not mapped, as typed.
     pub pending: Vec<String>,
+    /// How the ends of calls are seen.
+    pub ends: Ends,
+}
+
+/// How the ends of calls are seen.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Ends {
+    /// By return probes, but for functions that may throw.
+    #[default]
+    ReturnProbes,
+    /// By probes on every way out: no return probe is used.
+    WaysOut,
 }
 
 /// Why there is nothing to probe.
@@ -117,8 +130,8 @@ pub enum AllocatorError {
 /// # Errors
 ///
 /// When none of the files has a function to probe, or a function that the user named is not where they said.
-pub fn plan(objects: &[MappedObject], wrappers: &[Wrapper]) -> Result<Plan, AllocatorError> {
-    let mut plan = Plan::default();
+pub fn plan(objects: &[MappedObject], wrappers: &[Wrapper], ends: Ends) -> Result<Plan, AllocatorError> {
+    let mut plan = Plan { ends, ..Plan::default() };
     let executable = executable(objects);
     let mut sources = Vec::new();
     for (index, object) in objects.iter().enumerate() {
@@ -192,10 +205,11 @@ fn plan_source(source: &Source<'_>, known: &Known<'_>, plan: &mut Plan) -> Resul
     for wrapper in &source.wrappers {
         let symbol = wrapper_symbol(source, wrapper)?;
         if addresses.insert(symbol.address) {
-            let sites = build(source, &wrapper.text, wrapper.call, wrapper.shape, &symbol).map_err(|reason| {
-                let object = source.object.path.display().to_string();
-                AllocatorError::Refused { wrapper: wrapper.to_string(), object, reason }
-            })?;
+            let sites =
+                build(source, &wrapper.text, wrapper.call, wrapper.shape, &symbol, plan.ends).map_err(|reason| {
+                    let object = source.object.path.display().to_string();
+                    AllocatorError::Refused { wrapper: wrapper.to_string(), object, reason }
+                })?;
             push(sites, plan);
         }
     }
@@ -256,7 +270,7 @@ fn plan_source(source: &Source<'_>, known: &Known<'_>, plan: &mut Plan) -> Resul
 
 /// Adds one function's sites, or why there are none.
 fn add(source: &Source<'_>, function: &Function, call: Call, symbol: &Symbol, plan: &mut Plan) {
-    match build(source, function.name, call, function.shape, symbol) {
+    match build(source, function.name, call, function.shape, symbol, plan.ends) {
         Ok(sites) => push(sites, plan),
         Err(reason) => plan.unusable.push(Unusable {
             function: Some(function.name.to_owned()),
@@ -298,14 +312,16 @@ fn push(sites: Vec<ProbeSite>, plan: &mut Plan) {
     }
 }
 
-/// The sites of one function, or why there are none: one, and if it may throw its ways out.
+/// The sites of one function, or why there are none: one, and its ways out if it has no return probe.
 fn build(
     source: &Source<'_>,
     function: &str,
     call: Call,
     shape: Shape,
     symbol: &Symbol,
+    ends: Ends,
 ) -> Result<Vec<ProbeSite>, String> {
+    let shape = if ends == Ends::WaysOut && call.needs_return() { shape.with_exits() } else { shape };
     if symbol.indirect {
         return Err("it is an indirect function, whose implementation is chosen when the program starts".into());
     }
@@ -326,16 +342,17 @@ fn build(
         reentered: site.reentered,
     };
     let mut sites = Vec::new();
-    if shape.throws() {
-        for address in exits::of(&source.elf, symbol)? {
+    if shape.ends_at_exits() {
+        for Exit { address, is_jump } in exits::of(&source.elf, symbol)? {
             sites.push(ProbeSite {
                 function: format!("{function} (way out)"),
                 call: Call::Result,
-                shape: Shape(0),
+                // Where the result is: in the first argument, or in the register for results.
+                shape: if is_jump { Shape::block(0) } else { Shape(0) },
                 file_offset: source.elf.file_offset(address).map_err(|error| error.to_string())?,
                 symbol_offset: address.wrapping_sub(symbol.address),
-                instruction: "ret".to_owned(),
-                emulated: false,
+                instruction: if is_jump { "jmp" } else { "ret" }.to_owned(),
+                emulated: is_jump,
                 reentered: false,
                 ..entry.clone()
             });
@@ -357,7 +374,7 @@ mod tests {
 
     #[test]
     fn our_own_program_is_planned_from_its_libc_alone() {
-        let plan = plan(&own_objects(), &[]).expect("a glibc program");
+        let plan = plan(&own_objects(), &[], Ends::ReturnProbes).expect("a glibc program");
         assert!(plan.sites.iter().all(|site| site.object_path.ends_with("libc.so.6")), "{plan:#?}");
         for name in ["malloc", "calloc", "realloc", "free", "mmap", "munmap"] {
             assert_eq!(plan.sites.iter().filter(|site| site.function == name).count(), 1, "{name}");
@@ -368,11 +385,24 @@ mod tests {
     }
 
     #[test]
+    fn without_return_probes_every_call_that_ends_has_ways_out() {
+        let plan = plan(&own_objects(), &[], Ends::WaysOut).expect("a glibc program");
+        assert_eq!(plan.unusable, []);
+        for site in plan.sites.iter().filter(|site| site.call != Call::Result) {
+            assert_eq!(site.shape.ends_at_exits(), site.call.needs_return(), "{site:?}");
+            let ways_out = format!("{} (way out)", site.function);
+            let has = plan.sites.iter().any(|other| other.function == ways_out);
+            // Functions that share their ways out share the sites.
+            assert!(has || !site.call.needs_return() || site.function == "reallocarray", "{site:?}");
+        }
+    }
+
+    #[test]
     fn without_an_allocator_the_error_says_what_was_looked_for_and_where() {
         let objects: Vec<_> = own_objects().into_iter().filter(|object| !object.path.ends_with("libc.so.6")).collect();
-        let error = plan(&objects, &[]).expect_err("no libc").to_string();
+        let error = plan(&objects, &[], Ends::ReturnProbes).expect_err("no libc").to_string();
         assert!(error.contains("/memtrace-") && error.contains("jemalloc") && error.contains("debug file"), "{error}");
         assert!(error.contains("--alloc") && !error.contains('\n'), "{error}");
-        assert!(plan(&[], &[]).expect_err("nothing").to_string().contains("none with code"));
+        assert!(plan(&[], &[], Ends::ReturnProbes).expect_err("nothing").to_string().contains("none with code"));
     }
 }

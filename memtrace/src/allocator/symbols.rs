@@ -72,6 +72,8 @@ pub enum Slot {
     Name(String),
     /// This address of the file itself, as linked.
     Address(u64),
+    /// What the function at this address of the file chooses when the program starts.
+    Chosen(u64),
 }
 
 /// Bytes of an ELF file: a reader behind a cache, with a bound on what is read.
@@ -202,10 +204,11 @@ impl<R: Read + Seek> ElfFile<R> {
             for relocation in relocations {
                 let at = relocation.r_offset.get(LE);
                 match relocation.r_type(LE, false) {
-                    elf::R_X86_64_RELATIVE | elf::R_X86_64_IRELATIVE => {
+                    kind @ (elf::R_X86_64_RELATIVE | elf::R_X86_64_IRELATIVE) => {
                         let address = relocation.r_addend.get(LE) as u64;
                         if is_wanted(address) {
-                            slots.insert(at, Slot::Address(address));
+                            let chosen = kind == elf::R_X86_64_IRELATIVE;
+                            slots.insert(at, if chosen { Slot::Chosen(address) } else { Slot::Address(address) });
                         }
                     }
                     elf::R_X86_64_GLOB_DAT | elf::R_X86_64_JUMP_SLOT | elf::R_X86_64_64 => {

@@ -98,6 +98,11 @@ pub struct Flags {
     #[arg(long)]
     pub syscalls: bool,
 
+    /// See the ends of calls by probes on every way out of a function, and use no return probe: for processes that a seccomp
+    /// filter would kill at one; each call costs more
+    #[arg(long)]
+    pub no_return_probes: bool,
+
     /// Functions to trace beside those of known allocators
     #[command(flatten)]
     pub wrappers: WrapperFlags,

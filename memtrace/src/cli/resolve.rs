@@ -92,6 +92,8 @@ pub struct TraceConfig {
     pub wrappers: Vec<Wrapper>,
     /// Whether mappings come from system-call tracepoints.
     pub syscalls: bool,
+    /// Whether the ends of calls are seen at every way out, without return probes.
+    pub no_return_probes: bool,
     /// Size of the ring in bytes: a power of two, whole pages.
     pub ring_bytes: u32,
     /// The most kernel memory for the rows of unwind tables, in bytes.
@@ -319,6 +321,7 @@ pub fn resolve(flags: Flags) -> Result<Command, UsageError> {
         gate: flags.gate.resolve()?,
         wrappers: resolve_wrappers(&flags.wrappers)?,
         syscalls: flags.syscalls,
+        no_return_probes: flags.no_return_probes,
         ring_bytes: ring_bytes(&flags.ring_size)?,
         unwind_bytes: unwind_bytes(&flags.unwind_memory)?,
         verify_stacks: flags.verify_stacks,

@@ -220,14 +220,14 @@ fn by_program<'a>(ordered: &[&'a ProbeSite], programs: Programs) -> Vec<(&'stati
 
 /// Entry program, and return program where the call needs one.
 fn program_names(site: &ProbeSite, programs: Programs) -> (&'static str, Option<&'static str>) {
-    // The ways out of a function that may throw are sites of their own: see `allocator/exits.rs`.
-    let returns = site.call.needs_return() && !site.shape.throws();
+    // Where a function has no return probe its ways out are sites of their own: see `allocator/exits.rs`.
+    let returns = site.call.needs_return() && !site.shape.ends_at_exits();
     let (entry, returned) = match (programs, site.call) {
         (Programs::Empty, _) => ("empty_entry", "empty_return"),
         (_, Call::Release) => ("heap_release", ""),
         (_, Call::ReleaseOuter) => ("heap_release_outer", "heap_return"),
         (_, Call::Raise) => ("heap_raise", ""),
-        (_, Call::Result) => ("heap_result", ""),
+        (_, Call::Result) => ("way_out", ""),
         (_, call) if call.is_mapping() => ("mapping_entry", "mapping_return"),
         _ => ("heap_entry", "heap_return"),
     };

@@ -42,7 +42,7 @@ const PROGRAMS: [(&str, bool); 10] = [
     ("heap_return", true),
     ("heap_release", false),
     ("heap_release_outer", false),
-    ("heap_result", false),
+    ("way_out", false),
     ("heap_raise", false),
     ("mapping_entry", false),
     ("mapping_return", true),

@@ -111,7 +111,7 @@ pub enum SessionError {
     /// A return probe might kill the target.
     #[error(
         "process {0} is confined by seccomp, and on this kernel that may kill it at the first return probe; \
-         use Linux 6.14 or later, or run it without the filter"
+         use Linux 6.14 or later, or --no-return-probes, which costs more a call"
     )]
     Seccomp(Pid),
     /// Nobody could watch.

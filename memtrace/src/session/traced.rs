@@ -15,7 +15,7 @@ use super::{
     pump::Pump,
 };
 use crate::{
-    allocator::{self, Plan, ProbeSite},
+    allocator::{self, Ends, Plan, ProbeSite},
     cli::TraceConfig,
     kernel::{
         Tracer,
@@ -69,7 +69,7 @@ impl Candidate {
     /// Looks at a process and plans its probes; `cache` takes its unwind tables ahead of their loading.
     pub(super) fn open(pid: Pid, config: &TraceConfig, cache: Option<&mut Cache>) -> Result<Self, SessionError> {
         let target = Target::open(pid)?;
-        if let Some(confined) = confined(&target) {
+        if let Some(confined) = confined(&target).filter(|_| !config.no_return_probes) {
             return Err(confined);
         }
         let plan = plan(&target, config)?;
@@ -237,7 +237,8 @@ fn key(site: &ProbeSite) -> SiteKey {
 /// The probes of a process; with `--syscalls` without those of the mapping functions.
 fn plan(target: &Target, config: &TraceConfig) -> Result<Plan, SessionError> {
     let pid = target.pid();
-    let mut plan = allocator::plan(&target.objects()?, &config.wrappers)
+    let ends = if config.no_return_probes { Ends::WaysOut } else { Ends::ReturnProbes };
+    let mut plan = allocator::plan(&target.objects()?, &config.wrappers, ends)
         .map_err(|source| SessionError::Allocator { pid, source })?;
     if config.syscalls {
         plan.sites.retain(|site| !site.call.is_mapping());

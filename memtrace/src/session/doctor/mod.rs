@@ -14,7 +14,7 @@ use memtrace_common::{call::Call, unwind::Segment as KernelSegment};
 
 use super::{SessionError, members::Members, traced::confined, unwinding};
 use crate::{
-    allocator::{self, Plan},
+    allocator::{self, Ends, Plan},
     cli::{DEFAULT_UNWIND_BYTES, DoctorConfig},
     kernel::features,
     report::{
@@ -39,7 +39,7 @@ pub fn doctor(config: &DoctorConfig) -> Result<bool, SessionError> {
     let mut processes = Vec::new();
     for &pid in &named {
         let target = Target::open(pid)?;
-        let plan = allocator::plan(&target.objects()?, &config.wrappers)
+        let plan = allocator::plan(&target.objects()?, &config.wrappers, Ends::ReturnProbes)
             .map_err(|source| SessionError::Allocator { pid, source })?;
         processes.push(look(&target, &plan, &mut cache, &mut unwound));
     }
@@ -92,7 +92,7 @@ fn present(config: &DoctorConfig, named: &[Pid]) -> Result<Vec<Pid>, SessionErro
 /// A process that nobody named: that it cannot be traced is a finding.
 fn look_at_member(pid: Pid, config: &DoctorConfig, cache: &mut Cache, unwound: &mut Vec<Unwound>) -> Process {
     let opened = Target::open(pid).map_err(SessionError::from).and_then(|target| {
-        let plan = allocator::plan(&target.objects()?, &config.wrappers)
+        let plan = allocator::plan(&target.objects()?, &config.wrappers, Ends::ReturnProbes)
             .map_err(|source| SessionError::Allocator { pid, source })?;
         Ok((target, plan))
     });

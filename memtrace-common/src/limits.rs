@@ -33,6 +33,9 @@ pub const MAX_PIECES: usize = 8;
 /// The most words of all pieces of a stack together; a power of two.
 pub const WINDOW_WORDS: usize = 1024;
 
+/// Windows of a processor: so many programs can be preempted while they use one. A further one walks the stack.
+pub const WINDOWS: usize = 4;
+
 /// Words between two that decide from which on it costs less to read them in two pieces: a read costs as much as the
 /// copying of some 4 KiB, which also displace what the program has in its cache.
 pub const PIECE_GAP: u64 = 256;

@@ -205,12 +205,12 @@ pub const fn value(packed: u64) -> u64 {
     packed & ((1 << VALUE_BITS) - 1)
 }
 
-/// Pieces of the running thread's stack, one behind the other, one window for each processor.
+/// Pieces of the running thread's stack, one behind the other.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Window {
-    /// The thread that is using it; another one that comes in between writes its own number here.
-    pub owner: u64,
+    /// Not 0 while a program uses it.
+    pub busy: u64,
     /// How many words of the first piece it holds.
     pub near: u64,
     /// The words; twice as many as are used, so that no sum of a place and a length is outside.

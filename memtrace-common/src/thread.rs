@@ -91,6 +91,8 @@ pub struct Walk {
     pub turn: u64,
     /// The address of the return address that it started from.
     pub base: u64,
+    /// The window that holds the stack's beginning, from 0 on; none is so far on if there is none.
+    pub window: u64,
 }
 
 /// What is known of the frame pointer during a walk.

@@ -30,3 +30,14 @@ pub unsafe fn atomic_add(target: *mut u64, amount: u64) -> u64 {
     // `fetch_add` on this target, whose compare-and-swap it does not know of; the instruction exists (BPF_ATOMIC).
     unsafe { core::intrinsics::atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(target, amount) }
 }
+
+/// Puts a value in place of another, which it returns.
+///
+/// # Safety
+///
+/// `target` must point into a map value.
+#[inline(always)]
+pub unsafe fn atomic_exchange(target: *mut u64, value: u64) -> u64 {
+    // SAFETY: as for `atomic_add`.
+    unsafe { core::intrinsics::atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(target, value) }
+}

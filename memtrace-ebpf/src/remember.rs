@@ -1,9 +1,6 @@
 //! Remembered walks (see `memtrace_common::remembered`): looking one up, and noting what decides a new one.
 
-use core::{
-    ffi::c_void,
-    sync::atomic::{Ordering, compiler_fence},
-};
+use core::ffi::c_void;
 
 use aya_ebpf::{
     Global,
@@ -12,13 +9,13 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use memtrace_common::{
-    limits::{MAX_PIECES, MAX_REMEMBERED_WORDS, REMEMBERED_WALKS, REMEMBERED_WAYS, WINDOW_WORDS},
+    limits::{MAX_PIECES, MAX_REMEMBERED_WORDS, REMEMBERED_WALKS, REMEMBERED_WAYS, WINDOW_WORDS, WINDOWS},
     remembered::{GROUP, Remembered, Window},
     thread::{ThreadState, fp_state},
     unwind::{Cfa, FramePointer, Registers, Rule},
 };
 
-use crate::thread;
+use crate::{count, thread};
 
 /// Not 0 in the test mode: every remembered stack is walked again all the same, and the two compared.
 #[unsafe(no_mangle)]
@@ -30,12 +27,12 @@ static REMEMBERED_COUNTS: PerCpuArray<[u64; 3], 1> = PerCpuArray::new();
 
 /// Where the stack is read to.
 #[btf_map]
-static WINDOW: PerCpuArray<Window, 1> = PerCpuArray::new();
+static WINDOW: PerCpuArray<Window, WINDOWS> = PerCpuArray::new();
 
 /// Words that are read at once at least. Walks from the same place are told apart by their nearest words.
 const NEAR_WORDS: u64 = 32;
 
-/// What [`count`] counts.
+/// What [`count_outcome`] counts.
 #[derive(Clone, Copy)]
 pub enum Outcome {
     Hit = 0,
@@ -45,7 +42,7 @@ pub enum Outcome {
 
 /// Counts on this CPU. A preempted count may be lost, which only blurs a rate.
 #[inline(always)]
-pub fn count(outcome: Outcome) {
+pub fn count_outcome(outcome: Outcome) {
     if let Some(counts) = REMEMBERED_COUNTS.get_ptr_mut(0) {
         // SAFETY: a live element of this CPU.
         unsafe { (*counts)[outcome as usize] += 1 };
@@ -73,34 +70,47 @@ pub fn open(state: &mut ThreadState, base: u64) -> Option<u64> {
     let expected = &state.remembered[expected(state)];
     // Not the walk expected: one that is looked up by its return address, and may be of any length.
     let words = if expected.sp == base.wrapping_add(8) { expected.piece_words(0).max(NEAR_WORDS) } else { NEAR_WORDS };
-    let window = window()?;
-    window.owner = state.thread;
-    let near = if read(window, 0, base, words) {
+    let Some(window) = claim(&mut state.walk.window) else { return thread::read_word(base) };
+    window.near = if read(window, 0, base, words) {
         words
     } else if read(window, 0, base, 1) {
         1
     } else {
-        return None;
+        0
     };
-    window.near = near;
-    let first = window.words[0];
-    if is_ours(window, state.thread) { Some(first) } else { thread::read_word(base) }
+    if window.near == 0 { None } else { Some(window.words[0]) }
 }
 
-/// This processor's window.
+/// Gives the window of [`open`] back.
 #[inline(always)]
-fn window() -> Option<&'static mut Window> {
-    // SAFETY: a live element of this processor. Another thread may come in between and use it: `is_ours` tells.
-    WINDOW.get_ptr_mut(0).map(|window| unsafe { &mut *window })
+pub fn close(state: &mut ThreadState) {
+    if let Some(window) = window(state.walk.window) {
+        // SAFETY: a reference. Volatile, so that it stays behind the last use of the words.
+        unsafe { (&raw mut window.busy).write_volatile(0) };
+    }
+    state.walk.window = WINDOWS as u64;
 }
 
-/// Whether no other thread has used this processor's window since this one took it: programs can be preempted, but stay
-/// on their processor.
+/// Takes a window of this processor that no preempted program is using. Programs stay on their processor, and end.
 #[inline(always)]
-fn is_ours(window: &Window, thread: u64) -> bool {
-    compiler_fence(Ordering::SeqCst);
-    // SAFETY: a reference.
-    unsafe { (&raw const window.owner).read_volatile() == thread }
+fn claim(number: &mut u64) -> Option<&'static mut Window> {
+    for index in 0..WINDOWS as u64 {
+        let found = window(index)?;
+        // SAFETY: a live map value. One instruction, so that nobody comes in between.
+        if unsafe { count::atomic_exchange(&raw mut found.busy, 1) } == 0 {
+            *number = index;
+            return Some(found);
+        }
+    }
+    *number = WINDOWS as u64;
+    None
+}
+
+/// A window of this processor.
+#[inline(always)]
+fn window(index: u64) -> Option<&'static mut Window> {
+    // SAFETY: a live element of this processor, which belongs to whoever has claimed it.
+    WINDOW.get_ptr_mut(index as u32).map(|window| unsafe { &mut *window })
 }
 
 /// The place of the remembered walk that came after the previous one the last time.
@@ -181,17 +191,19 @@ fn repeats(state: &ThreadState, place: usize) -> bool {
     {
         return false;
     }
-    let Some(window) = window() else { return false };
+    let Some(window) = window(walk.window) else { return false };
     let near = entry.piece_words(0);
-    if near > window.near && !read(window, 0, walk.base, near) {
-        return false;
+    if near > window.near {
+        if !read(window, 0, walk.base, near) {
+            window.near = 0;
+            return false;
+        }
+        window.near = near;
     }
-    window.near = near;
     let groups = entry.count as usize / GROUP;
     let near_groups = if entry.pieces > 1 { usize::from(entry.near) / GROUP } else { groups };
     stand(entry, window, 0, near_groups)
         && (entry.pieces <= 1 || (read_rest(entry, window, walk.base) && stand(entry, window, near_groups, groups)))
-        && is_ours(window, state.thread)
 }
 
 /// Whether the words of these groups stand where they stood.
@@ -213,6 +225,8 @@ fn stand(entry: &Remembered, window: &Window, from: usize, to: usize) -> bool {
 /// Reads the pieces behind the first one.
 #[inline(always)]
 fn read_rest(entry: &Remembered, window: &mut Window, base: u64) -> bool {
+    // They come behind the first piece of this walk, over what was read for another.
+    window.near = entry.piece_words(0).min(window.near);
     for index in 1..MAX_PIECES {
         if index >= usize::from(entry.pieces) {
             break;

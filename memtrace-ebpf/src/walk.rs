@@ -109,12 +109,13 @@ pub fn stack_id(state: &mut ThreadState, slot: u16, start: Registers) -> u64 {
     walk.sp = start.sp;
     walk.fp = start.fp;
     let remembered = if first == 0 { None } else { remember::find(state) };
+    remember::close(state);
     if let Some(id) = remembered
         && !remember::verifying()
     {
         // User space may have had to forget the stack's frames: then it is walked again.
         if is_sent(id) {
-            remember::count(remember::Outcome::Hit);
+            remember::count_outcome(remember::Outcome::Hit);
             return id;
         }
     }
@@ -146,9 +147,9 @@ pub fn stack_id(state: &mut ThreadState, slot: u16, start: Registers) -> u64 {
     }
     let id = stack::finish(state.walk.hash);
     match remembered {
-        None => remember::count(remember::Outcome::Miss),
-        Some(expected) if expected == id => remember::count(remember::Outcome::Hit),
-        Some(_) => remember::count(remember::Outcome::Wrong),
+        None => remember::count_outcome(remember::Outcome::Miss),
+        Some(expected) if expected == id => remember::count_outcome(remember::Outcome::Hit),
+        Some(_) => remember::count_outcome(remember::Outcome::Wrong),
     }
     if first != 0 {
         remember::end(state, id);

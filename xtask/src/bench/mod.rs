@@ -1,5 +1,5 @@
 //! `bench`: what tracing costs, as ratios of added time. Every round runs each workload under each tool once, so that a
-//! machine whose speed drifts slows all of them alike; medians over the rounds are compared.
+//! machine whose speed drifts slows all of them alike; ratios are taken within a round, and their median is shown.
 
 mod table;
 mod tool;

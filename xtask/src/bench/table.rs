@@ -21,7 +21,6 @@ impl Results {
     pub fn render(&self, operations: Option<u32>) -> String {
         let mut text = String::new();
         let nothing = self.median(Tool::Nothing);
-        let added = |tool| self.median(tool) - nothing;
         let _ = writeln!(
             text,
             "  {:<28} {:>9} {:>15} {:>9} {:>9} {:>9} {:>6} {:>9} {:>10}",
@@ -31,7 +30,7 @@ impl Results {
             let times = self.times(tool);
             let (Some(least), Some(most)) = (times.first(), times.last()) else { continue };
             let traced = tool != Tool::Nothing;
-            let ratio = |to| if traced { format!("{:.2}", added(tool) / added(to)) } else { "-".to_owned() };
+            let ratio = |to| if traced { format!("{:.2}", self.added_ratio(tool, to)) } else { "-".to_owned() };
             let _ = writeln!(
                 text,
                 "  {:<28} {:>9} {:>15} {:>8.1}x {:>9} {:>9} {:>6} {:>9} {:>10}",
@@ -58,13 +57,17 @@ impl Results {
     }
 
     fn median(&self, tool: Tool) -> f64 {
-        let times = self.times(tool);
-        let middle = times.len() / 2;
-        match times.len() {
-            0 => f64::NAN,
-            length if length % 2 == 1 => times[middle],
-            _ => f64::midpoint(times[middle - 1], times[middle]),
-        }
+        median(&self.times(tool))
+    }
+
+    /// What one tool adds to the time over what another adds: the middle one of the rounds' ratios. The measurements of a
+    /// round are made one after another, so that a machine that turns slow between rounds slows both parts of a ratio.
+    fn added_ratio(&self, tool: Tool, to: Tool) -> f64 {
+        let rounds = |of: Tool| self.0.iter().filter(move |(tool, _)| *tool == of).map(|(_, one)| one.seconds);
+        let ratios = rounds(Tool::Nothing).zip(rounds(tool)).zip(rounds(to));
+        let mut ratios: Vec<f64> = ratios.map(|((nothing, tool), to)| (tool - nothing) / (to - nothing)).collect();
+        ratios.sort_by(f64::total_cmp);
+        median(&ratios)
     }
 
     fn most(&self, tool: Tool, number: impl Fn(&Said) -> Option<u64>) -> Option<u64> {
@@ -79,6 +82,16 @@ impl Results {
 
     fn said(&self, tool: Tool) -> impl Iterator<Item = &Said> {
         self.0.iter().filter(move |(of, _)| *of == tool).map(|(_, measurement)| &measurement.said)
+    }
+}
+
+/// Of sorted values.
+fn median(sorted: &[f64]) -> f64 {
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => f64::NAN,
+        length if length % 2 == 1 => sorted[middle],
+        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
     }
 }
 
@@ -99,13 +112,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ratios_are_of_added_time_between_medians() {
+    fn ratios_are_of_the_time_added_in_one_round() {
         let mut results = Results::default();
         for (tool, seconds) in [
-            (Tool::Nothing, [1.0, 1.0, 9.0]),
-            (Tool::Empty, [2.0, 3.0, 2.0]),
-            (Tool::Memtrace, [2.5, 2.5, 2.5]),
-            (Tool::Bpftrace, [11.0, 7.0, 30.0]),
+            // The second round is slow all along.
+            (Tool::Nothing, [1.0, 2.0, 1.0]),
+            (Tool::Empty, [2.0, 4.0, 2.1]),
+            (Tool::Memtrace, [2.5, 5.0, 2.5]),
+            (Tool::Bpftrace, [11.0, 22.0, 30.0]),
         ] {
             for seconds in seconds {
                 results.add(tool, Measurement { seconds, said: Said::default() });

@@ -209,15 +209,14 @@ fn repeats(state: &ThreadState, place: usize) -> bool {
 /// Whether the words of these groups stand where they stood.
 #[inline(always)]
 fn stand(entry: &Remembered, window: &Window, from: usize, to: usize) -> bool {
-    let mut group = from;
-    for _ in 0..MAX_REMEMBERED_WORDS / GROUP {
+    for step in 0..MAX_REMEMBERED_WORDS / GROUP {
+        let group = from + step;
         if group >= to {
             break;
         }
         if entry.differences(group, &window.words) != 0 {
             return false;
         }
-        group += 1;
     }
     true
 }

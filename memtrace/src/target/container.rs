@@ -104,8 +104,9 @@ pub fn cgroup_of(name: &str) -> Result<PathBuf, ContainerError> {
         name,
         &Places {
             hierarchies: mount_points(),
-            docker: PathBuf::from("/var/lib/docker/containers"),
-            podman: PathBuf::from("/var/lib/containers/storage/overlay-containers/containers.json"),
+            docker: docker_data(Path::new("/etc/docker/daemon.json")).join("containers"),
+            podman: podman_storage(Path::new("/etc/containers/storage.conf"))
+                .join("overlay-containers/containers.json"),
             kubelet: PathBuf::from("/var/log/containers"),
         },
     )
@@ -142,6 +143,29 @@ fn ids_of(name: &str, containers: &[Container], places: &Places) -> Vec<String> 
     ids.extend(kubernetes_ids(name, &places.kubelet));
     ids.retain(|id| containers.iter().any(|container| container.id == *id));
     ids
+}
+
+/// Docker's data folder, which its configuration may have moved (dockerd(8), `data-root`).
+fn docker_data(configuration: &Path) -> PathBuf {
+    #[derive(Deserialize)]
+    struct Daemon {
+        #[serde(rename = "data-root")]
+        data_root: PathBuf,
+    }
+    let daemon = read(configuration).and_then(|text| serde_json::from_slice::<Daemon>(&text).ok());
+    let moved = daemon.map(|daemon| daemon.data_root).filter(|folder| folder.is_absolute());
+    moved.unwrap_or_else(|| PathBuf::from("/var/lib/docker"))
+}
+
+/// Podman's storage folder, which its configuration may have moved (containers-storage.conf(5), `graphroot`).
+fn podman_storage(configuration: &Path) -> PathBuf {
+    let text = read(configuration).and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
+    let value = |line: &str| {
+        let (key, value) = line.split_once('=')?;
+        let value = value.trim().strip_prefix('"')?.split('"').next()?;
+        (key.trim() == "graphroot" && value.starts_with('/')).then(|| PathBuf::from(value))
+    };
+    text.lines().find_map(value).unwrap_or_else(|| PathBuf::from("/var/lib/containers/storage"))
 }
 
 fn docker_ids(name: &str, containers: &[Container], folder: &Path) -> Vec<String> {
@@ -335,6 +359,30 @@ mod tests {
             assert!(matches!(error, ContainerError::Missing { .. }), "{name}: {error}");
             assert!(!error.to_string().contains(|letter: char| letter.is_control()), "{error}");
         }
+    }
+
+    #[test]
+    fn an_engines_folder_is_where_its_configuration_says() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("configuration");
+        let usual = (PathBuf::from("/var/lib/docker"), PathBuf::from("/var/lib/containers/storage"));
+        assert_eq!((docker_data(&file), podman_storage(&file)), usual);
+        for text in [
+            "",
+            "{}",
+            r#"{"data-root": 3}"#,
+            r#"{"data-root": "here"}"#,
+            "graphroot",
+            "graphroot = here",
+            "# graphroot = \"/x\"",
+        ] {
+            fs::write(&file, text).expect("a file");
+            assert_eq!((docker_data(&file), podman_storage(&file)), usual, "{text}");
+        }
+        fs::write(&file, r#"{"log-driver": "local", "data-root": "/srv/docker"}"#).expect("a file");
+        assert_eq!(docker_data(&file), Path::new("/srv/docker"));
+        fs::write(&file, "[storage]\ndriver = \"overlay\"\n  graphroot = \"/srv/podman\" # moved\n").expect("a file");
+        assert_eq!(podman_storage(&file), Path::new("/srv/podman"));
     }
 
     #[test]

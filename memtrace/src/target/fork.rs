@@ -72,7 +72,13 @@ mod tests {
     #[test]
     fn a_new_image_is_told_from_a_copy() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let (ours, its) = (Origin::of(Pid(std::process::id())).unwrap(), Origin::of(Pid(child.id())).unwrap());
+        let ours = Origin::of(Pid(std::process::id())).unwrap();
+        // An exec shows no places until it has drawn them, and lets its parent go on before.
+        let its = (0..1000).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            Origin::of(Pid(child.id()))
+        });
+        let its = its.unwrap();
         assert_eq!(its.parent, Pid(std::process::id()));
         assert!(!ours.shares_image(&its) && ours.shares_image(&ours) && its.began_ns >= ours.began_ns);
         child.kill().unwrap();

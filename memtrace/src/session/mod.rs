@@ -230,7 +230,15 @@ impl<'a> Run<'a> {
         let programs = if config.empty_programs { Programs::Empty } else { Programs::Trace };
         let mut traced = Vec::new();
         for candidate in candidates {
-            let process = candidate.attach(&mut tracer, &mut pump, programs)?;
+            let pid = candidate.pid();
+            let process = match candidate.attach(&mut tracer, &mut pump, programs) {
+                // A member of a cgroup comes and goes as it likes.
+                Err(SessionError::Target(TargetError::Exited { .. })) if !named.contains(&pid) => {
+                    members.too_short += 1;
+                    continue;
+                }
+                attached => attached?,
+            };
             if named.contains(&process.target.pid()) && process.target.exited() {
                 return Err(TargetError::Exited { pid: process.target.pid() }.into());
             }

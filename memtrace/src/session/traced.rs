@@ -79,6 +79,11 @@ impl Candidate {
         Ok(Self { heap_end: heap.map_or(0, |mapping| mapping.end), target, plan, _segments: segments })
     }
 
+    /// The process.
+    pub(super) fn pid(&self) -> Pid {
+        self.target.pid()
+    }
+
     /// Attaches; nothing is recorded until the tracer is told that the slot runs.
     pub(super) fn attach(
         self,

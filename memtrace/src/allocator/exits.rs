@@ -1,13 +1,15 @@
 //! The ways out of a function that has no return probe: its `ret` instructions, and jumps at its end to functions that return
 //! what they were given.
 //!
-//! Such are functions that may throw, and all with `--no-return-probes`. A return probe replaces the return address by the kernel's, for which the unwinder has no rules: an exception that
-//! comes by ends the program instead of finding its handler (seen with tcmalloc's `operator new`). So functions that may
-//! throw have no return probe but one on each `ret`, which costs a second trap and leaves the stack as it is.
+//! Such are functions that may throw, and all with `--no-return-probes`. A return probe replaces the return address by the
+//! kernel's, for which the unwinder has no rules: an exception that comes by ends the program instead of finding its handler
+//! (seen with tcmalloc's `operator new`). So functions that may throw have no return probe but one on each `ret`, which costs
+//! a second trap and leaves the stack as it is.
 //!
 //! A function may end in a jump to another, whose ways out are then its own; but glibc's `calloc` ends in one to `memset`, of
 //! which there are many, and which is chosen when the program starts. It returns its first argument, so that the jump itself
-//! is a way out on which the result is known. An end that cannot be followed (another jump through a pointer) makes the function unusable: what is not seen to return would be lost.
+//! is a way out on which the result is known. An end that cannot be followed (another jump through a pointer) makes the
+//! function unusable: what is not seen to return would be lost.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -53,8 +55,8 @@ pub(super) struct Exit {
     pub(super) is_jump: bool,
 }
 
-/// What is behind the places through which a file calls other files, and itself.
-struct Linkage<'a, R: Read + Seek> {
+/// What is behind the places through which a file calls other files, and itself. Read once for all functions of the file.
+pub(super) struct Linkage<'a, R: Read + Seek> {
     elf: &'a ElfFile<R>,
     slots: HashMap<u64, Slot>,
     never_return: HashSet<u64>,
@@ -62,7 +64,8 @@ struct Linkage<'a, R: Read + Seek> {
 }
 
 impl<'a, R: Read + Seek> Linkage<'a, R> {
-    fn read(elf: &'a ElfFile<R>) -> Result<Self, String> {
+    /// Reads it. The error is half a sentence.
+    pub(super) fn read(elf: &'a ElfFile<R>) -> Result<Self, String> {
         let slots = elf.slots(|_| true, |_| true).map_err(|error| error.to_string())?;
         let addresses = |names| -> Result<HashSet<u64>, String> {
             let symbols = elf.symbols(names).map_err(|error| error.to_string())?;
@@ -131,8 +134,8 @@ fn leaves(jump: &Instruction, inside: Range<u64>) -> bool {
 }
 
 /// The instructions by which a call of the function ends. The error is half a sentence.
-pub(super) fn of<R: Read + Seek>(elf: &ElfFile<R>, symbol: &Symbol) -> Result<Vec<Exit>, String> {
-    let linkage = Linkage::read(elf)?;
+pub(super) fn of<R: Read + Seek>(linkage: &Linkage<'_, R>, symbol: &Symbol) -> Result<Vec<Exit>, String> {
+    let elf = linkage.elf;
     let mut exits = BTreeSet::new();
     let mut functions = vec![symbol.address];
     let mut next = 0;

@@ -1,13 +1,19 @@
 //! From the target's mapped files to the sites to probe.
 
-use std::{collections::HashSet, fs, os::unix::ffi::OsStrExt, path::PathBuf};
+use std::{
+    cell::OnceCell,
+    collections::HashSet,
+    fs::{self, File},
+    os::unix::ffi::OsStrExt,
+    path::PathBuf,
+};
 
 use memtrace_common::{call::Call, shape::Shape};
 use thiserror::Error;
 
 use super::{
     catalogue::{Family, Function, c, cpp, rust},
-    exits::{self, Exit},
+    exits::{self, Exit, Linkage},
     missing,
     route::{Destinations, Route},
     site,
@@ -79,8 +85,6 @@ pub struct Plan {
     pub unusable: Vec<Unusable>,
     /// Functions of the user's whose files are not mapped, as typed.
     pub pending: Vec<String>,
-    /// How the ends of calls are seen.
-    pub ends: Ends,
 }
 
 /// How the ends of calls are seen.
@@ -131,7 +135,7 @@ pub enum AllocatorError {
 ///
 /// When none of the files has a function to probe, or a function that the user named is not where they said.
 pub fn plan(objects: &[MappedObject], wrappers: &[Wrapper], ends: Ends) -> Result<Plan, AllocatorError> {
-    let mut plan = Plan { ends, ..Plan::default() };
+    let mut plan = Plan::default();
     let executable = executable(objects);
     let mut sources = Vec::new();
     for (index, object) in objects.iter().enumerate() {
@@ -144,7 +148,7 @@ pub fn plan(objects: &[MappedObject], wrappers: &[Wrapper], ends: Ends) -> Resul
     }
     let known = Known::of(&sources);
     for source in &sources {
-        plan_source(source, &known, &mut plan)?;
+        plan_source(&Builder { source, ends, linkage: OnceCell::new() }, &known, &mut plan)?;
     }
     let found = |wrapper: &&Wrapper| {
         let named = |(index, object): (usize, &MappedObject)| {
@@ -200,16 +204,16 @@ impl<'a> Known<'a> {
 }
 
 /// Adds what one file has.
-fn plan_source(source: &Source<'_>, known: &Known<'_>, plan: &mut Plan) -> Result<(), AllocatorError> {
+fn plan_source(builder: &Builder<'_>, known: &Known<'_>, plan: &mut Plan) -> Result<(), AllocatorError> {
+    let source = builder.source;
     let mut addresses = HashSet::new();
     for wrapper in &source.wrappers {
         let symbol = wrapper_symbol(source, wrapper)?;
         if addresses.insert(symbol.address) {
-            let sites =
-                build(source, &wrapper.text, wrapper.call, wrapper.shape, &symbol, plan.ends).map_err(|reason| {
-                    let object = source.object.path.display().to_string();
-                    AllocatorError::Refused { wrapper: wrapper.to_string(), object, reason }
-                })?;
+            let sites = builder.build(&wrapper.text, wrapper.call, wrapper.shape, &symbol).map_err(|reason| {
+                let object = source.object.path.display().to_string();
+                AllocatorError::Refused { wrapper: wrapper.to_string(), object, reason }
+            })?;
             push(sites, plan);
         }
     }
@@ -243,7 +247,7 @@ fn plan_source(source: &Source<'_>, known: &Known<'_>, plan: &mut Plan) -> Resul
             Call::Allocate if is_operator && route(&heap, symbol.address) == Route::Always => continue,
             call => call,
         };
-        add(source, function, call, &symbol, plan);
+        builder.add(function, call, &symbol, plan);
     }
     let mut allocators: Vec<Family> = source.role.families.clone();
     for function in rust::FUNCTIONS {
@@ -251,7 +255,7 @@ fn plan_source(source: &Source<'_>, known: &Known<'_>, plan: &mut Plan) -> Resul
         // One that leads to no other allocator is an allocator of its own; what it calls besides is part of it.
         if route(&heap, symbol.address) == Route::Own && addresses.insert(symbol.address) {
             let call = if function.call == Call::Release { Call::ReleaseOuter } else { function.call };
-            add(source, function, call, symbol, plan);
+            builder.add(function, call, symbol, plan);
             if !allocators.contains(&Family::Rust) {
                 allocators.push(Family::Rust);
             }
@@ -262,22 +266,10 @@ fn plan_source(source: &Source<'_>, known: &Known<'_>, plan: &mut Plan) -> Resul
     }
     for &name in cpp::RAISES {
         if let Some(symbol) = source.symbols.get(name).filter(|symbol| addresses.insert(symbol.address)) {
-            add(source, &Function { name, call: Call::Raise, shape: Shape(0) }, Call::Raise, symbol, plan);
+            builder.add(&Function { name, call: Call::Raise, shape: Shape(0) }, Call::Raise, symbol, plan);
         }
     }
     Ok(())
-}
-
-/// Adds one function's sites, or why there are none.
-fn add(source: &Source<'_>, function: &Function, call: Call, symbol: &Symbol, plan: &mut Plan) {
-    match build(source, function.name, call, function.shape, symbol, plan.ends) {
-        Ok(sites) => push(sites, plan),
-        Err(reason) => plan.unusable.push(Unusable {
-            function: Some(function.name.to_owned()),
-            object_path: source.object.path.clone(),
-            reason,
-        }),
-    }
 }
 
 fn wrapper_symbol(source: &Source<'_>, wrapper: &Wrapper) -> Result<Symbol, AllocatorError> {
@@ -312,54 +304,74 @@ fn push(sites: Vec<ProbeSite>, plan: &mut Plan) {
     }
 }
 
-/// The sites of one function, or why there are none: one, and its ways out if it has no return probe.
-fn build(
-    source: &Source<'_>,
-    function: &str,
-    call: Call,
-    shape: Shape,
-    symbol: &Symbol,
+/// Makes the sites of one file's functions.
+struct Builder<'a> {
+    source: &'a Source<'a>,
     ends: Ends,
-) -> Result<Vec<ProbeSite>, String> {
-    let shape = if ends == Ends::WaysOut && call.needs_return() { shape.with_exits() } else { shape };
-    if symbol.indirect {
-        return Err("it is an indirect function, whose implementation is chosen when the program starts".into());
-    }
-    let code = source.elf.code(symbol).map_err(|error| error.to_string())?;
-    let arguments = call.arguments() | shape.arguments();
-    let site = site::choose(code, symbol.address, symbol.size, arguments).map_err(|error| error.to_string())?;
-    let entry = source.elf.file_offset(symbol.address).map_err(|error| error.to_string())?;
-    let entry = ProbeSite {
-        function: function.to_owned(),
-        call,
-        shape,
-        object_path: source.object.path.clone(),
-        open_path: source.open_path.clone(),
-        file_offset: entry.checked_add(site.displacement).ok_or("its offset is beyond the end of any file")?,
-        symbol_offset: site.displacement,
-        instruction: site.instruction,
-        emulated: site.emulated,
-        reentered: site.reentered,
-    };
-    let mut sites = Vec::new();
-    if shape.ends_at_exits() {
-        for Exit { address, is_jump } in exits::of(&source.elf, symbol)? {
-            sites.push(ProbeSite {
-                function: format!("{function} (way out)"),
-                call: Call::Result,
-                // Where the result is: in the first argument, or in the register for results.
-                shape: if is_jump { Shape::block(0) } else { Shape(0) },
-                file_offset: source.elf.file_offset(address).map_err(|error| error.to_string())?,
-                symbol_offset: address.wrapping_sub(symbol.address),
-                instruction: if is_jump { "jmp" } else { "ret" }.to_owned(),
-                emulated: is_jump,
-                reentered: false,
-                ..entry.clone()
-            });
+    /// Read when the first function has ways out.
+    linkage: OnceCell<Result<Linkage<'a, File>, String>>,
+}
+
+impl Builder<'_> {
+    /// Adds one function's sites, or why there are none.
+    fn add(&self, function: &Function, call: Call, symbol: &Symbol, plan: &mut Plan) {
+        match self.build(function.name, call, function.shape, symbol) {
+            Ok(sites) => push(sites, plan),
+            Err(reason) => plan.unusable.push(Unusable {
+                function: Some(function.name.to_owned()),
+                object_path: self.source.object.path.clone(),
+                reason,
+            }),
         }
     }
-    sites.push(entry);
-    Ok(sites)
+
+    /// The sites of one function, or why there are none: one, and its ways out if it has no return probe.
+    fn build(&self, function: &str, call: Call, shape: Shape, symbol: &Symbol) -> Result<Vec<ProbeSite>, String> {
+        let source = self.source;
+        let shape = if self.ends == Ends::WaysOut && call.needs_return() { shape.with_exits() } else { shape };
+        if symbol.indirect {
+            return Err("it is an indirect function, whose implementation is chosen when the program starts".into());
+        }
+        let code = source.elf.code(symbol).map_err(|error| error.to_string())?;
+        let arguments = call.arguments() | shape.arguments();
+        let site = site::choose(code, symbol.address, symbol.size, arguments).map_err(|error| error.to_string())?;
+        let entry = source.elf.file_offset(symbol.address).map_err(|error| error.to_string())?;
+        let entry = ProbeSite {
+            function: function.to_owned(),
+            call,
+            shape,
+            object_path: source.object.path.clone(),
+            open_path: source.open_path.clone(),
+            file_offset: entry.checked_add(site.displacement).ok_or("its offset is beyond the end of any file")?,
+            symbol_offset: site.displacement,
+            instruction: site.instruction,
+            emulated: site.emulated,
+            reentered: site.reentered,
+        };
+        let mut sites = Vec::new();
+        if shape.ends_at_exits() {
+            for Exit { address, is_jump } in exits::of(self.linkage()?, symbol)? {
+                sites.push(ProbeSite {
+                    function: format!("{function} (way out)"),
+                    call: Call::Result,
+                    // Where the result is: in the first argument, or in the register for results.
+                    shape: if is_jump { Shape::block(0) } else { Shape(0) },
+                    file_offset: source.elf.file_offset(address).map_err(|error| error.to_string())?,
+                    symbol_offset: address.wrapping_sub(symbol.address),
+                    instruction: if is_jump { "jmp" } else { "ret" }.to_owned(),
+                    emulated: is_jump,
+                    reentered: false,
+                    ..entry.clone()
+                });
+            }
+        }
+        sites.push(entry);
+        Ok(sites)
+    }
+
+    fn linkage(&self) -> Result<&Linkage<'_, File>, String> {
+        self.linkage.get_or_init(|| Linkage::read(&self.source.elf)).as_ref().map_err(Clone::clone)
+    }
 }
 
 #[cfg(test)]

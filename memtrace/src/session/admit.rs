@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     kernel::links::{Links, Programs},
-    target::{Pid, TargetError, fork::Origin},
+    target::{Pid, fork::Origin},
 };
 
 /// Ended targets beyond this number give up their place: their numbers go into the sums of the ended.
@@ -91,9 +91,7 @@ impl Run<'_> {
                 notice::joined(&process, self.traced.len());
                 self.traced.push(process);
             }
-            Err(SessionError::Target(
-                TargetError::Exited { .. } | TargetError::NoSuchProcess { .. } | TargetError::Zombie { .. },
-            )) => {
+            Err(error) if error.is_ended_target() => {
                 self.members.settle(pid);
                 self.members.too_short += 1;
             }

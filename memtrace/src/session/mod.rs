@@ -19,6 +19,7 @@ mod output;
 mod own;
 mod pump;
 mod siblings;
+mod signals;
 mod snapshot;
 mod traced;
 mod tui;
@@ -40,11 +41,12 @@ pub use mark::{MarkError, mark};
 use members::Members;
 use output::Output;
 use pump::Pump;
+use signals::{Signals, Told};
 use snapshot::{Scope, Snapshots};
 use thiserror::Error;
 use tokio::{
-    runtime::Builder,
-    signal::unix::{Signal, SignalKind, signal},
+    runtime::{Builder, Runtime},
+    signal::unix::SignalKind,
     time::{MissedTickBehavior, interval, sleep_until},
 };
 use traced::{Candidate, Traced};
@@ -140,6 +142,14 @@ pub enum SessionError {
     },
 }
 
+impl SessionError {
+    /// Whether the process is gone, which is no fault of a run that looks for processes by itself.
+    fn is_ended_target(&self) -> bool {
+        use TargetError::{Exited, NoSuchProcess, Zombie};
+        matches!(self, Self::Target(Exited { .. } | NoSuchProcess { .. } | Zombie { .. }))
+    }
+}
+
 /// How often the ring is drained when nothing wakes us earlier.
 const DRAIN_EVERY: Duration = Duration::from_millis(50);
 
@@ -152,11 +162,13 @@ pub fn run(config: &TraceConfig) -> Result<Outcome, SessionError> {
     if config.tui {
         tui::require_terminal()?;
     }
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| SessionError::System { action: "starting the event loop", source })?;
-    runtime.block_on(trace(config, None))
+    event_loop()?.block_on(trace(config, None))
+}
+
+/// The loop that a run goes on in.
+fn event_loop() -> Result<Runtime, SessionError> {
+    let started = Builder::new_current_thread().enable_all().build();
+    started.map_err(|source| SessionError::System { action: "starting the event loop", source })
 }
 
 /// One run, inside an event loop; the report goes to `output` if there is one, else where the configuration says.
@@ -233,7 +245,7 @@ impl<'a> Run<'a> {
             let pid = candidate.pid();
             let process = match candidate.attach(&mut tracer, &mut pump, programs) {
                 // A member of a cgroup comes and goes as it likes.
-                Err(SessionError::Target(TargetError::Exited { .. })) if !named.contains(&pid) => {
+                Err(error) if error.is_ended_target() && !named.contains(&pid) => {
                     members.too_short += 1;
                     continue;
                 }
@@ -455,46 +467,6 @@ fn launch(launch: &Launch) -> Result<Launched, LaunchError> {
 pub fn shell_status(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     u8::try_from(code).unwrap_or(1)
-}
-
-/// What a signal asks for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Told {
-    /// The run is to end with a report.
-    End(SignalKind),
-    /// A new measuring window is to begin.
-    Mark,
-}
-
-/// The signals that a run listens to.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-    mark: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, SessionError> {
-        let listen =
-            |kind| signal(kind).map_err(|source| SessionError::System { action: "listening for signals", source });
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-            hangup: listen(SignalKind::hangup())?,
-            mark: listen(SignalKind::user_defined1())?,
-        })
-    }
-
-    async fn next(&mut self) -> Told {
-        tokio::select! {
-            biased;
-            _ = self.interrupt.recv() => Told::End(SignalKind::interrupt()),
-            _ = self.terminate.recv() => Told::End(SignalKind::terminate()),
-            _ = self.hangup.recv() => Told::End(SignalKind::hangup()),
-            _ = self.mark.recv() => Told::Mark,
-        }
-    }
 }
 
 async fn at(end: Option<tokio::time::Instant>) {

@@ -4,7 +4,6 @@ use std::{
     hint::black_box,
     io::{self, BufRead as _, BufReader, Write as _},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -41,7 +40,7 @@ pub(super) fn pair_ns() -> Result<f64, SessionError> {
         // Once more: probes may have come in the middle of it.
         traced.and_then(|_| child.measure())
     });
-    measure::run(&[pid], &[], ENOUGH, Rc::default())?;
+    measure::run(&[pid], &[], ENOUGH)?;
     let traced = rounds.join().map_err(|_panicked| broken(io::ErrorKind::Other.into()))?.map_err(broken)?;
     Ok((traced - alone).max(0.0))
 }

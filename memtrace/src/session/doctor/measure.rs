@@ -10,7 +10,6 @@ use nix::{
     time::{ClockId, clock_getcpuclockid, clock_gettime},
     unistd::Pid as NixPid,
 };
-use tokio::runtime::Builder;
 
 use super::calibrate;
 use crate::{
@@ -19,7 +18,7 @@ use crate::{
         doctor::{Measured, Rate},
         snapshot::{Snapshot, Totals},
     },
-    session::{SessionError, output::Output, snapshot::REAL_LOSSES, trace},
+    session::{SessionError, event_loop, output::Output, snapshot::REAL_LOSSES, trace},
 };
 
 /// Traces the processes for `time` and says how often they allocate; `None` when there is none.
@@ -32,9 +31,7 @@ pub(super) fn measure(pids: &[u32], wrappers: &[Wrapper], time: Duration) -> Res
         return Ok(None);
     }
     let pair_ns = calibrate::pair_ns()?;
-    let looks = Rc::new(RefCell::new(Vec::new()));
-    run(pids, wrappers, time, Rc::clone(&looks))?;
-    let looks = looks.take();
+    let looks = run(pids, wrappers, time)?;
     let (Some(first), Some(last)) = (looks.first(), looks.last()) else { return Ok(None) };
     let seconds = (last.at - first.at).as_secs_f64().max(1e-3);
     let rates = pids.iter().enumerate().filter_map(|(index, &pid)| {
@@ -66,29 +63,21 @@ pub(super) struct Look {
 }
 
 /// A quiet run over these processes, looked at while the probes are in place.
-pub(super) fn run(
-    pids: &[u32],
-    wrappers: &[Wrapper],
-    time: Duration,
-    looks: Rc<RefCell<Vec<Look>>>,
-) -> Result<(), SessionError> {
-    let Some(mut config) = cli::trace_for(pids, time) else { return Ok(()) };
+pub(super) fn run(pids: &[u32], wrappers: &[Wrapper], time: Duration) -> Result<Vec<Look>, SessionError> {
+    let Some(mut config) = cli::trace_for(pids, time) else { return Ok(Vec::new()) };
     config.wrappers = wrappers.to_vec();
     config.quiet = true;
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| SessionError::System { action: "starting the event loop", source })?;
-    let clocks = pids.to_vec();
+    let looks = Rc::new(RefCell::new(Vec::new()));
+    let (seen, clocks) = (Rc::clone(&looks), pids.to_vec());
     let output = Output::telling(move |snapshot| {
         // The last report comes after the probes have stopped counting.
         if !snapshot.is_final {
             let processor_seconds = clocks.iter().map(|&pid| processor_time(pid)).collect();
-            looks.borrow_mut().push(Look { at: Instant::now(), snapshot: snapshot.clone(), processor_seconds });
+            seen.borrow_mut().push(Look { at: Instant::now(), snapshot: snapshot.clone(), processor_seconds });
         }
     });
-    runtime.block_on(trace(&config, Some(output)))?;
-    Ok(())
+    event_loop()?.block_on(trace(&config, Some(output)))?;
+    Ok(looks.take())
 }
 
 /// Seconds of processor time of all threads of a process; 0 when it has ended.

@@ -38,9 +38,7 @@ pub fn doctor(config: &DoctorConfig) -> Result<bool, SessionError> {
     let mut unwound = Vec::new();
     let mut processes = Vec::new();
     for &pid in &named {
-        let target = Target::open(pid)?;
-        let plan = allocator::plan(&target.objects()?, &config.wrappers, Ends::ReturnProbes)
-            .map_err(|source| SessionError::Allocator { pid, source })?;
+        let (target, plan) = open(pid, config)?;
         processes.push(look(&target, &plan, &mut cache, &mut unwound));
     }
     for pid in present(config, &named)? {
@@ -81,22 +79,22 @@ fn checks() -> Vec<Check> {
 
 /// The processes of the cgroups and containers that are there now and were not named.
 fn present(config: &DoctorConfig, named: &[Pid]) -> Result<Vec<Pid>, SessionError> {
-    if config.cgroups.is_empty() && config.containers.is_empty() {
-        return Ok(Vec::new());
-    }
     let mut members = Members::of(&config.cgroups, &config.containers)?;
     named.iter().for_each(|&pid| members.settle(pid));
     Ok(members.present(named))
 }
 
+/// A process and what would be attached to it.
+fn open(pid: Pid, config: &DoctorConfig) -> Result<(Target, Plan), SessionError> {
+    let target = Target::open(pid)?;
+    let plan = allocator::plan(&target.objects()?, &config.wrappers, Ends::ReturnProbes)
+        .map_err(|source| SessionError::Allocator { pid, source })?;
+    Ok((target, plan))
+}
+
 /// A process that nobody named: that it cannot be traced is a finding.
 fn look_at_member(pid: Pid, config: &DoctorConfig, cache: &mut Cache, unwound: &mut Vec<Unwound>) -> Process {
-    let opened = Target::open(pid).map_err(SessionError::from).and_then(|target| {
-        let plan = allocator::plan(&target.objects()?, &config.wrappers, Ends::ReturnProbes)
-            .map_err(|source| SessionError::Allocator { pid, source })?;
-        Ok((target, plan))
-    });
-    match opened {
+    match open(pid, config) {
         Ok((target, plan)) => look(&target, &plan, cache, unwound),
         Err(error) => Process { refused: Some(error.to_string()), ..empty(pid, String::new()) },
     }

@@ -13,13 +13,15 @@ use std::{
 
 use jiff::Timestamp;
 use subject::{Group, Process};
-use tokio::{
-    runtime::Builder,
-    time::{MissedTickBehavior, interval},
-};
+use tokio::time::{MissedTickBehavior, interval};
 
 use self::escalation::Escalation;
-use super::{SessionError, Signals, Told, at, notice, outer::OomNotice, output::Output};
+use super::{
+    SessionError, at, event_loop, notice,
+    outer::OomNotice,
+    output::Output,
+    signals::{Signals, Told},
+};
 use crate::{
     cli::WatchConfig,
     report::watch::{self, Alert, Event, Line, Oom, SCHEMA},
@@ -52,11 +54,7 @@ const MAX_WAITING: usize = 16;
 pub fn watch(config: &WatchConfig) -> Result<Watched, SessionError> {
     let (processes, cgroup) = resolve(config)?;
     let output = Output::to(config.output.as_deref(), config.format)?;
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| SessionError::System { action: "starting the event loop", source })?;
-    runtime.block_on(async { Watch::new(config, processes, cgroup, output)?.until_end().await })
+    event_loop()?.block_on(async { Watch::new(config, processes, cgroup, output)?.until_end().await })
 }
 
 /// What the flags name; whatever names processes or a cgroup in another way ends here, too.

@@ -109,7 +109,15 @@ pub struct State {
     mode: Mode,
     paused: bool,
     expanded: bool,
-    message: Option<String>,
+    message: Option<Message>,
+}
+
+/// A line to a person.
+#[derive(Clone, Debug)]
+struct Message {
+    line: String,
+    /// Whether it has stood on the screen long enough.
+    read: bool,
 }
 
 impl State {
@@ -129,7 +137,7 @@ impl State {
 
     /// Does what a key asks for; what is left for the session is returned.
     pub fn apply(&mut self, action: Action) -> Option<Request> {
-        self.message = None;
+        self.message.take_if(|message| message.read);
         if self.mode == Mode::Help {
             self.mode = Mode::Browse;
             if !matches!(action, Action::Quit | Action::Suspend) {
@@ -195,9 +203,16 @@ impl State {
         self.first_row = self.first_row.clamp(least, self.selected.max(least)).min(last_start.max(least));
     }
 
-    /// Shows a line until the next key.
-    pub fn say(&mut self, message: String) {
-        self.message = Some(message);
+    /// Shows a line until the first key after it was read.
+    pub fn say(&mut self, line: String) {
+        self.message = Some(Message { line, read: false });
+    }
+
+    /// The line has stood on the screen long enough to be read.
+    pub fn read(&mut self) {
+        if let Some(message) = &mut self.message {
+            message.read = true;
+        }
     }
 
     /// What is shown.
@@ -258,9 +273,9 @@ impl State {
         self.expanded
     }
 
-    /// The line to show until the next key.
+    /// The line to show.
     pub fn message(&self) -> Option<&str> {
-        self.message.as_deref()
+        self.message.as_ref().map(|message| message.line.as_str())
     }
 
     fn stacks(&self) -> &[Stack] {

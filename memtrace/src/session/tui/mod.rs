@@ -44,6 +44,9 @@ const FRAME: Duration = Duration::from_millis(60);
 /// How long the thread sleeps when no key is pressed: the delay of a new snapshot and of the end.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a message stands on the screen whatever keys are pressed: one that was pressed before is not about it.
+const READING: Duration = Duration::from_secs(1);
+
 /// Keys heard before a frame is drawn.
 const KEYS_AT_ONCE: usize = 64;
 
@@ -164,6 +167,8 @@ fn watch(shared: &Shared, interval: Duration) -> io::Result<()> {
     let mut screen = Screen::new()?;
     let mut state = State::new();
     let mut drawn: Option<Instant> = None;
+    // When the message was first on the screen.
+    let mut said: Option<Instant> = None;
     let mut stale = true;
     while !shared.closing.load(Ordering::Relaxed) {
         let newest = shared.newest.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -173,7 +178,7 @@ fn watch(shared: &Shared, interval: Duration) -> io::Result<()> {
         }
         if let Some(line) = stderr::news().pop() {
             state.say(line);
-            stale = true;
+            (said, stale) = (None, true);
         }
         let wait = drawn.map_or(Duration::ZERO, |drawn| FRAME.saturating_sub(drawn.elapsed()));
         if stale && wait.is_zero() {
@@ -182,6 +187,10 @@ fn watch(shared: &Shared, interval: Duration) -> io::Result<()> {
                 draw(&state, theme, interval, frame.buffer_mut());
             })?;
             (drawn, stale) = (Some(Instant::now()), false);
+            said = said.or(drawn);
+        }
+        if said.is_some_and(|said| said.elapsed() >= READING) {
+            state.read();
         }
         let mut patience = if stale { wait } else { PAUSE };
         for _ in 0..KEYS_AT_ONCE {
@@ -198,6 +207,7 @@ fn watch(shared: &Shared, interval: Duration) -> io::Result<()> {
                 Some(Request::Save) => {
                     let saved = state.snapshot().map(save);
                     saved.into_iter().for_each(|message| state.say(message));
+                    said = None;
                 }
                 None => {}
             }

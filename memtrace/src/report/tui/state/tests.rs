@@ -207,6 +207,18 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..60)
 }
 
+#[test]
+fn a_message_goes_with_the_first_key_after_it_was_read() {
+    let mut state = State::new();
+    state.say("news".to_owned());
+    state.apply(Action::Move(1));
+    assert_eq!(state.message(), Some("news"), "that key was pressed before");
+    state.read();
+    assert_eq!(state.message(), Some("news"));
+    state.apply(Action::Move(1));
+    assert_eq!(state.message(), None);
+}
+
 proptest! {
     #[test]
     fn whatever_happens_the_selection_is_a_listed_stack_and_visible(steps in steps()) {

@@ -50,6 +50,12 @@ counters! {
     StacksDeferred = 13 => "stacks_deferred",
     /// `realloc` calls that failed after the release of their old block had already been taken from the deferred table.
     RestoresDropped = 14 => "restores_dropped",
+    /// Allocations that `--sample` did not draw; not a loss.
+    AllocationsUnsampled = 15 => "allocations_unsampled",
+    /// Bytes of those.
+    AllocatedBytesUnsampled = 16 => "allocated_bytes_unsampled",
+    /// Releases of blocks that were not drawn, or not seen to appear; not a loss.
+    ReleasesUnsampled = 17 => "releases_unsampled",
 }
 
 /// How many counters there are.

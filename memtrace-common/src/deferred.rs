@@ -22,7 +22,7 @@ pub struct DeferredBlock {
     pub released_ns: u64,
     /// When the block that lives there now was allocated; 0 if there is none.
     pub allocated_ns: u64,
-    /// Its size in bytes.
+    /// Its size in bytes, with its [level](crate::sampling::pack).
     pub size: u64,
     /// The id of its stack.
     pub stack: u64,

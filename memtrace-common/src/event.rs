@@ -83,7 +83,7 @@ pub struct BlockRecord {
     pub time_ns: u64,
     /// Where the block begins.
     pub address: u64,
-    /// Requested bytes (heap) or bytes rounded up to whole pages (mappings).
+    /// Requested bytes with their [level](crate::sampling::pack) (heap), or bytes rounded up to whole pages (mappings).
     pub size: u64,
     /// The id of the stack that asked for it.
     pub stack: u64,

@@ -12,6 +12,9 @@ pub const SENT_STACKS: usize = 1 << 16;
 /// The most blocks whose allocation or release can wait in the kernel while the ring is full.
 pub const MAX_DEFERRED: usize = 1 << 20;
 
+/// The most live blocks that sampling can have drawn, of all targets together.
+pub const MAX_SAMPLED: usize = 1 << 22;
+
 /// The most executable mappings of all targets together.
 pub const MAX_SEGMENTS: usize = 1 << 16;
 

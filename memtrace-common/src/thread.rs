@@ -20,7 +20,7 @@ pub struct ThreadState {
     pub return_address: u64,
     /// The attach cookie of the call's probe.
     pub cookie: u64,
-    /// Requested bytes.
+    /// Requested bytes, for a heap call with its [level](crate::sampling::pack).
     pub size: u64,
     /// What the return needs beside the size: `posix_memalign`'s result pointer, `realloc`'s old block, `mremap`'s flags.
     pub argument: u64,
@@ -32,6 +32,10 @@ pub struct ThreadState {
     pub thread: u64,
     /// How many events it may still send before it asks how full the ring is.
     pub credit: u64,
+    /// 1 more than the bytes that are still allocated before the next sampling point; 0 until it is drawn.
+    pub until_point: u64,
+    /// The level at which it was drawn.
+    pub point_level: u64,
     /// What the call's release of its old block took from, or put into, the deferred table; a failed `realloc` undoes it.
     pub parked: DeferredBlock,
     /// The walk up the stack that is going on.
@@ -46,7 +50,7 @@ pub struct ThreadState {
 
 const _: () = assert!(
     size_of::<ThreadState>()
-        == 9 * 8 + 32 + size_of::<Walk>() + REMEMBERED_WALKS * size_of::<Remembered>() + 24 + 8 * (MAX_FRAMES + 1)
+        == 11 * 8 + 32 + size_of::<Walk>() + REMEMBERED_WALKS * size_of::<Remembered>() + 24 + 8 * (MAX_FRAMES + 1)
 );
 // With the kernel's own head it fits what the kernel allocates as 32 KiB.
 const _: () = assert!(size_of::<ThreadState>() < (32 << 10) - 256);
@@ -111,4 +115,8 @@ pub mod flag {
     pub const FILTERED: u64 = 1;
     /// The ring carries the begin of this call, and so must carry its failure.
     pub const BEGUN: u64 = 2;
+    /// Sampling leaves this call's block out.
+    pub const UNSAMPLED: u64 = 4;
+    /// Sampling left the old block out when it was allocated.
+    pub const OLD_UNSAMPLED: u64 = 8;
 }

@@ -13,6 +13,7 @@ use memtrace_common::{
     counter::Counter,
     deferred::{DeferredBlock, DeferredKey},
     limits::MAX_DEFERRED,
+    sampling,
 };
 
 use crate::count;
@@ -44,7 +45,7 @@ pub fn settle(key: &DeferredKey) -> Settled {
         let _ = put(key, &DeferredBlock { released_ns: entry.released_ns, ..DeferredBlock::default() });
     }
     count::add(key.slot as u16, Counter::SettledBlocks, 1);
-    count::add(key.slot as u16, Counter::SettledBytes, entry.size);
+    count::add(key.slot as u16, Counter::SettledBytes, sampling::bytes(entry.size));
     Settled::Yes(entry)
 }
 
@@ -55,7 +56,7 @@ pub fn unsettle(key: &DeferredKey, entry: &DeferredBlock) -> bool {
     let restored = put(key, entry);
     if restored {
         count::add(key.slot as u16, Counter::SettledBlocks, 1u64.wrapping_neg());
-        count::add(key.slot as u16, Counter::SettledBytes, entry.size.wrapping_neg());
+        count::add(key.slot as u16, Counter::SettledBytes, sampling::bytes(entry.size).wrapping_neg());
     }
     restored
 }

@@ -14,6 +14,7 @@ use memtrace_common::{
     counter::Counter,
     deferred::{DeferredBlock, DeferredKey},
     event::{AddressRecord, BlockRecord, Head, Kind, MarkRecord},
+    sampling,
     thread::{ThreadState, flag},
     unwind::Registers,
 };
@@ -23,7 +24,7 @@ use crate::{
     deferred::{self, Settled},
     remember,
     ring::{self, Class},
-    thread, walk,
+    sample, thread, walk,
 };
 
 /// Blocks smaller than this are left out.
@@ -98,10 +99,19 @@ pub fn entry(context: &ProbeContext, site: Site) {
     if old != 0 && size.is_some() {
         begin_realloc(state, site.slot, old);
     }
-    if state.size < MIN_SIZE.load() || state.size > MAX_SIZE.load() {
+    let level = if state.size < MIN_SIZE.load() || state.size > MAX_SIZE.load() {
         state.flags |= flag::FILTERED;
-        state.return_address = thread::read_word(sp).unwrap_or(0);
+        None
     } else {
+        let size = state.size;
+        let level = sample::draw(state, size);
+        if level.is_none() {
+            state.flags |= flag::UNSAMPLED;
+        }
+        level
+    };
+    if let Some(level) = level {
+        state.size = sampling::pack(state.size, level);
         let mut first = remember::open(state, sp).unwrap_or(0);
         // It returns where the function that tail-called it would, though another tool's return probe may hide that.
         if tail_called_by != 0 && thread::is_trampoline(first) {
@@ -109,6 +119,8 @@ pub fn entry(context: &ProbeContext, site: Site) {
         }
         state.return_address = first;
         state.stack = walk::stack_id(state, site.slot, Registers { ip: first, sp: sp + 8, fp: regs.rbp });
+    } else {
+        state.return_address = thread::read_word(sp).unwrap_or(0);
     }
     state.return_slot = sp;
 }
@@ -130,6 +142,11 @@ fn set_parked(state: &mut ThreadState, block: DeferredBlock) {
 #[inline(always)]
 fn begin_realloc(state: &mut ThreadState, slot: u16, old: u64) {
     let key = DeferredKey { address: old, slot: u64::from(slot) };
+    if sample::is_unseen(&key) {
+        count::add(slot, Counter::ReleasesUnsampled, 1);
+        state.flags |= flag::OLD_UNSAMPLED;
+        return;
+    }
     if let Settled::Yes(entry) = deferred::settle(&key) {
         set_parked(state, entry);
         return;
@@ -178,7 +195,7 @@ pub fn finish(context: &impl EbpfContext, state: &mut ThreadState, result: u64) 
     let mut address = result;
     if shape.is_in_place() {
         // The usable size: at least the requested one if the block could be made so large.
-        address = if result >= state.size { state.argument } else { 0 };
+        address = if result >= sampling::bytes(state.size) { state.argument } else { 0 };
     } else if shape.result_selector() != 0 {
         if address as i32 != 0 {
             address = 0;
@@ -192,7 +209,7 @@ pub fn finish(context: &impl EbpfContext, state: &mut ThreadState, result: u64) 
     let reallocates = call == REALLOCATE;
     if address == 0 {
         // With size 0 a NULL result means that the old block was freed: no failure.
-        if reallocates && state.size == 0 && state.argument != 0 && begun(state) {
+        if reallocates && sampling::bytes(state.size) == 0 && state.argument != 0 && begun(state) {
             return;
         }
         count::add(slot, Counter::FailedAllocations, 1);
@@ -205,6 +222,11 @@ pub fn finish(context: &impl EbpfContext, state: &mut ThreadState, result: u64) 
         count::add(slot, Counter::AllocationsFiltered, 1);
         return;
     }
+    if state.flags & flag::UNSAMPLED != 0 {
+        count::add(slot, Counter::AllocationsUnsampled, 1);
+        count::add(slot, Counter::AllocatedBytesUnsampled, state.size);
+        return;
+    }
     // SAFETY: no arguments.
     let time_ns = unsafe { bpf_ktime_get_ns() };
     let kind = if state.flags & flag::BEGUN != 0 { Kind::Reallocate } else { Kind::Allocate };
@@ -212,6 +234,12 @@ pub fn finish(context: &impl EbpfContext, state: &mut ThreadState, result: u64) 
     let (size, stack) = (state.size, state.stack);
     let key = DeferredKey { address, slot: u64::from(slot) };
     let record = BlockRecord { head, time_ns, address, size, stack };
+    // A block whose release would not be known is as good as dropped.
+    if !sample::note(&key) {
+        count::add(slot, Counter::AllocatedBytesDropped, sampling::bytes(size));
+        count::add(slot, Counter::AllocationsDropped, 1);
+        return;
+    }
     if !deferred::waits(&key) && ring::send(Some(state), Class::Allocation, record) {
         return;
     }
@@ -219,7 +247,7 @@ pub fn finish(context: &impl EbpfContext, state: &mut ThreadState, result: u64) 
         count::add(slot, Counter::AllocationsDeferred, 1);
         return;
     }
-    count::add(slot, Counter::AllocatedBytesDropped, size);
+    count::add(slot, Counter::AllocatedBytesDropped, sampling::bytes(size));
     if count::add(slot, Counter::AllocationsDropped, 1) == 0 {
         warn!(context, "the ring and the deferred table are full: allocations are being dropped (slot {})", slot);
     }
@@ -233,10 +261,12 @@ pub fn thrown(state: &mut ThreadState, slot: u16) {
     }
 }
 
-/// Whether this realloc released its old block at entry, in any of the three ways.
+/// Whether this realloc released its old block at entry, in any of the three ways, or found it to be none of ours.
 #[inline(always)]
 fn begun(state: &ThreadState) -> bool {
-    state.flags & flag::BEGUN != 0 || state.parked.released_ns != 0 || state.parked.allocated_ns != 0
+    state.flags & (flag::BEGUN | flag::OLD_UNSAMPLED) != 0
+        || state.parked.released_ns != 0
+        || state.parked.allocated_ns != 0
 }
 
 /// A realloc failed: its old block lives on.
@@ -255,7 +285,9 @@ fn restore(state: &mut ThreadState, slot: u16) {
     } else {
         true
     };
-    if !restored {
+    if state.flags & flag::OLD_UNSAMPLED != 0 {
+        count::add(slot, Counter::ReleasesUnsampled, 1u64.wrapping_neg());
+    } else if !restored || !sample::note(&key) {
         count::add(slot, Counter::RestoresDropped, 1);
     }
 }
@@ -302,6 +334,10 @@ pub fn release_outer(context: &ProbeContext, site: Site) {
 #[inline(always)]
 fn send_release(context: &ProbeContext, state: Option<&mut ThreadState>, site: Site, address: u64) {
     let key = DeferredKey { address, slot: u64::from(site.slot) };
+    if sample::is_unseen(&key) {
+        count::add(site.slot, Counter::ReleasesUnsampled, 1);
+        return;
+    }
     if let Settled::Yes(_) = deferred::settle(&key) {
         return;
     }

@@ -93,7 +93,7 @@ impl Heap {
         let address = self.next_address;
         self.next_address += 16;
         if !self.gap {
-            self.apply(What::Allocate(Allocated { address: Address(address), size: size as u64, stack }));
+            self.apply(What::Allocate(Allocated { address: Address(address), size: size as u64, level: 0, stack }));
         }
         Block(address)
     }
@@ -171,6 +171,7 @@ impl Heap {
                 blocks: stack.outstanding_blocks,
                 allocations: stack.allocations,
                 allocated_bytes: stack.allocated_bytes,
+                precision: None,
             };
             self.trend.observe(stack.id, seen);
         }

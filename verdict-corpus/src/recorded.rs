@@ -122,7 +122,7 @@ fn replay(file: &Path) -> Result<Replayed> {
                 continue;
             };
             if bytes > 0 || !trend.series(key).is_empty() {
-                trend.observe(key, Observation { bytes, blocks, allocations, allocated_bytes });
+                trend.observe(key, Observation { bytes, blocks, allocations, allocated_bytes, precision: None });
             }
         }
     }

@@ -93,6 +93,11 @@ pub struct Flags {
     #[arg(long, value_name = "SIZE")]
     pub max_size: Option<String>,
 
+    /// Look at a sample of the heap blocks only: on the average one for every so many bytes that are allocated, such as
+    /// 512KiB. Costs less, and sizes become estimates with their error
+    #[arg(long, value_name = "SIZE")]
+    pub sample: Option<String>,
+
     /// Take mappings and brk from system-call tracepoints, for programs that call the kernel without libc; this slows the
     /// system calls of every process on the machine a little
     #[arg(long)]

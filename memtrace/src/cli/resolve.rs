@@ -84,6 +84,8 @@ pub struct TraceConfig {
     pub min_size: u64,
     /// Largest block recorded, in bytes.
     pub max_size: u64,
+    /// Bytes from one sampled block to the next, on the average; `None` where every block is looked at.
+    pub sample: Option<u64>,
     /// Which stacks and blocks the report is about.
     pub focus: FocusConfig,
     /// What makes the run fail.
@@ -202,6 +204,12 @@ pub enum UsageError {
     /// No size fits.
     #[error("--min-size is larger than --max-size: no block would be recorded")]
     EmptySizeRange,
+    /// A distance at which next to every block is drawn, or none.
+    #[error("--sample {value}: use a size from 1KiB to 1GiB")]
+    Sample {
+        /// What was typed.
+        value: String,
+    },
     /// A ring that the kernel would refuse.
     #[error("--ring-size {value}: use a power of two from 1MiB to 1GiB")]
     Ring {
@@ -301,6 +309,7 @@ pub fn resolve(flags: Flags) -> Result<Command, UsageError> {
     if min_size > max_size {
         return Err(UsageError::EmptySizeRange);
     }
+    let sample = flags.sample.as_deref().map(sample).transpose()?;
     Ok(Command::Trace(Box::new(TraceConfig {
         pids: distinct(flags.pids),
         cgroups: distinct(flags.cgroups),
@@ -317,6 +326,7 @@ pub fn resolve(flags: Flags) -> Result<Command, UsageError> {
         output: flags.output,
         min_size,
         max_size,
+        sample,
         focus: flags.focus.resolve()?,
         gate: flags.gate.resolve()?,
         wrappers: resolve_wrappers(&flags.wrappers)?,
@@ -363,6 +373,12 @@ pub(super) fn time(flag: &'static str, value: &str) -> Result<Duration, UsageErr
 
 pub(super) fn size(flag: &'static str, value: &str) -> Result<u64, UsageError> {
     parse_size::parse_size(value).map_err(|_unreadable| UsageError::Size { flag, value: value.to_owned() })
+}
+
+fn sample(value: &str) -> Result<u64, UsageError> {
+    let bytes = size("--sample", value)?;
+    let allowed = (1 << 10..=1 << 30).contains(&bytes);
+    if allowed { Ok(bytes) } else { Err(UsageError::Sample { value: value.to_owned() }) }
 }
 
 fn ring_bytes(value: &str) -> Result<u32, UsageError> {

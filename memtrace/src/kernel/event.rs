@@ -4,7 +4,7 @@
 //! an unknown kind is an error, never a panic.
 
 use bytes::Buf;
-use memtrace_common::{Address, Slot, StackId, event::Kind, unwind::StackEnd};
+use memtrace_common::{Address, Slot, StackId, event::Kind, sampling, unwind::StackEnd};
 use thiserror::Error;
 
 /// One thing that happened in a target, in the order of the ring.
@@ -27,6 +27,8 @@ pub struct Block {
     pub address: Address,
     /// Requested bytes, or whole pages for a mapping.
     pub size: u64,
+    /// The level of sampling at which a heap block was seen; 0 where every block is.
+    pub level: u8,
     /// Who asked for it.
     pub stack: StackId,
 }
@@ -114,8 +116,8 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
     let word = rest.get_u64_ne();
     let body = |bytes: usize| rest.get(..bytes).ok_or(short(number));
     let what = match kind {
-        Kind::Allocate => What::Allocate(block(body(24)?)),
-        Kind::Reallocate => What::Reallocate(block(body(24)?)),
+        Kind::Allocate => What::Allocate(heap_block(body(24)?)),
+        Kind::Reallocate => What::Reallocate(heap_block(body(24)?)),
         Kind::Map => What::Map(block(body(24)?)),
         Kind::Remap => What::Remap(block(body(24)?)),
         Kind::Release => What::Release(Address(body(8)?.get_u64_ne())),
@@ -139,7 +141,13 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
 }
 
 fn block(mut bytes: &[u8]) -> Block {
-    Block { address: Address(bytes.get_u64_ne()), size: bytes.get_u64_ne(), stack: StackId(bytes.get_u64_ne()) }
+    let (address, size) = (Address(bytes.get_u64_ne()), bytes.get_u64_ne());
+    Block { address, size, level: 0, stack: StackId(bytes.get_u64_ne()) }
+}
+
+fn heap_block(bytes: &[u8]) -> Block {
+    let block = block(bytes);
+    Block { size: sampling::bytes(block.size), level: sampling::level(block.size), ..block }
 }
 
 fn range(mut bytes: &[u8]) -> Range {
@@ -165,7 +173,7 @@ mod tests {
         let bytes = record(Kind::Allocate as u8, 0, &[9, 0x1000, 64, 0xabc]);
         let event = decode(&bytes).expect("a whole record");
         assert_eq!((event.slot, event.thread, event.time_ns), (Slot(7), 42, 9));
-        let expected = Block { address: Address(0x1000), size: 64, stack: StackId(0xabc) };
+        let expected = Block { address: Address(0x1000), size: 64, level: 0, stack: StackId(0xabc) };
         assert_eq!(event.what, What::Allocate(expected));
     }
 

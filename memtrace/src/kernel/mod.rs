@@ -4,7 +4,7 @@
 //! wait in the kernel, and counters. [`features`] says whether it can run here, [`return_probes`]
 //! whether it may in a confined process; [`Tracer`] loads the programs; [`links`]
 //! attaches and detaches them; [`ring`] drains; [`deferred`] fetches what waited;
-//! [`tables`] gives the programs what they unwind by.
+//! [`tables`] gives the programs what they unwind by, [`sampler`] what they leave out.
 
 pub mod deferred;
 pub mod event;
@@ -14,6 +14,7 @@ mod log;
 mod multi;
 pub mod return_probes;
 pub mod ring;
+pub mod sampler;
 pub mod tables;
 mod tracer;
 

@@ -15,7 +15,8 @@ use memtrace_common::{
 use thiserror::Error;
 
 use super::{
-    OBJECT, deferred::Deferred, features::FeatureError, log::Log, multi::MultiPrograms, ring::Ring, tables::Tables,
+    OBJECT, deferred::Deferred, features::FeatureError, log::Log, multi::MultiPrograms, ring::Ring, sampler::Sampler,
+    tables::Tables,
 };
 use crate::target::Pid;
 
@@ -32,11 +33,20 @@ pub struct Options {
     pub unwind_rows: u32,
     /// Whether every remembered stack is walked again and compared.
     pub verify_stacks: bool,
+    /// Whether blocks are sampled, or may come to be.
+    pub samples: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ring_bytes: DEFAULT_RING_BYTES, min_size: 0, max_size: u64::MAX, unwind_rows: 1, verify_stacks: false }
+        Self {
+            ring_bytes: DEFAULT_RING_BYTES,
+            min_size: 0,
+            max_size: u64::MAX,
+            unwind_rows: 1,
+            verify_stacks: false,
+            samples: false,
+        }
     }
 }
 
@@ -129,6 +139,8 @@ pub struct Loaded {
     pub deferred: Deferred,
     /// What the programs unwind by.
     pub tables: Tables,
+    /// How they sample; without effect unless [`Options::samples`].
+    pub sampler: Sampler,
 }
 
 impl Tracer {
@@ -144,6 +156,7 @@ impl Tracer {
         })?;
         let ring_bytes = u64::from(options.ring_bytes);
         let verify = u64::from(options.verify_stacks);
+        let samples = u64::from(options.samples);
         let (allocation_mark, release_mark, wake_mark) = (ring_bytes / 2, ring_bytes / 16 * 15, ring_bytes / 16);
         let (device, inode) = (namespace.dev(), namespace.ino());
         let mut programs = EbpfLoader::new()
@@ -155,6 +168,7 @@ impl Tracer {
             .override_global("RELEASE_MARK", &release_mark, true)
             .override_global("WAKE_MARK", &wake_mark, true)
             .override_global("VERIFY_REMEMBERED", &verify, true)
+            .override_global("SAMPLES", &samples, true)
             .override_global("MIN_SIZE", &options.min_size, true)
             .override_global("MAX_SIZE", &options.max_size, true)
             .override_global("NAMESPACE_DEVICE", &device, true)
@@ -169,6 +183,7 @@ impl Tracer {
             take(&mut programs, "SEGMENTS")?,
             take(&mut programs, "SEGMENT_RANGES")?,
         )?;
+        let sampler = Sampler::new(take(&mut programs, "SAMPLING")?, take(&mut programs, "SAMPLED")?)?;
         let log = Log::start(&mut programs);
         let tracer = Self {
             counters: typed(&mut programs, "COUNTERS")?,
@@ -182,7 +197,7 @@ impl Tracer {
             multi,
             programs,
         };
-        Ok(Loaded { tracer, ring, deferred, tables })
+        Ok(Loaded { tracer, ring, deferred, tables, sampler })
     }
 
     /// Gives a process a slot; `brk` is the end of its heap segment now, 0 if it has none.

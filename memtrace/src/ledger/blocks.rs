@@ -33,23 +33,34 @@ pub struct LiveBlock {
     pub address: u64,
     /// Requested bytes.
     pub size: u64,
+    /// The level of sampling at which it was seen, below 16.
+    pub level: u8,
     /// The index of its stack, see [`super::stacks::Stacks`].
     pub stack: u32,
-    /// When it appeared.
+    /// When it appeared, below 2^60, which a machine reaches after 36 years.
     pub time_ns: u64,
 }
 
 /// A block in three words: address (48 bits) and the low 16 bits of the size; the size's high 28 bits and the stack
-/// (32); the time.
+/// (32); the level (4 bits) and the time (60).
 #[derive(Clone, Copy)]
 struct Packed([u64; 3]);
 
 const _: () = assert!(size_of::<Packed>() == 24);
 
+/// The bits of a time.
+const TIME_BITS: u32 = 60;
+
+const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
+
+const fn stamp(block: &LiveBlock) -> u64 {
+    (block.level as u64) << TIME_BITS | (block.time_ns & TIME_MASK)
+}
+
 impl Packed {
     const fn new(block: &LiveBlock) -> Self {
         let size = if block.size < OVERSIZE { block.size } else { OVERSIZE };
-        Self([block.address << 16 | (size & 0xffff), (size >> 16) << 32 | block.stack as u64, block.time_ns])
+        Self([block.address << 16 | (size & 0xffff), (size >> 16) << 32 | block.stack as u64, stamp(block)])
     }
 
     const fn address(&self) -> u64 {
@@ -57,7 +68,11 @@ impl Packed {
     }
 
     const fn time_ns(&self) -> u64 {
-        self.0[2]
+        self.0[2] & TIME_MASK
+    }
+
+    const fn level(&self) -> u8 {
+        (self.0[2] >> TIME_BITS) as u8
     }
 
     const fn size(&self) -> u64 {
@@ -70,7 +85,7 @@ impl Packed {
             OVERSIZE => oversize.get(&address).copied().unwrap_or(OVERSIZE),
             size => size,
         };
-        LiveBlock { address, size, stack: self.0[1] as u32, time_ns: self.time_ns() }
+        LiveBlock { address, size, level: self.level(), stack: self.0[1] as u32, time_ns: self.time_ns() }
     }
 }
 
@@ -250,7 +265,7 @@ mod tests {
     fn block(number: u64) -> LiveBlock {
         // Neighbours of 48 bytes, as a heap of small blocks has them.
         let address = 0x7f12_0000_0010 + number * 48;
-        LiveBlock { address, size: number % 4096, stack: number as u32 % 1000, time_ns: number }
+        LiveBlock { address, size: number % 4096, level: 0, stack: number as u32 % 1000, time_ns: number }
     }
 
     fn rate(events: u64, took: Duration) -> f64 {
@@ -321,9 +336,11 @@ mod tests {
     fn any_block() -> impl Strategy<Value = LiveBlock> {
         let size = prop_oneof![0..100u64, OVERSIZE - 2..OVERSIZE + 2, Just(u64::MAX)];
         let address = prop_oneof![0..20u64, ADDRESS_END - 20..ADDRESS_END];
-        (address, size, any::<u32>(), any::<u64>()).prop_map(|(address, size, stack, time_ns)| LiveBlock {
+        let time_ns = 0..1u64 << TIME_BITS;
+        (address, size, 0..16u8, any::<u32>(), time_ns).prop_map(|(address, size, level, stack, time_ns)| LiveBlock {
             address,
             size,
+            level,
             stack,
             time_ns,
         })

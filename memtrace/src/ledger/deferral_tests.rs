@@ -179,7 +179,7 @@ impl World {
         self.allocated_bytes += size;
         let stays = self.keeps_to_entries && self.table.contains_key(&address);
         if self.ring == Ring::Open && !stays {
-            return self.send(thread, what(Block { address: Address(address), size, stack: StackId(stack) }));
+            return self.send(thread, what(Block { address: Address(address), size, level: 0, stack: StackId(stack) }));
         }
         let entry = self.table.entry(address).or_default();
         assert_eq!(entry.allocated_ns, 0);

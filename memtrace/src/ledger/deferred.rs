@@ -21,7 +21,7 @@
 
 use std::collections::BTreeMap;
 
-use memtrace_common::{Address, StackId, deferred::DeferredBlock};
+use memtrace_common::{Address, StackId, deferred::DeferredBlock, sampling};
 
 /// The most guesses that are remembered between two settlements.
 const MAX_CLOSINGS: usize = 1 << 16;
@@ -35,6 +35,8 @@ pub enum Change {
     Allocate {
         /// Its size in bytes.
         size: u64,
+        /// The level of sampling at which it was seen.
+        level: u8,
         /// Its stack.
         stack: StackId,
     },
@@ -68,7 +70,8 @@ impl Deferred {
         }
         if block.allocated_ns != 0 {
             let turn = Turn { address, time_ns: block.allocated_ns, is_allocation: true };
-            self.0.insert(turn, Change::Allocate { size: block.size, stack: StackId(block.stack) });
+            let (size, level) = (sampling::bytes(block.size), sampling::level(block.size));
+            self.0.insert(turn, Change::Allocate { size, level, stack: StackId(block.stack) });
         }
     }
 

@@ -34,27 +34,27 @@ impl Distribution {
         self
     }
 
-    /// Adds a block that appeared at `time_ns`, as seen at `now_ns`.
-    pub fn record(&mut self, size: u64, time_ns: u64, now_ns: u64) {
-        self.ages_ms.saturating_record(now_ns.saturating_sub(time_ns) / NS_PER_MS);
-        self.sizes.saturating_record(size);
+    /// Adds so many blocks that appeared at `time_ns`, as seen at `now_ns`.
+    pub fn record(&mut self, size: u64, blocks: u64, time_ns: u64, now_ns: u64) {
+        self.ages_ms.saturating_record_n(now_ns.saturating_sub(time_ns) / NS_PER_MS, blocks);
+        self.sizes.saturating_record_n(size, blocks);
     }
 }
 
 /// What one stack still holds of the blocks that appeared in one stretch of time.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Cohort {
-    /// Blocks, or pieces of mapped ranges, that live.
+    /// Blocks, or pieces of mapped ranges, that live and were seen.
     pub blocks: u64,
-    /// Bytes of those.
+    /// Bytes that those stand for.
     pub bytes: u64,
 }
 
 impl Cohort {
-    /// Adds a live block.
-    pub fn add(&mut self, size: u64) {
+    /// Adds a live block that stands for so many bytes.
+    pub fn add(&mut self, bytes: u64) {
         self.blocks += 1;
-        self.bytes = self.bytes.saturating_add(size);
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 }
 

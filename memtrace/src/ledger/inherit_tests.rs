@@ -34,7 +34,7 @@ impl Family {
 }
 
 const fn block(address: u64, size: u64) -> What<'static> {
-    What::Allocate(Block { address: Address(address), size, stack: StackId(5) })
+    What::Allocate(Block { address: Address(address), size, level: 0, stack: StackId(5) })
 }
 
 const fn release(address: u64) -> What<'static> {

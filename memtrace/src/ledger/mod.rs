@@ -8,6 +8,7 @@
 mod blocks;
 mod deferred;
 mod distribution;
+mod estimate;
 mod inherited;
 mod parked;
 mod process;
@@ -32,6 +33,7 @@ use memtrace_common::{
 
 pub use self::{
     distribution::{Cohort, Distribution},
+    estimate::{Distances, Precision, Weight, interval95},
     process::ProcessLedger,
     stacks::StackTotals,
     totals::Totals,
@@ -54,6 +56,8 @@ pub struct Ledger {
     processes: Vec<Option<Box<ProcessLedger>>>,
     events_of_unknown_slots: u64,
     follows_forks: bool,
+    /// What the levels of sampling mean; `None` where every block is seen.
+    distances: Option<Distances>,
 }
 
 impl Ledger {
@@ -72,6 +76,15 @@ impl Ledger {
         if self.follows_forks {
             process.keep_recent();
         }
+        if let Some(distances) = self.distances {
+            process.sample(distances);
+        }
+    }
+
+    /// Blocks of these levels are a sample from now on, and sums of processes and stacks are estimates.
+    pub fn sample(&mut self, distances: Distances) {
+        self.distances = Some(distances);
+        self.processes.iter_mut().flatten().for_each(|process| process.sample(distances));
     }
 
     /// From now on targets that are added keep what [`inherit`](Self::inherit) needs.

@@ -203,6 +203,7 @@ fn page_bounds(address: Address, length: u64) -> (usize, usize) {
 fn any_block() -> impl Strategy<Value = Block> {
     let size = prop_oneof![1..1000u64, (1 << 44) - 3..(1 << 44) + 3u64];
     (0..12u64, size, 1..5u64).prop_map(|(address, size, stack)| Block {
+        level: 0,
         address: Address(address * 16),
         size,
         stack: StackId(stack),
@@ -218,6 +219,7 @@ fn any_range() -> impl Strategy<Value = Range> {
 
 fn any_mapping() -> impl Strategy<Value = Block> {
     (any_range(), 1..5u64).prop_map(|(range, stack)| Block {
+        level: 0,
         address: range.address,
         size: range.length,
         stack: StackId(stack),

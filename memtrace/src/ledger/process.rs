@@ -7,6 +7,7 @@ use super::{
     blocks::{self, Blocks, LiveBlock},
     deferred::{Change, Closings, Deferred, Turn},
     distribution::{Cohort, Distribution},
+    estimate::{Distances, Precision, Weight},
     inherited::{Inherited, Recent},
     parked::{OpenCall, OpenCalls, Taken},
     ranges::{Piece, Ranges},
@@ -37,36 +38,53 @@ impl ProcessLedger {
         Totals { mapped_bytes: self.ranges.bytes(), mapped_ranges: self.ranges.len() as u64, ..self.totals }
     }
 
-    /// Every stack that ever allocated, and what it holds.
+    /// Every stack that ever allocated, and what it holds; where blocks are sampled, what it holds by the estimate.
     pub fn stacks(&self) -> impl ExactSizeIterator<Item = StackTotals> + '_ {
-        self.stacks.totals().iter().copied()
+        self.stacks.estimates()
+    }
+
+    /// How well the numbers of [`stacks`](Self::stacks) are known, in the same order; `None` where every block is seen.
+    pub fn precision(&self) -> Option<impl Iterator<Item = Precision> + '_> {
+        self.stacks.precision()
+    }
+
+    /// Blocks of these levels are a sample from now on.
+    pub(super) fn sample(&mut self, distances: Distances) {
+        self.stacks.sample(distances);
+    }
+
+    /// Where the live heap blocks begin that were seen.
+    pub fn addresses(&self) -> impl Iterator<Item = Address> + '_ {
+        self.blocks.iter().map(|block| Address(block.address))
     }
 
     /// How old and how large the live blocks of the wanted stacks are, in the order of `wanted`: one pass over all
     /// blocks and ranges. A stack that never allocated has empty histograms; one that is wanted twice counts once.
     pub fn distributions(&self, wanted: &[(StackId, Kind)], now_ns: u64) -> Vec<Distribution> {
         let mut found = vec![Distribution::new(); wanted.len()];
-        self.each_wanted(wanted, |position, size, time_ns| found[position].record(size, time_ns, now_ns));
+        self.each_wanted(wanted, |position, size, time_ns, weight| {
+            found[position].record(size, weight.blocks().max(1), time_ns, now_ns);
+        });
         found
     }
 
     /// What the wanted stacks still hold of each cohort, in the order of `wanted`: one pass over all blocks and ranges.
     ///
     /// `ends_ns` cuts time, ascending: cohort `i` is what appeared before `ends_ns[i]` and not before `ends_ns[i - 1]`;
-    /// the last cohort also has what appeared later. Nothing is counted when `ends_ns` is empty; a stack that is wanted
+    /// the last cohort also has what appeared later. Blocks are those that were seen, bytes what they stand for. Nothing is counted when `ends_ns` is empty; a stack that is wanted
     /// twice counts once.
     pub fn cohorts(&self, wanted: &[(StackId, Kind)], ends_ns: &[u64]) -> Vec<Vec<Cohort>> {
         let mut found = vec![vec![Cohort::default(); ends_ns.len()]; wanted.len()];
         let Some(newest) = ends_ns.len().checked_sub(1) else { return found };
-        self.each_wanted(wanted, |position, size, time_ns| {
+        self.each_wanted(wanted, |position, _, time_ns, weight| {
             let cohort = ends_ns.partition_point(|&end| end <= time_ns).min(newest);
-            found[position][cohort].add(size);
+            found[position][cohort].add(weight.bytes());
         });
         found
     }
 
-    /// Visits every live block and range of the wanted stacks: position in `wanted`, size, time.
-    fn each_wanted(&self, wanted: &[(StackId, Kind)], mut visit: impl FnMut(usize, u64, u64)) {
+    /// Visits every live block and range of the wanted stacks: position in `wanted`, size, time, and what it stands for.
+    fn each_wanted(&self, wanted: &[(StackId, Kind)], mut visit: impl FnMut(usize, u64, u64, Weight)) {
         const UNWANTED: u32 = u32::MAX;
         let mut positions = vec![UNWANTED; self.stacks.totals().len()];
         for (position, &(id, kind)) in wanted.iter().enumerate() {
@@ -74,20 +92,21 @@ impl ProcessLedger {
                 positions[index as usize] = position as u32;
             }
         }
-        let mut record = |stack: u32, size, time_ns| {
+        let mut record = |stack: u32, size, level, time_ns| {
             let position = positions[stack as usize];
             if position != UNWANTED {
-                visit(position as usize, size, time_ns);
+                visit(position as usize, size, time_ns, self.stacks.weigh(size, level));
             }
         };
-        self.blocks.iter().for_each(|block| record(block.stack, block.size, block.time_ns));
-        self.ranges.iter().for_each(|piece| record(piece.stack, piece.length(), piece.time_ns));
+        self.blocks.iter().for_each(|block| record(block.stack, block.size, block.level, block.time_ns));
+        self.ranges.iter().for_each(|piece| record(piece.stack, piece.length(), 0, piece.time_ns));
     }
 
-    /// Calls `seen` with index of the stack, size and time of every live block and mapped piece.
-    pub(super) fn for_each_live(&self, mut seen: impl FnMut(u32, u64, u64)) {
-        self.blocks.iter().for_each(|block| seen(block.stack, block.size, block.time_ns));
-        self.ranges.iter().for_each(|piece| seen(piece.stack, piece.length(), piece.time_ns));
+    /// Calls `seen` with index of the stack, weight and time of every live block and mapped piece.
+    pub(super) fn for_each_live(&self, mut seen: impl FnMut(u32, Weight, u64)) {
+        let weigh = |size, level| self.stacks.weigh(size, level);
+        self.blocks.iter().for_each(|block| seen(block.stack, weigh(block.size, block.level), block.time_ns));
+        self.ranges.iter().for_each(|piece| seen(piece.stack, weigh(piece.length(), 0), piece.time_ns));
     }
 
     /// Bytes of memory that this ledger takes, about.
@@ -195,7 +214,7 @@ impl ProcessLedger {
         let Some((start, end)) = self.bounds(block.address, block.size) else { return };
         self.totals.maps += 1;
         let stack = self.stacks.intern(block.stack, Kind::Map);
-        self.stacks.counted(stack, end - start);
+        self.stacks.counted(stack, end - start, 0);
         let replaced = &mut self.totals.ranges_replaced;
         self.ranges.cut(start, end, &mut self.stacks, |_| *replaced += 1);
         self.ranges.add(Piece { start, end, stack, time_ns }, &mut self.stacks);
@@ -226,7 +245,7 @@ impl ProcessLedger {
             // A block that lives there now proves that events were lost; it stays, and the old one stays freed.
             Some(Taken::Block(block)) if self.blocks.time_ns(block.address).is_none() => {
                 self.blocks.insert(block);
-                self.stacks.holds(block.stack, block.size);
+                self.stacks.holds(block.stack, block.size, block.level);
                 self.totals.restored(block.size);
             }
             Some(Taken::Inherited(address, size)) => {
@@ -275,8 +294,8 @@ impl ProcessLedger {
     fn change(&mut self, turn: Turn, change: Change) {
         match change {
             Change::Release => self.release_deferred(turn.address, turn.time_ns),
-            Change::Allocate { size, stack } => {
-                self.allocate_deferred(Block { address: turn.address, size, stack }, turn.time_ns);
+            Change::Allocate { size, level, stack } => {
+                self.allocate_deferred(Block { address: turn.address, size, level, stack }, turn.time_ns);
             }
         }
     }
@@ -301,7 +320,7 @@ impl ProcessLedger {
             return self.insert(block, time_ns);
         }
         let stack = self.stacks.intern(block.stack, Kind::Heap);
-        self.stacks.counted(stack, block.size);
+        self.stacks.counted(stack, block.size, block.level);
         self.totals.allocated(block.size);
         if let Some(younger_ns) = younger.filter(|_| time_ns >= self.last_exec_ns) {
             self.totals.freed(block.size);
@@ -313,13 +332,13 @@ impl ProcessLedger {
     }
 
     fn insert(&mut self, block: Block, time_ns: u64) {
-        let Block { address: Address(address), size, stack } = block;
+        let Block { address: Address(address), size, level, stack } = block;
         let stack = self.stacks.intern(stack, Kind::Heap);
-        self.stacks.allocated(stack, size);
+        self.stacks.allocated(stack, size, level);
         self.totals.allocated(size);
         // Where a block appears none can be left of the parent's: it went before the process was attached.
         self.take_inherited(address);
-        if let Some(old) = self.blocks.insert(LiveBlock { address, size, stack, time_ns }) {
+        if let Some(old) = self.blocks.insert(LiveBlock { address, size, level, stack, time_ns }) {
             self.count_free(&old, time_ns);
             self.totals.frees_implied += 1;
             self.closings.record(address, old.time_ns, time_ns);
@@ -327,7 +346,7 @@ impl ProcessLedger {
     }
 
     fn count_free(&mut self, block: &LiveBlock, released_ns: u64) {
-        self.stacks.released(block.stack, block.size);
+        self.stacks.released(block.stack, block.size, block.level);
         self.totals.freed(block.size);
         if let Some(recent) = &mut self.recent {
             recent.push(*block, released_ns);

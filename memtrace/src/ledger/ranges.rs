@@ -57,7 +57,7 @@ impl Ranges {
 
     /// Adds a piece where nothing is mapped.
     pub fn add(&mut self, piece: Piece, stacks: &mut Stacks) {
-        stacks.holds(piece.stack, piece.length());
+        stacks.holds(piece.stack, piece.length(), 0);
         self.bytes += piece.length();
         self.pieces.insert(piece.start, Rest { end: piece.end, stack: piece.stack, time_ns: piece.time_ns });
     }
@@ -116,7 +116,7 @@ impl Ranges {
     }
 
     fn remove(&mut self, piece: Piece, stacks: &mut Stacks) {
-        stacks.released(piece.stack, piece.length());
+        stacks.released(piece.stack, piece.length(), 0);
         self.bytes -= piece.length();
         self.pieces.remove(&piece.start);
     }

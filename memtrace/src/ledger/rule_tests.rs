@@ -77,7 +77,7 @@ impl Run {
 }
 
 fn block(address: u64, size: u64, stack: u64) -> Block {
-    Block { address: Address(address), size, stack: StackId(stack) }
+    Block { address: Address(address), size, level: 0, stack: StackId(stack) }
 }
 
 fn allocate(address: u64, size: u64) -> What<'static> {

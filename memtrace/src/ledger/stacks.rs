@@ -3,7 +3,10 @@
 use hashbrown::HashTable;
 use memtrace_common::StackId;
 
-use super::Kind;
+use super::{
+    Kind,
+    estimate::{Distances, Precision, Weight},
+};
 
 /// What one stack has allocated and still holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -29,6 +32,16 @@ pub struct StackTotals {
 pub struct Stacks {
     index: HashTable<u32>,
     totals: Vec<StackTotals>,
+    /// Kept where blocks are sampled.
+    sampled: Option<Box<Sampled>>,
+}
+
+/// What the blocks that were seen stand for, by stack.
+#[derive(Default)]
+struct Sampled {
+    distances: Distances,
+    live: Vec<Weight>,
+    ever: Vec<Weight>,
 }
 
 impl Stacks {
@@ -44,6 +57,10 @@ impl Stacks {
         }
         // 2^32 stacks would take 200 GB, so this does not truncate.
         let index = self.totals.len() as u32;
+        if let Some(sampled) = &mut self.sampled {
+            sampled.live.push(Weight::default());
+            sampled.ever.push(Weight::default());
+        }
         self.totals.push(StackTotals {
             id,
             kind,
@@ -69,28 +86,57 @@ impl Stacks {
         self.index.find(hash(id, kind), is_it).copied()
     }
 
+    /// Blocks of these levels are a sample from now on.
+    pub fn sample(&mut self, distances: Distances) {
+        let totals = &self.totals;
+        let sampled = self.sampled.get_or_insert_with(|| {
+            // Until now every block was seen.
+            let exact = |blocks, bytes| Weight::exact(blocks, bytes);
+            Box::new(Sampled {
+                distances,
+                live: totals.iter().map(|stack| exact(stack.outstanding_blocks, stack.outstanding_bytes)).collect(),
+                ever: totals.iter().map(|stack| exact(stack.allocations, stack.allocated_bytes)).collect(),
+            })
+        });
+        sampled.distances = distances;
+    }
+
+    /// What a block stands for that was seen at this level.
+    pub fn weigh(&self, bytes: u64, level: u8) -> Weight {
+        self.sampled.as_ref().map_or(Weight::exact(1, bytes), |sampled| sampled.distances.weigh(bytes, level))
+    }
+
     /// A block of the stack appeared and lives.
-    pub fn allocated(&mut self, index: u32, bytes: u64) {
-        self.counted(index, bytes);
-        self.holds(index, bytes);
+    pub fn allocated(&mut self, index: u32, bytes: u64, level: u8) {
+        self.counted(index, bytes, level);
+        self.holds(index, bytes, level);
     }
 
     /// A block of the stack appeared; whether it lives is not said.
-    pub fn counted(&mut self, index: u32, bytes: u64) {
+    pub fn counted(&mut self, index: u32, bytes: u64, level: u8) {
+        if let Some(sampled) = &mut self.sampled {
+            sampled.ever[index as usize].add(sampled.distances.weigh(bytes, level));
+        }
         let stack = &mut self.totals[index as usize];
         stack.allocations += 1;
         stack.allocated_bytes = stack.allocated_bytes.wrapping_add(bytes);
     }
 
     /// A block of the stack lives.
-    pub fn holds(&mut self, index: u32, bytes: u64) {
+    pub fn holds(&mut self, index: u32, bytes: u64, level: u8) {
+        if let Some(sampled) = &mut self.sampled {
+            sampled.live[index as usize].add(sampled.distances.weigh(bytes, level));
+        }
         let stack = &mut self.totals[index as usize];
         stack.outstanding_blocks += 1;
         stack.outstanding_bytes = stack.outstanding_bytes.wrapping_add(bytes);
     }
 
     /// A block of the stack that lived does not any more.
-    pub fn released(&mut self, index: u32, bytes: u64) {
+    pub fn released(&mut self, index: u32, bytes: u64, level: u8) {
+        if let Some(sampled) = &mut self.sampled {
+            sampled.live[index as usize].take(sampled.distances.weigh(bytes, level));
+        }
         let stack = &mut self.totals[index as usize];
         stack.outstanding_blocks -= 1;
         stack.outstanding_bytes = stack.outstanding_bytes.wrapping_sub(bytes);
@@ -102,16 +148,44 @@ impl Stacks {
             stack.outstanding_bytes = 0;
             stack.outstanding_blocks = 0;
         }
+        self.sampled.iter_mut().for_each(|sampled| sampled.live.fill(Weight::default()));
     }
 
-    /// Every stack, in the order of the indexes.
+    /// Every stack, in the order of the indexes: the blocks that were seen.
     pub fn totals(&self) -> &[StackTotals] {
         &self.totals
     }
 
+    /// Every stack, in the order of the indexes: what the blocks that were seen stand for.
+    pub fn estimates(&self) -> impl ExactSizeIterator<Item = StackTotals> + '_ {
+        self.totals.iter().enumerate().map(|(index, &seen)| {
+            let Some(sampled) = &self.sampled else { return seen };
+            let (live, ever) = (sampled.live[index], sampled.ever[index]);
+            StackTotals {
+                outstanding_bytes: live.bytes(),
+                outstanding_blocks: live.blocks(),
+                allocations: ever.blocks(),
+                allocated_bytes: ever.bytes(),
+                ..seen
+            }
+        })
+    }
+
+    /// How well these are known, in the same order; `None` where every block is seen.
+    pub fn precision(&self) -> Option<impl Iterator<Item = Precision> + '_> {
+        let sampled = self.sampled.as_ref()?;
+        Some(self.totals.iter().zip(&sampled.live).zip(&sampled.ever).map(|((seen, live), ever)| Precision {
+            live_seen: seen.outstanding_blocks,
+            ever_seen: seen.allocations,
+            live: live.variance(),
+            turnover: 2.0 * ever.variance() - live.variance(),
+        }))
+    }
+
     /// Bytes of memory that the stacks take.
     pub fn heap_bytes(&self) -> usize {
-        self.index.allocation_size() + self.totals.capacity() * size_of::<StackTotals>()
+        let sampled = self.sampled.as_ref().map_or(0, |sampled| sampled.live.capacity() + sampled.ever.capacity());
+        self.index.allocation_size() + self.totals.capacity() * size_of::<StackTotals>() + sampled * size_of::<Weight>()
     }
 }
 

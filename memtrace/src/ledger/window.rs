@@ -2,30 +2,39 @@
 
 use std::ops::RangeInclusive;
 
-use super::{StackTotals, process::ProcessLedger};
+use super::{StackTotals, Weight, process::ProcessLedger};
 
 /// Live blocks of one stack.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Held {
     /// Their bytes; they wrap as those of [`StackTotals`] do.
     pub bytes: u64,
     /// Blocks, or pieces of mapped ranges.
     pub blocks: u64,
+    /// Those of them that were seen; all of them unless blocks are sampled.
+    pub seen: u64,
+    /// The variance of the bytes; 0 unless blocks are sampled.
+    pub variance: f64,
 }
 
 impl ProcessLedger {
     /// Every stack with what it holds of the blocks that appeared in `born_ns` (nanoseconds of the events' clock, both ends
     /// included), in the order of [`stacks`](Self::stacks): one pass over all blocks and ranges.
     pub fn held_of(&self, born_ns: &RangeInclusive<u64>) -> impl Iterator<Item = (StackTotals, Held)> + '_ {
-        let mut held = vec![Held::default(); self.stacks().len()];
-        self.for_each_live(|stack, size, time_ns| {
+        let mut held = vec![(Weight::default(), 0); self.stacks().len()];
+        self.for_each_live(|stack, weight, time_ns| {
             if born_ns.contains(&time_ns) {
-                let held = &mut held[stack as usize];
-                held.bytes = held.bytes.wrapping_add(size);
-                held.blocks += 1;
+                let (sum, seen) = &mut held[stack as usize];
+                sum.add(weight);
+                *seen += 1;
             }
         });
-        self.stacks().zip(held)
+        self.stacks().zip(held.into_iter().map(|(sum, seen)| Held {
+            bytes: sum.bytes(),
+            blocks: sum.blocks(),
+            seen,
+            variance: sum.variance(),
+        }))
     }
 }
 
@@ -51,7 +60,7 @@ mod tests {
     }
 
     fn block(address: u64, size: u64, stack: u64) -> Block {
-        Block { address: Address(address), size, stack: StackId(stack) }
+        Block { address: Address(address), size, level: 0, stack: StackId(stack) }
     }
 
     fn held(ledger: &Ledger, born_ns: RangeInclusive<u64>) -> Vec<(u64, Kind, u64, u64)> {

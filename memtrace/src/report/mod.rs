@@ -28,6 +28,7 @@ pub mod number;
 pub mod outer;
 pub mod pprof;
 pub mod rank;
+pub mod sampling;
 pub mod sarif;
 pub mod saved;
 pub mod snapshot;

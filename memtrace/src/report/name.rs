@@ -56,7 +56,13 @@ pub fn holding(stack: &Stack) -> String {
         StackKind::Heap => ("block", "blocks"),
         StackKind::Map => ("mapped range", "mapped ranges"),
     };
-    format!("{} in {}", bytes(stack.outstanding_bytes), of(stack.outstanding_blocks, one, many))
+    held(stack.outstanding_bytes, &of(stack.outstanding_blocks, one, many), stack.estimate.is_some())
+}
+
+/// `603 kB in 1,200 blocks`, or `about 603 kB in some 1,200 blocks` where that is estimated.
+pub fn held(outstanding: u64, blocks: &str, is_estimate: bool) -> String {
+    let (about, some) = if is_estimate { ("about ", "some ") } else { ("", "") };
+    format!("{about}{} in {some}{blocks}", bytes(outstanding))
 }
 
 /// `2025-01-02 03:04:05 UTC`, from RFC 3339.

@@ -28,6 +28,7 @@ pub(super) fn stack() -> Stack {
         confidence: 0.984,
         evidence: "rose in 12 and fell in 0 of 12 intervals".to_owned(),
         suppressed: None,
+        estimate: None,
         since_mark: None,
         outstanding_bytes: 603_340,
         outstanding_blocks: 1200,
@@ -112,6 +113,7 @@ pub(super) fn snapshot() -> Snapshot {
             stacks_short: [("no_table".into(), 20), ("too_deep".into(), 4)].into(),
             ..Tracer::default()
         },
+        sampling: None,
         focus: super::focus::Focus::default(),
         marks: Vec::new(),
         gate: Gate { failing_stacks: 1, ..Gate::default() },

@@ -8,6 +8,7 @@ use super::{
     focus::{Focus, Mark, SinceMark},
     gate::Gate,
     memory::ProcessMemory,
+    sampling::{Estimate, Sampling},
 };
 use crate::trend::Verdict;
 
@@ -35,6 +36,9 @@ pub struct Snapshot {
     pub loss: BTreeMap<Cow<'static, str>, u64>,
     /// What the tracer itself did and holds.
     pub tracer: Tracer,
+    /// How blocks were drawn; `None` where every block is seen.
+    #[serde(default)]
+    pub sampling: Option<Sampling>,
     /// What it leaves out on request.
     #[serde(default)]
     pub focus: Focus,
@@ -139,6 +143,9 @@ pub struct Totals {
     pub outstanding_bytes: u64,
     /// Blocks that live.
     pub outstanding_blocks: u64,
+    /// How well these two are known; `None` where every block is seen.
+    #[serde(default)]
+    pub estimate: Option<Estimate>,
     /// Releases of blocks that were not seen to appear: from before the attach, filtered, or lost.
     pub frees_unmatched: u64,
     /// Blocks that the process has from its parent by fork and was not seen to release; in no other number.
@@ -200,6 +207,9 @@ pub struct Stack {
     pub outstanding_bytes: u64,
     /// Blocks (or mapped ranges) that live.
     pub outstanding_blocks: u64,
+    /// How well these two are known; `None` where every block is seen.
+    #[serde(default)]
+    pub estimate: Option<Estimate>,
     /// What it holds since the last mark; `None` before there is one.
     #[serde(default)]
     pub since_mark: Option<SinceMark>,

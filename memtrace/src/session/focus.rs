@@ -10,6 +10,7 @@ use crate::{
     ledger::Held,
     report::{
         focus::{Focus as Shown, Mark, SinceMark},
+        sampling::Estimate,
         snapshot::Stack,
     },
     symbol::Symbolizer,
@@ -117,15 +118,16 @@ impl Focus {
         if let Some(youngest_ns) = youngest_ns {
             let held = held(pump, &(0..=youngest_ns));
             for (key, stack) in &mut *stacks {
-                let Held { bytes, blocks } = held.get(key).copied().unwrap_or_default();
+                let Held { bytes, blocks, seen, variance } = held.get(key).copied().unwrap_or_default();
                 (stack.outstanding_bytes, stack.outstanding_blocks) = (bytes, blocks);
+                stack.estimate = stack.estimate.map(|_| Estimate::new(bytes, variance, seen));
             }
         }
         if let (Some(marked_ns), Some(mark)) = (self.marked_ns, self.marks.last()) {
             let window_ms = elapsed_ms.saturating_sub(mark.elapsed_ms);
             let held = held(pump, &(marked_ns..=youngest_ns.unwrap_or(u64::MAX)));
             for (key, stack) in stacks {
-                let Held { bytes, blocks } = held.get(key).copied().unwrap_or_default();
+                let Held { bytes, blocks, .. } = held.get(key).copied().unwrap_or_default();
                 stack.since_mark = Some(SinceMark { window_ms, outstanding_bytes: bytes, outstanding_blocks: blocks });
             }
         }

@@ -232,10 +232,14 @@ impl<'a> Run<'a> {
             max_size: config.max_size,
             unwind_rows: unwinding::capacity(expected, config.unwind_bytes),
             verify_stacks: config.verify_stacks,
+            samples: config.sample.is_some(),
         };
-        let Loaded { mut tracer, ring, deferred, tables } = Tracer::load(options)?;
+        let Loaded { mut tracer, ring, deferred, tables, sampler } = Tracer::load(options)?;
         let mut pump = Pump::new(ring, deferred, Unwinding::new(cache, tables))?;
-        if !members.is_empty() {
+        if let Some(distance) = config.sample {
+            pump.sample(sampler, distance)?;
+        } else if !members.is_empty() {
+            // Of a sample the child's releases of what it inherited are not known.
             pump.ledger.follow_forks();
         }
         let mut links = tracer.attach_lifecycle()?;

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memtrace_common::Slot;
+use memtrace_common::{
+    Slot,
+    sampling::{Sampling, distance},
+};
 
 use super::{SessionError, unwinding::Unwinding};
 use crate::{
@@ -14,8 +17,9 @@ use crate::{
         deferred::Deferred,
         event::What,
         ring::{Position, Ring},
+        sampler::Sampler,
     },
-    ledger::{Ledger, ProcessLedger},
+    ledger::{Distances, Ledger, ProcessLedger},
     symbol::{self, ModuleMapping, Symbolizer},
     target::{
         Pid,
@@ -41,6 +45,10 @@ pub(super) struct Pump {
     /// The same of the files alone, and targets that have mapped other ones since.
     files: HashMap<Slot, u64>,
     new_files: Vec<Slot>,
+    sampler: Option<Sampler>,
+    /// How blocks are drawn now.
+    sampling: Sampling,
+    distances: Distances,
 }
 
 /// A target has a new image.
@@ -67,7 +75,33 @@ impl Pump {
             code: HashMap::new(),
             files: HashMap::new(),
             new_files: Vec::new(),
+            sampler: None,
+            sampling: Sampling::default(),
+            distances: Distances::default(),
         })
+    }
+
+    /// Blocks are drawn through this from now on, at this mean distance in bytes.
+    pub(super) fn sample(&mut self, sampler: Sampler, base: u64) -> Result<(), SessionError> {
+        self.sampler = Some(sampler);
+        self.set_sampling(Sampling { base, level: 1, filters: 1, notes: 1 })
+    }
+
+    /// The mean distance from one sampling point to the next, in bytes; 0 where every block is seen.
+    pub(super) fn sampling_distance(&self) -> u64 {
+        distance(self.sampling.base, self.sampling.level)
+    }
+
+    fn set_sampling(&mut self, sampling: Sampling) -> Result<(), SessionError> {
+        let Some(sampler) = &mut self.sampler else { return Ok(()) };
+        // The ledger has to know a level before a block of it comes.
+        if sampling.level > 0 {
+            self.distances.set(sampling.level as u8, distance(sampling.base, sampling.level));
+            self.ledger.sample(self.distances);
+        }
+        sampler.set(sampling)?;
+        self.sampling = sampling;
+        Ok(())
     }
 
     /// From now on events of `slot` belong to `pid`.
@@ -93,7 +127,11 @@ impl Pump {
     pub(super) fn forget(&mut self, slot: Slot) -> Option<Box<ProcessLedger>> {
         self.symbols.remove_process(slot);
         self.code.remove(&slot);
-        self.ledger.remove_process(slot)
+        let ledger = self.ledger.remove_process(slot);
+        if let (Some(sampler), Some(ledger)) = (&mut self.sampler, &ledger) {
+            sampler.forget(slot, ledger.addresses());
+        }
+        ledger
     }
 
     /// Looks whether targets have mapped other code since the last time: a library that is loaded while the target runs
@@ -124,6 +162,7 @@ impl Pump {
     pub(super) fn run(&mut self) -> Result<Vec<Exec>, SessionError> {
         let Self { ring, deferred, ledger, symbols, unwinding, pids, undecodable, refresh, files, new_files, .. } =
             self;
+        let sampler = &mut self.sampler;
         deferred.take(|key, block| ledger.defer(key, block))?;
         self.settle_at = Some(ring.written());
         let mut execs = Vec::new();
@@ -144,6 +183,9 @@ impl Pump {
                 }
             }
             What::Exec { by_other_thread } => {
+                if let (Some(sampler), Some(process)) = (sampler.as_mut(), ledger.process(event.slot)) {
+                    sampler.forget(event.slot, process.addresses());
+                }
                 ledger.apply(event);
                 if let Some(pid) = pid_of(pids, event.slot) {
                     let mappings = maps::read(pid).unwrap_or_default();

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::snapshot::Key;
 use crate::{
     ledger,
-    report::{focus::SinceMark, snapshot::Stack},
+    report::{focus::SinceMark, sampling::Estimate, snapshot::Stack},
 };
 
 /// The stacks that one of them speaks for, itself first, by that one.
@@ -51,6 +51,7 @@ fn add_up(group: Vec<(Key, Stack)>, runs: impl Fn(Key) -> bool) -> Option<(Key, 
     let counts = |key: Key| runs(key) || !any_runs;
     if !counts(key) {
         (sum.outstanding_bytes, sum.outstanding_blocks, sum.growth_bytes_per_hour) = (0, 0, 0.0);
+        sum.estimate = sum.estimate.map(|_| Estimate { blocks_seen: 0, outstanding_interval_bytes: (0, 0) });
         sum.growth_interval_bytes_per_hour = sum.growth_interval_bytes_per_hour.map(|_| (0.0, 0.0));
         sum.since_mark = sum.since_mark.map(|since| SinceMark { outstanding_bytes: 0, outstanding_blocks: 0, ..since });
     }
@@ -62,6 +63,9 @@ fn add_up(group: Vec<(Key, Stack)>, runs: impl Fn(Key) -> bool) -> Option<(Key, 
         sum.allocated_bytes = sum.allocated_bytes.saturating_add(stack.allocated_bytes);
         if !counts(key) {
             continue;
+        }
+        if let (Some(estimate), Some(other)) = (&mut sum.estimate, stack.estimate) {
+            *estimate = estimate.with(sum.outstanding_bytes, other, stack.outstanding_bytes);
         }
         sum.outstanding_bytes = sum.outstanding_bytes.saturating_add(stack.outstanding_bytes);
         sum.outstanding_blocks += stack.outstanding_blocks;

@@ -27,9 +27,10 @@ use super::{
 use crate::{
     cli::TraceConfig,
     kernel::Tracer,
-    ledger::{self, Distribution},
+    ledger::{self, Distribution, Precision},
     report::{
         rank,
+        sampling::{Estimate, Sampling},
         snapshot::{
             Frame, Module, Process, Quantiles, Retired, SCHEMA, Snapshot, Stack, StackKind, Survival, Totals,
             Tracer as TracerState,
@@ -175,6 +176,7 @@ impl Snapshots {
             retired: self.retired,
             loss,
             tracer: tracer_state(tracer, pump)?,
+            sampling: sampling(pump),
             focus: self.focus.shown(),
             marks: self.focus.marks().to_vec(),
             gate,
@@ -217,9 +219,13 @@ impl Snapshots {
     }
 
     fn observe(&mut self, pump: &Pump, elapsed_ms: u64) {
+        self.trend.sample(pump.sampling_distance());
         self.trend.begin_interval(elapsed_ms, monotonic_ns());
         for (slot, process) in pump.ledger.processes().filter(|(slot, _)| !self.closed.contains(slot)) {
+            let mut precision = process.precision();
             for stack in process.stacks() {
+                let precision =
+                    precision.as_mut().and_then(Iterator::next).filter(|_| stack.kind == ledger::Kind::Heap);
                 let key = (slot, stack.id, stack.kind);
                 // A stack that never held anything at a sample has no series to keep.
                 if stack.outstanding_bytes > 0 || !self.trend.series(key).is_empty() {
@@ -228,6 +234,7 @@ impl Snapshots {
                         blocks: stack.outstanding_blocks,
                         allocations: stack.allocations,
                         allocated_bytes: stack.allocated_bytes,
+                        precision,
                     };
                     self.trend.observe(key, seen);
                 }
@@ -271,7 +278,11 @@ impl Snapshots {
         let mut stacks: Vec<(Key, Stack)> = Vec::new();
         for (slot, process) in pump.ledger.processes() {
             let pid = traced.iter().find(|process| process.slot == slot).map_or(0, |process| process.target.pid().0);
-            stacks.extend(process.stacks().map(|totals| ((slot, totals.id, totals.kind), unjudged(pid, &totals))));
+            let mut precision = process.precision();
+            stacks.extend(process.stacks().map(|totals| {
+                let precision = precision.as_mut().and_then(Iterator::next);
+                ((slot, totals.id, totals.kind), unjudged(pid, &totals, precision))
+            }));
         }
         self.focus.hide(&mut stacks, &mut pump.symbols, is_final);
         if stacks.len() > MAX_JUDGED {
@@ -410,7 +421,13 @@ pub(super) const REAL_LOSSES: [&str; 7] = [
 const UNDECODABLE: &str = "records_undecodable";
 
 /// Counters that the totals show.
-const NO_LOSSES: [Counter; 2] = [Counter::FailedAllocations, Counter::AllocationsFiltered];
+const NO_LOSSES: [Counter; 5] = [
+    Counter::FailedAllocations,
+    Counter::AllocationsFiltered,
+    Counter::AllocationsUnsampled,
+    Counter::AllocatedBytesUnsampled,
+    Counter::ReleasesUnsampled,
+];
 
 fn losses(counters: &HashMap<Slot, TargetCounters>, pump: &Pump) -> BTreeMap<Cow<'static, str>, u64> {
     let lost = Counter::ALL.iter().filter(|counter| !NO_LOSSES.contains(counter));
@@ -424,9 +441,36 @@ fn losses(counters: &HashMap<Slot, TargetCounters>, pump: &Pump) -> BTreeMap<Cow
     loss
 }
 
+/// How blocks were drawn, in a run that draws.
+fn sampling(pump: &Pump) -> Option<Sampling> {
+    let distance_bytes = pump.sampling_distance();
+    let seen = |(_, process): (Slot, &ledger::ProcessLedger)| process.totals().allocations;
+    (distance_bytes > 0).then(|| Sampling { distance_bytes, blocks_seen: pump.ledger.processes().map(seen).sum() })
+}
+
+/// What the allocator calls of a process add up to. Where blocks are sampled every call is counted all the same, and what
+/// lives is estimated.
+fn totals(ledger: &ledger::ProcessLedger, counter: impl Fn(Counter) -> u64) -> (ledger::Totals, Option<Estimate>) {
+    let mut totals = ledger.totals();
+    let Some(precision) = ledger.precision() else { return (totals, None) };
+    let (mut bytes, mut blocks, mut known) = (0u64, 0u64, Precision::default());
+    for (stack, precision) in ledger.stacks().zip(precision).filter(|(stack, _)| stack.kind == ledger::Kind::Heap) {
+        bytes = bytes.saturating_add(stack.outstanding_bytes);
+        blocks = blocks.saturating_add(stack.outstanding_blocks);
+        known.add(precision);
+    }
+    totals.allocations += counter(Counter::AllocationsUnsampled);
+    totals.allocated_bytes = totals.allocated_bytes.saturating_add(counter(Counter::AllocatedBytesUnsampled));
+    (totals.outstanding_bytes, totals.outstanding_blocks) = (bytes, blocks);
+    totals.frees = totals.allocations.saturating_sub(blocks).saturating_sub(totals.blocks_dropped_by_exec);
+    totals.freed_bytes = totals.allocated_bytes.saturating_sub(bytes).saturating_sub(totals.bytes_dropped_by_exec);
+    (totals, Some(Estimate::new(bytes, known.live, known.live_seen)))
+}
+
 fn describe(process: &Traced, pump: &Pump, counters: Option<&TargetCounters>) -> Process {
-    let totals = pump.ledger.process(process.slot).map(ledger::ProcessLedger::totals).unwrap_or_default();
     let counter = |counter| counters.map_or(0, |values| values.get(counter));
+    let (totals, estimate) =
+        pump.ledger.process(process.slot).map(|ledger| totals(ledger, counter)).unwrap_or_default();
     Process {
         pid: process.target.pid().0,
         command: process.target.command().to_owned(),
@@ -441,6 +485,7 @@ fn describe(process: &Traced, pump: &Pump, counters: Option<&TargetCounters>) ->
             freed_bytes: totals.freed_bytes,
             outstanding_bytes: totals.outstanding_bytes,
             outstanding_blocks: totals.outstanding_blocks,
+            estimate,
             frees_unmatched: totals.frees_unmatched,
             frees_implied: totals.frees_implied,
             inherited_blocks: totals.inherited_blocks,
@@ -455,7 +500,8 @@ fn describe(process: &Traced, pump: &Pump, counters: Option<&TargetCounters>) ->
     }
 }
 
-fn unjudged(pid: u32, totals: &ledger::StackTotals) -> Stack {
+fn unjudged(pid: u32, totals: &ledger::StackTotals, precision: Option<Precision>) -> Stack {
+    let drawn = precision.filter(|_| totals.kind == ledger::Kind::Heap);
     Stack {
         id: format!("{:016x}", totals.id.0),
         pid,
@@ -468,6 +514,7 @@ fn unjudged(pid: u32, totals: &ledger::StackTotals) -> Stack {
         confidence: 0.0,
         evidence: "nothing was outstanding at any sample".to_owned(),
         suppressed: None,
+        estimate: drawn.map(|known| Estimate::new(totals.outstanding_bytes, known.live, known.live_seen)),
         since_mark: None,
         outstanding_bytes: totals.outstanding_bytes,
         outstanding_blocks: totals.outstanding_blocks,

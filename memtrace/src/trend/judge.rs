@@ -7,6 +7,7 @@
 use super::{
     gaps::Gaps,
     rules::{self, Finding},
+    sampled::{self, Change, Spread},
     series::{Sample, Series},
     slope::{Point, Slope},
     survival::Survival,
@@ -33,8 +34,23 @@ pub struct Weighed {
     pub confirmed: bool,
 }
 
-/// Judges one series; `survival` tells that of the blocks born from a time on.
-pub fn judge(series: &Series, gaps: &Gaps, survival: impl Fn(u64) -> Option<Survival>) -> Weighed {
+/// What is known of a sample of the blocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Drawn<'a> {
+    /// The series' spread.
+    pub spreads: &'a Series<Spread>,
+    /// Mean bytes from one sampling point to the next.
+    pub distance: f64,
+}
+
+/// Judges one series; `survival` tells that of the blocks born from a time on. `drawn` is given where the series is of
+/// estimates.
+pub fn judge(
+    series: &Series,
+    gaps: &Gaps,
+    drawn: Option<Drawn<'_>>,
+    survival: impl Fn(u64) -> Option<Survival>,
+) -> Weighed {
     let mut finding = by_series(series, gaps, |sample| sample.bytes);
     let unclear = matches!(finding.verdict, Verdict::Undecided | Verdict::Plateau) && !finding.over;
     if unclear && finding.slope.estimate > 0.0 {
@@ -52,7 +68,16 @@ pub fn judge(series: &Series, gaps: &Gaps, survival: impl Fn(u64) -> Option<Surv
     let lately = survival(from_ms);
     // What a part of the run is too short to show, the whole may: that nothing in it lives as long as the run.
     let replaced = from_ms > 0 && survival(0).is_some_and(|whole| whole.replaces(finding.slope.estimate));
-    weigh(finding, series, lately, replaced)
+    let hours = recorded - finding.from_hours.max(0.0);
+    let mut weighed = weigh(finding, series, lately, replaced);
+    if let Some(Drawn { spreads, distance }) = drawn {
+        let bytes = |sample: Option<&Sample>| sample.map_or(0.0, |sample| sample.bytes as f64);
+        let level = bytes(series.samples().last());
+        let rise = level - bytes(series.samples().iter().rfind(|sample| sample.elapsed_ms <= from_ms));
+        sampled::doubt(&mut weighed.finding, spreads, Change { from_ms, hours, rise, level, distance });
+        weighed.confirmed &= weighed.finding.verdict == Verdict::Growing;
+    }
+    weighed
 }
 
 fn weigh(mut finding: Finding, series: &Series, survival: Option<Survival>, replaced: bool) -> Weighed {

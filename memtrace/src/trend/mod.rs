@@ -8,7 +8,7 @@
 //! [`series`] keeps the samples and [`gaps`] what was not recorded; [`cohorts`] are the birth times that stacks share and
 //! [`survival`] what became of them; [`kendall`] and [`slope`] are the statistics, [`window`], [`pace`], [`steps`],
 //! [`bend`] and [`returns`] ask them about a part of a series; [`rules`] turn one series into a finding, [`judge`] weighs it against
-//! survival, [`family`] corrects for the number of stacks. docs/design/verdict.md has the reasons and the measurements.
+//! survival, [`sampled`] against the chance of what was drawn, [`family`] corrects for the number of stacks. docs/design/verdict.md has the reasons and the measurements.
 //! [`outer`] and [`alert`] do the like for whole processes and cgroups.
 
 use std::{cmp::Reverse, collections::HashMap, hash::Hash};
@@ -24,6 +24,7 @@ pub mod outer;
 pub mod pace;
 pub mod returns;
 pub mod rules;
+pub mod sampled;
 pub mod series;
 pub mod slope;
 pub mod steps;
@@ -39,10 +40,11 @@ pub use series::{MAX_SAMPLES, Sample};
 pub use survival::Survival;
 pub use verdict::{Judgement, Verdict};
 
-use crate::ledger::Cohort;
+use crate::ledger::{Cohort, Precision};
 use cohorts::Cohorts;
 use gaps::Gaps;
-use judge::Weighed;
+use judge::{Drawn, Weighed};
+use sampled::Spread;
 use series::Series;
 use survival::Row;
 
@@ -53,7 +55,7 @@ pub const MAX_FOLLOWED: usize = 256;
 const FALSE_DISCOVERIES: f64 = 0.05;
 
 /// What a stack holds and has allocated at one moment.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Observation {
     /// Outstanding bytes.
     pub bytes: u64,
@@ -63,6 +65,8 @@ pub struct Observation {
     pub allocations: u64,
     /// Bytes of those; wraps.
     pub allocated_bytes: u64,
+    /// How well these are known where they are estimates from a sample.
+    pub precision: Option<Precision>,
 }
 
 /// The series and cohorts of every stack. Memory for a stack: at most 180 samples of 24 bytes and 24 cohorts of 16 (4.7
@@ -79,11 +83,15 @@ pub struct Trend<K> {
     base_ms: u64,
     /// Losses that no one stack can be named for, so that every verdict is touched.
     all_lossy: bool,
+    /// Mean bytes from one sampling point to the next; 0 where every block is seen.
+    distance: u64,
 }
 
 #[derive(Debug, Default)]
 struct Track {
     series: Series,
+    /// Empty where every block is seen.
+    spreads: Series<Spread>,
     row: Row,
     lossy: bool,
 }
@@ -98,6 +106,7 @@ impl<K> Default for Trend<K> {
             current_ms: 0,
             base_ms: 0,
             all_lossy: false,
+            distance: 0,
         }
     }
 }
@@ -131,6 +140,11 @@ impl<K: Eq + Hash + Copy + Ord> Trend<K> {
         self.tracks.values_mut().for_each(|track| track.row.push(merged));
     }
 
+    /// From now on blocks are drawn at this mean distance in bytes.
+    pub fn sample(&mut self, distance: u64) {
+        self.distance = distance;
+    }
+
     /// Not every allocation of the current interval was recorded: it is a gap in every series, not a plateau.
     pub fn mark_gap(&mut self) {
         self.gaps.add(self.previous_ms, self.current_ms);
@@ -145,11 +159,16 @@ impl<K: Eq + Hash + Copy + Ord> Trend<K> {
         if track.series.samples().is_empty() && previous_ms < elapsed_ms {
             track.series.push(Sample { elapsed_ms: previous_ms, bytes: 0, blocks: 0 });
         }
+        if let Some(Precision { live, turnover, .. }) = seen.precision {
+            track.spreads.push(Spread { elapsed_ms, live, turnover });
+        }
+        // Deaths are counted among the blocks that were seen, whatever they stand for.
+        let allocations = seen.precision.map_or(seen.allocations, |precision| precision.ever_seen);
         track.series.push(Sample { elapsed_ms, bytes: seen.bytes, blocks: seen.blocks });
         if elapsed_ms == self.base_ms {
-            track.row.skip(seen.allocations, seen.allocated_bytes);
+            track.row.skip(allocations, seen.allocated_bytes);
         } else {
-            track.row.count(seen.allocations, seen.allocated_bytes);
+            track.row.count(allocations, seen.allocated_bytes);
         }
     }
 
@@ -212,7 +231,9 @@ impl<K: Eq + Hash + Copy + Ord> Trend<K> {
             return None;
         }
         let survival = |from_ms| track.row.survival(self.cohorts.all(), from_ms, self.current_ms);
-        Some(judge::judge(&track.series, &self.gaps, survival))
+        let drawn = (!track.spreads.samples().is_empty())
+            .then_some(Drawn { spreads: &track.spreads, distance: self.distance as f64 });
+        Some(judge::judge(&track.series, &self.gaps, drawn, survival))
     }
 
     fn changes(&self, key: K) -> bool {
@@ -272,7 +293,8 @@ impl<K: Eq + Hash + Copy + Ord> Trend<K> {
 
     /// Bytes of memory that the trend takes, about.
     pub fn heap_bytes(&self) -> usize {
-        let tracks: usize = self.tracks.values().map(|track| track.series.heap_bytes() + track.row.heap_bytes()).sum();
+        let bytes = |track: &Track| track.series.heap_bytes() + track.spreads.heap_bytes() + track.row.heap_bytes();
+        let tracks: usize = self.tracks.values().map(bytes).sum();
         tracks + self.tracks.capacity() * size_of::<(K, Track)>()
     }
 }

@@ -20,18 +20,36 @@ pub struct Sample {
     pub blocks: u64,
 }
 
-/// A bounded series; times strictly increase.
-#[derive(Clone, Debug, Default)]
-pub struct Series {
-    samples: Vec<Sample>,
+/// Something that is known for one moment.
+pub trait Timed: Copy {
+    /// Milliseconds since the attach.
+    fn elapsed_ms(&self) -> u64;
 }
 
-impl Series {
+impl Timed for Sample {
+    fn elapsed_ms(&self) -> u64 {
+        self.elapsed_ms
+    }
+}
+
+/// A bounded series; times strictly increase.
+#[derive(Clone, Debug)]
+pub struct Series<T = Sample> {
+    samples: Vec<T>,
+}
+
+impl<T> Default for Series<T> {
+    fn default() -> Self {
+        Self { samples: Vec::new() }
+    }
+}
+
+impl<T: Timed> Series<T> {
     /// Adds a sample. One at the time of the newest replaces it; one that is older is ignored.
-    pub fn push(&mut self, sample: Sample) {
+    pub fn push(&mut self, sample: T) {
         match self.samples.last_mut() {
-            Some(last) if last.elapsed_ms == sample.elapsed_ms => *last = sample,
-            Some(last) if last.elapsed_ms > sample.elapsed_ms => {}
+            Some(last) if last.elapsed_ms() == sample.elapsed_ms() => *last = sample,
+            Some(last) if last.elapsed_ms() > sample.elapsed_ms() => {}
             _ => {
                 if self.samples.len() == MAX_SAMPLES {
                     self.thin();
@@ -42,17 +60,17 @@ impl Series {
     }
 
     /// Every sample kept, oldest first.
-    pub fn samples(&self) -> &[Sample] {
+    pub fn samples(&self) -> &[T] {
         &self.samples
     }
 
     /// The newest samples, unthinned.
-    pub fn recent(&self) -> &[Sample] {
+    pub fn recent(&self) -> &[T] {
         &self.samples[self.samples.len().saturating_sub(RECENT)..]
     }
 
     /// At most about `most` samples of the whole run, evenly spaced in time, with the first and the last.
-    pub fn overview(&self, most: usize) -> Vec<Sample> {
+    pub fn overview(&self, most: usize) -> Vec<T> {
         if self.samples.len() <= most {
             return self.samples.clone();
         }
@@ -66,7 +84,7 @@ impl Series {
 
     /// Bytes of memory that the samples take.
     pub fn heap_bytes(&self) -> usize {
-        self.samples.capacity() * size_of::<Sample>()
+        self.samples.capacity() * size_of::<T>()
     }
 
     fn thin(&mut self) {
@@ -76,18 +94,18 @@ impl Series {
 }
 
 /// Thins `samples[..older]` to at most `most + 1`: their time is cut into equal cells, and the first sample of each stays.
-fn space_evenly(samples: &mut Vec<Sample>, older: usize, most: usize) {
+fn space_evenly<T: Timed>(samples: &mut Vec<T>, older: usize, most: usize) {
     let (Some(first), Some(last)) = (samples.first().copied(), samples.get(older.saturating_sub(1)).copied()) else {
         return;
     };
     // Rounded up, so that no cell is left over.
-    let cell_ms = (last.elapsed_ms - first.elapsed_ms).div_ceil(most.max(1) as u64).max(1);
+    let cell_ms = (last.elapsed_ms() - first.elapsed_ms()).div_ceil(most.max(1) as u64).max(1);
     let mut index = 0;
     let mut newest_cell = None;
     samples.retain(|sample| {
         let is_older = index < older;
         index += 1;
-        let cell = Some((sample.elapsed_ms - first.elapsed_ms) / cell_ms);
+        let cell = Some((sample.elapsed_ms() - first.elapsed_ms()) / cell_ms);
         let keep = !is_older || cell != newest_cell;
         newest_cell = cell;
         keep

@@ -157,8 +157,13 @@ fn intervals_that_were_not_recorded_are_no_plateau() {
 fn a_trend_that_begins_later_takes_what_is_held_then_as_its_base() {
     let base_ms = 60_000;
     let mut trend = Trend::beginning_at(base_ms);
-    let held =
-        |bytes, blocks, allocations| Observation { bytes, blocks, allocations, allocated_bytes: 1000 * allocations };
+    let held = |bytes, blocks, allocations| Observation {
+        bytes,
+        blocks,
+        allocations,
+        allocated_bytes: 1000 * allocations,
+        precision: None,
+    };
     trend.begin_interval(base_ms, base_ms * 1_000_000);
     trend.observe(1, held(4000, 4, 1000));
     for interval in 1..=20 {
@@ -181,7 +186,13 @@ fn with_cohorts(intervals: u64, born: u64, alive: impl Fn(u64, u64) -> u64) -> J
         let blocks: u64 = (1..=now).map(|birth| alive(birth, now)).sum();
         trend.observe(
             1,
-            Observation { bytes: 100 * blocks, blocks, allocations: now * born, allocated_bytes: now * born * 100 },
+            Observation {
+                bytes: 100 * blocks,
+                blocks,
+                allocations: now * born,
+                allocated_bytes: now * born * 100,
+                precision: None,
+            },
         );
         assert_eq!(trend.followed(), [1]);
         let mut cohorts = vec![Cohort::default(); trend.cohort_ends_ns().len()];
@@ -244,7 +255,13 @@ fn memory_for_a_stack_is_bounded_over_days() {
         begin(&mut trend, interval);
         trend.observe(
             1,
-            Observation { bytes: interval, blocks: interval, allocations: interval, allocated_bytes: interval },
+            Observation {
+                bytes: interval,
+                blocks: interval,
+                allocations: interval,
+                allocated_bytes: interval,
+                precision: None,
+            },
         );
         let cohorts = vec![Cohort { blocks: 1, bytes: 1 }; trend.cohort_ends_ns().len()];
         trend.look(1, &cohorts);
@@ -273,7 +290,7 @@ proptest! {
         let mut trend = Trend::new();
         for (interval, (bytes, blocks, allocations, alive)) in (1..).zip(steps) {
             begin(&mut trend, interval);
-            trend.observe(1, Observation { bytes, blocks, allocations, allocated_bytes: bytes });
+            trend.observe(1, Observation { bytes, blocks, allocations, allocated_bytes: bytes, precision: None });
             let alive = Cohort { blocks: u64::from(alive), bytes };
             trend.look(1, &vec![alive; trend.cohort_ends_ns().len()]);
             let judgement = trend.judge(1);

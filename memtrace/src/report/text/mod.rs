@@ -21,6 +21,7 @@ use super::{
     headline::headline,
     name::holds,
     number::duration,
+    sampling,
     snapshot::{Process, Snapshot},
     whole,
 };
@@ -53,7 +54,8 @@ pub fn render(snapshot: &Snapshot, colour: bool, out: &mut dyn Write) -> io::Res
     } else {
         page.wrapped("", &format!("[{}] {headline}", duration(snapshot.elapsed_ms)))?;
     }
-    for note in focus::notes(snapshot).into_iter().chain(snapshot.gate.notes()) {
+    let sampled = sampling::note(snapshot.sampling.as_ref());
+    for note in focus::notes(snapshot).into_iter().chain(snapshot.gate.notes()).chain(sampled) {
         page.wrapped("", &note)?;
     }
     for process in listed(snapshot) {

@@ -8,22 +8,24 @@ use super::{
 };
 use crate::report::{
     escape::escape,
+    name::held,
     number::{bytes, duration, of},
     outer,
-    snapshot::{Process, Retired, Snapshot, Tracer},
+    snapshot::{Process, Retired, Snapshot, Totals, Tracer},
 };
+
+/// `603 kB in 1,200 blocks`.
+fn outstanding(totals: &Totals) -> String {
+    let blocks = of(totals.outstanding_blocks, "block", "blocks");
+    held(totals.outstanding_bytes, &blocks, totals.estimate.is_some())
+}
 
 impl Page<'_> {
     pub fn process(&mut self, process: &Process, snapshot: &Snapshot) -> io::Result<()> {
         let totals = &process.totals;
         if !snapshot.is_final {
-            let text = format!(
-                "pid {}: rss {}, outstanding {} in {}",
-                process.pid,
-                bytes(process.rss_bytes),
-                bytes(totals.outstanding_bytes),
-                of(totals.outstanding_blocks, "block", "blocks")
-            );
+            let text =
+                format!("pid {}: rss {}, outstanding {}", process.pid, bytes(process.rss_bytes), outstanding(totals));
             self.wrapped("  ", &text)?;
             return self.outer(process, false);
         }
@@ -38,13 +40,15 @@ impl Page<'_> {
         self.wrapped(
             "  ",
             &format!(
-                "traced for {}, rss {}, outstanding {} in {}{mapped}",
+                "traced for {}, rss {}, outstanding {}{mapped}",
                 duration(snapshot.elapsed_ms),
                 bytes(process.rss_bytes),
-                bytes(totals.outstanding_bytes),
-                of(totals.outstanding_blocks, "block", "blocks"),
+                outstanding(totals),
             ),
         )?;
+        if let Some(estimate) = &totals.estimate {
+            self.wrapped("  ", &estimate.sentence())?;
+        }
         self.wrapped(
             "  ",
             &format!(

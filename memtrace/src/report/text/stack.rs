@@ -66,6 +66,9 @@ impl Page<'_> {
         if let Some((bars, least, most)) = sparkline(&stack.series, SPARKLINE) {
             self.line(&format!("    {bars}  {} to {}", bytes(least), bytes(most)))?;
         }
+        if let Some(estimate) = &stack.estimate {
+            self.wrapped("    ", &estimate.sentence())?;
+        }
         // What became of older blocks is in the evidence.
         if let Some(age) = median_age(stack) {
             self.wrapped("    ", &age)?;

@@ -1,0 +1,88 @@
+//! Sampling: which allocations are drawn, and which releases are of blocks that were.
+//!
+//! Nothing of it is in the programs of a run that does not sample: [`SAMPLES`] is a constant to the verifier, which drops
+//! what can never run.
+
+use aya_ebpf::{
+    Global,
+    bindings::BPF_F_NO_PREALLOC,
+    btf_maps::{Array, HashMap},
+    helpers::generated::bpf_get_prandom_u32,
+    macros::btf_map,
+};
+use memtrace_common::{
+    deferred::DeferredKey,
+    limits::MAX_SAMPLED,
+    sampling::{Sampling, distance, exponential},
+    thread::ThreadState,
+};
+
+/// Whether this run samples, or may come to.
+#[unsafe(no_mangle)]
+static SAMPLES: Global<u64> = Global::new(0);
+
+/// One element, which user space writes.
+#[btf_map]
+static SAMPLING: Array<Sampling, 1> = Array::new();
+
+/// The live blocks that were drawn. The value means nothing.
+#[btf_map]
+static SAMPLED: HashMap<DeferredKey, u64, MAX_SAMPLED, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// The level at which a block of this size is drawn; `None` if it is not.
+#[inline(always)]
+pub fn draw(state: &mut ThreadState, size: u64) -> Option<u64> {
+    if SAMPLES.load() == 0 {
+        return Some(0);
+    }
+    let Some(sampling) = SAMPLING.get(0) else { return Some(0) };
+    let level = sampling.level;
+    let distance = distance(sampling.base, level);
+    if distance == 0 {
+        return Some(0);
+    }
+    // What is left of a way to the next point is as long as a whole one, so that another distance can begin anywhere.
+    if state.until_point == 0 || state.point_level != level {
+        state.until_point = 1 + next(distance);
+        state.point_level = level;
+    }
+    // A block without bytes is as likely as one of one byte.
+    let size = if size == 0 { 1 } else { size };
+    if state.until_point > size {
+        state.until_point -= size;
+        return None;
+    }
+    state.until_point = 1 + next(distance);
+    Some(level)
+}
+
+#[inline(always)]
+fn next(distance: u64) -> u64 {
+    // SAFETY: no arguments.
+    let (high, low) = unsafe { (bpf_get_prandom_u32(), bpf_get_prandom_u32()) };
+    exponential(u64::from(high) << 32 | u64::from(low), distance)
+}
+
+/// Notes a block that was drawn, so that its release will be known; whether there was room.
+#[inline(always)]
+pub fn note(key: &DeferredKey) -> bool {
+    if SAMPLES.load() == 0 || SAMPLING.get(0).is_none_or(|sampling| sampling.notes == 0) {
+        return true;
+    }
+    SAMPLED.insert(key, &0, 0).is_ok()
+}
+
+/// Whether a release is of a block that was not drawn; a block that was is forgotten.
+#[inline(always)]
+pub fn is_unseen(key: &DeferredKey) -> bool {
+    if SAMPLES.load() == 0 {
+        return false;
+    }
+    let Some(sampling) = SAMPLING.get(0) else { return false };
+    if sampling.notes == 0 {
+        return false;
+    }
+    // A deletion locks a bucket, and most releases are of blocks that are not there.
+    let seen = SAMPLED.get_ptr(key).is_some() && SAMPLED.remove(key).is_ok();
+    !seen && sampling.filters != 0
+}

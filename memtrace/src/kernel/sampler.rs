@@ -1,0 +1,51 @@
+//! What tells the programs how to sample, and the set of live blocks that they have drawn.
+
+use aya::maps::{Array, HashMap, Map, MapData};
+use memtrace_common::{Address, Slot, limits::MAX_SAMPLED, sampling::Sampling};
+
+use super::tracer::{KernelError, access};
+
+/// The writing end.
+pub struct Sampler {
+    control: Array<MapData, [u64; 4]>,
+    drawn: HashMap<MapData, [u64; 2], u64>,
+}
+
+impl Sampler {
+    pub(super) fn new(control: Map, drawn: Map) -> Result<Self, KernelError> {
+        let control = Array::try_from(control).map_err(access("SAMPLING"))?;
+        let drawn = HashMap::try_from(drawn).map_err(access("SAMPLED"))?;
+        Ok(Self { control, drawn })
+    }
+
+    /// From now on blocks are drawn so.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be written.
+    pub fn set(&mut self, sampling: Sampling) -> Result<(), KernelError> {
+        let Sampling { base, level, filters, notes } = sampling;
+        self.control.set(0, [base, level, filters, notes], 0).map_err(access("SAMPLING"))
+    }
+
+    /// Puts live blocks into the set; false if there are more than it holds.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be written.
+    pub fn note(&mut self, slot: Slot, blocks: impl Iterator<Item = Address>) -> Result<bool, KernelError> {
+        for (count, address) in blocks.enumerate() {
+            if count >= MAX_SAMPLED / 2 {
+                return Ok(false);
+            }
+            self.drawn.insert([address.0, u64::from(slot.0)], 0, 0).map_err(access("SAMPLED"))?;
+        }
+        Ok(true)
+    }
+
+    /// Takes blocks out of the set whose releases will not come: their process has ended, or runs another program.
+    pub fn forget(&mut self, slot: Slot, blocks: impl Iterator<Item = Address>) {
+        // One that is not there is none the less gone.
+        blocks.for_each(|address| drop(self.drawn.remove(&[address.0, u64::from(slot.0)])));
+    }
+}

@@ -109,6 +109,9 @@ pub struct Totals {
     pub outstanding_bytes: u64,
     /// Blocks that live.
     pub outstanding_blocks: u64,
+    /// How well the last two are known; `None` where every block is seen.
+    #[serde(default)]
+    pub estimate: Option<Estimate>,
     /// Releases of blocks from before the attach.
     #[serde(default)]
     pub frees_unmatched: u64,
@@ -130,6 +133,15 @@ pub struct Totals {
     /// Blocks that went with an old image.
     #[serde(default)]
     pub blocks_dropped_by_exec: u64,
+}
+
+/// How well a number of bytes is known that was estimated from a sample.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+pub struct Estimate {
+    /// Live blocks that were seen.
+    pub blocks_seen: u64,
+    /// 95 %.
+    pub outstanding_interval_bytes: (u64, u64),
 }
 
 /// One call stack.

@@ -50,12 +50,8 @@ enum Command {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(3..))]
         seconds: u32,
     },
-    /// Measure what tracing costs, next to no tracing, empty programs on the same sites, and bpftrace.
-    Bench {
-        /// Rounds; each runs every tool once, and medians are reported.
-        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
-        rounds: u32,
-    },
+    /// Measure what tracing costs, next to no tracing, empty programs on the same sites, and other tools.
+    Bench(bench::Options),
     /// Run every test; installs the programs and libraries that the tests trace.
     Test {
         /// Leave out the end-to-end tests, which need root and take most of the time.
@@ -80,7 +76,7 @@ fn main() -> ExitCode {
         Command::CheckEbpf => check_ebpf::run(),
         Command::Run { arguments } => run::run(&arguments),
         Command::Demo { seconds } => demo::run(seconds),
-        Command::Bench { rounds } => bench::run(rounds),
+        Command::Bench(options) => bench::run(&options),
         Command::Test { fast } => test::run(fast),
         Command::Verdict { arguments } => verdict::run(&arguments),
         Command::VmTest => vm_test::run(),

@@ -74,10 +74,17 @@ pub const NODE: &[Package] = &[package("nodejs", "a runtime that names the code 
 
 /// What the benchmark runs and compares with.
 pub const BENCH: &[Package] = &[
-    package("gcc", "compiles the allocation loop"),
+    package("gcc", "compiles the allocation loops"),
+    package("g++", "compiles the C++ program"),
     package("libc6-dev", "the C library's headers"),
     package("sqlite3", "runs a script of known allocations"),
+    package("redis-server", "a real service, with jemalloc as its allocator"),
+    package("redis-tools", "makes that service work"),
+    package("python3", "an interpreter as a target"),
     package("bpftrace", "the tool that people would use instead"),
+    package("heaptrack", "a tool that is preloaded and sees every call"),
+    package("valgrind", "a tool that emulates the processor"),
+    package("libjemalloc2", "an allocator that profiles itself"),
 ];
 
 /// What boots other kernels. The kernels themselves are fetched, not installed: `vm_test/kernel.rs`.

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsStr;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -88,6 +89,13 @@ pub fn build_memtrace() -> Result<PathBuf> {
 /// The path as an argument of another program, which must be UTF-8 for cargo's flags.
 pub fn utf8(path: &Path) -> Result<&str> {
     path.to_str().with_context(|| format!("{} is not UTF-8, which the build's flags need", path.display()))
+}
+
+/// Has the kernel end the started program when this one ends, however that comes.
+pub fn ends_with_us(command: &mut Command) {
+    let ask = || Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?);
+    // SAFETY: between fork and exec the closure makes one system call; it neither allocates nor takes a lock.
+    unsafe { command.pre_exec(ask) };
 }
 
 /// Leaves Ctrl-C to the program that runs at the moment, so that we stay to clean up after it. A handler, unlike

@@ -1,64 +1,115 @@
 //! `bench`: what tracing costs, as ratios of added time. Every round runs each workload under each tool once, so that a
 //! machine whose speed drifts slows all of them alike; ratios are taken within a round, and their median is shown.
+//!
+//! `workload` is what runs, `tool` what watches, `measurement` one run of the one under the other; `results` makes numbers
+//! of the measurements, `table`, `markdown` and `plot` show them, `machine` says where they were made. A run of everything
+//! replaces `docs/performance/results.*`.
 
+mod machine;
+mod markdown;
+mod measurement;
+mod plot;
+mod procfs;
+mod results;
 mod table;
 mod tool;
 mod workload;
 
+use std::fs;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use self::{
-    table::Results,
-    tool::{Said, Tool},
-    workload::Workload,
+    results::{Results, Row},
+    workload::{Size, Workload},
 };
-use crate::{debian, packages, process};
+use crate::{debian, packages, process, tree};
 
-/// Runs the benchmark and prints its table.
-pub fn run(rounds: u32) -> Result<ExitCode> {
+/// What is measured, and how often.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Rounds; each runs every tool once, and medians are reported.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
+    rounds: u32,
+    /// Only the workloads with this in their short names.
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+    /// Small workloads: whether everything runs, not what it costs.
+    #[arg(long)]
+    quick: bool,
+}
+
+impl Options {
+    /// Whether the results are fit to be kept.
+    fn complete(&self) -> bool {
+        self.only.is_none() && !self.quick
+    }
+}
+
+/// A workload with the rows of its table.
+struct Section {
+    workload: Workload,
+    rows: Vec<Row>,
+}
+
+/// Runs the benchmark, prints its tables and, after a run of everything, writes them into the documentation.
+pub fn run(options: &Options) -> Result<ExitCode> {
     process::as_root("true", "tracing")?;
     debian::install("The benchmark", packages::BENCH)?;
     let memtrace = process::build_memtrace()?;
-    let workloads = [workload::malloc_loop()?, workload::deep_loop()?, workload::sqlite()?];
-    let terminal = std::io::stderr().is_terminal();
-    for workload in &workloads {
-        println!("\n{}", workload.title());
+    let workloads = chosen(workload::all(if options.quick { Size::Small } else { Size::Full })?, options)?;
+    let (tools, missing) = tool::present()?;
+    let mut sections = Vec::new();
+    for workload in workloads {
+        println!("\n{}: {}", workload.name, workload.title);
         let mut results = Results::default();
-        for round in 1..=rounds {
-            for tool in Tool::ALL {
-                if terminal {
-                    eprint!("\rround {round} of {rounds}: {:<40}", tool.name());
-                }
-                results.add(tool, measure(workload, tool, &memtrace)?);
+        for round in 1..=options.rounds {
+            for &tool in &tools {
+                progress(&format!("{}, round {round} of {}: {}", workload.name, options.rounds, tool.name()));
+                let measurement = measurement::make(&workload, tool, &memtrace);
+                results.add(tool, measurement.with_context(|| format!("{} under {}", workload.name, tool.name()))?);
             }
         }
-        if terminal {
-            eprint!("\r{:60}\r", "");
-        }
-        print!("{}", results.render(workload.operations()));
+        progress("");
+        let rows = results.rows();
+        print!("{}", table::render(&rows, workload.pairs));
+        sections.push(Section { workload, rows });
     }
-    println!("\nRatios hold from run to run; times do not: compare within one table.");
+    println!("\n{}", tool::MARKS);
+    missing.iter().for_each(|note| println!("{note}"));
+    println!("Ratios hold from run to run; times do not: compare within one table.");
+    if options.complete() {
+        publish(&sections, &missing, options.rounds)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-/// One run of one workload under one tool.
-struct Measurement {
-    /// What the workload took.
-    seconds: f64,
-    /// What the tool says of itself.
-    said: Said,
+fn chosen(mut workloads: Vec<Workload>, options: &Options) -> Result<Vec<Workload>> {
+    let names: Vec<_> = workloads.iter().map(|workload| workload.name).collect();
+    if let Some(only) = &options.only {
+        workloads.retain(|workload| workload.name.contains(only.as_str()));
+        ensure!(!workloads.is_empty(), "no workload has `{only}` in its name; there are {}", names.join(", "));
+    }
+    Ok(workloads)
 }
 
-fn measure(workload: &Workload, tool: Tool, memtrace: &std::path::Path) -> Result<Measurement> {
-    let mut target = workload.start()?;
-    let attached = tool.attach(target.pid(), memtrace)?;
-    let seconds = target.work()?;
-    let said = attached.detach()?;
-    if let (Some(expected), Some(frames)) = (workload.frames(), said.frames) {
-        ensure!(frames == expected, "{}: the stack has {frames} frames, not {expected}", workload.title());
+/// Replaces the line that says what runs; only where someone watches.
+fn progress(line: &str) {
+    if std::io::stderr().is_terminal() {
+        eprint!("\r{line:<78}\r");
     }
-    Ok(Measurement { seconds, said })
+}
+
+/// Writes the results into the documentation, in place of those of the last run.
+fn publish(sections: &[Section], missing: &[String], rounds: u32) -> Result<()> {
+    let folder = tree::root().join("docs/performance");
+    fs::create_dir_all(&folder).context("cannot create docs/performance")?;
+    let markdown = markdown::render(sections, &machine::facts()?, missing, rounds);
+    for (name, text) in [("results.md", markdown), ("results.svg", plot::render(sections)?)] {
+        fs::write(folder.join(name), text).with_context(|| format!("cannot write docs/performance/{name}"))?;
+        println!("written: docs/performance/{name}");
+    }
+    Ok(())
 }

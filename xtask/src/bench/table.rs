@@ -1,144 +1,148 @@
-//! Medians and ratios.
+//! The table of one workload: its cells, and how a terminal shows them.
 
 use std::fmt::Write as _;
 
-use super::{
-    Measurement,
-    tool::{Said, Tool},
-};
+use super::results::{Cost, Row};
 
-/// All measurements of one workload.
-#[derive(Default)]
-pub struct Results(Vec<(Tool, Measurement)>);
+/// How many columns follow the tool's name.
+pub const COLUMNS: usize = 11;
 
-impl Results {
-    /// Adds one.
-    pub fn add(&mut self, tool: Tool, measurement: Measurement) {
-        self.0.push((tool, measurement));
-    }
+/// Their heads.
+pub const HEADS: [&str; COLUMNS] = [
+    "median",
+    "min..max",
+    "slowdown",
+    "/empty",
+    "/bpftrace",
+    "/heaptrack",
+    "own CPU",
+    "memory",
+    "lost",
+    "seen",
+    "remembered",
+];
 
-    /// The table: what each tool added to the time, as ratios; with `operations` also the time of each.
-    pub fn render(&self, operations: Option<u32>) -> String {
-        let mut text = String::new();
-        let nothing = self.median(Tool::Nothing);
-        let _ = writeln!(
-            text,
-            "  {:<28} {:>9} {:>15} {:>9} {:>9} {:>9} {:>6} {:>9} {:>10}",
-            "", "median", "min..max", "slowdown", "/empty", "/bpftrace", "lost", "seen", "remembered"
-        );
-        for tool in Tool::ALL {
-            let times = self.times(tool);
-            let (Some(least), Some(most)) = (times.first(), times.last()) else { continue };
-            let traced = tool != Tool::Nothing;
-            let ratio = |to| if traced { format!("{:.2}", self.added_ratio(tool, to)) } else { "-".to_owned() };
-            let _ = writeln!(
-                text,
-                "  {:<28} {:>9} {:>15} {:>8.1}x {:>9} {:>9} {:>6} {:>9} {:>10}",
-                tool.name(),
-                time(self.median(tool), operations),
-                format!("{}..{}", time(*least, operations), time(*most, operations)),
-                self.median(tool) / nothing,
-                ratio(Tool::Empty),
-                ratio(Tool::Bpftrace),
-                shown(self.most(tool, |said| said.lost)),
-                shown(self.most(tool, |said| said.seen)),
-                self.remembered(tool),
-            );
+/// The cells that follow the tool's name; with `pairs` times are of each pair, else of the whole.
+pub fn cells(row: &Row, pairs: Option<u32>) -> [String; COLUMNS] {
+    let Some(cost) = &row.cost else { return std::array::from_fn(|_| none()) };
+    let Cost { said, .. } = cost;
+    [
+        time(cost.seconds, pairs),
+        range(cost.least, cost.most, pairs),
+        slowdown(cost.slowdown),
+        cost.to_empty.map_or_else(none, ratio),
+        cost.to_bpftrace.map_or_else(none, ratio),
+        cost.to_heaptrack.map_or_else(none, ratio),
+        cost.own_share.map_or_else(none, |share| format!("{:.0} %", share * 100.0)),
+        said.peak_bytes.map_or_else(none, |bytes| format!("{} MiB", bytes.div_ceil(1 << 20))),
+        said.lost.map_or_else(none, |number| number.to_string()),
+        said.seen.map_or_else(none, |number| number.to_string()),
+        said.remembered.map_or_else(none, |share| format!("{:.2} %", share * 100.0)),
+    ]
+}
+
+/// The table in columns of equal width.
+pub fn render(rows: &[Row], pairs: Option<u32>) -> String {
+    let heads = std::iter::once("").chain(HEADS).map(str::to_owned).collect();
+    let mut lines: Vec<Vec<String>> = vec![heads];
+    lines.extend(rows.iter().map(|row| std::iter::once(row.tool.name().to_owned()).chain(cells(row, pairs)).collect()));
+    let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..=COLUMNS).map(width).collect();
+    let mut text = String::new();
+    for line in &lines {
+        let _ = write!(text, "  {:<1$}", line[0], widths[0]);
+        for (cell, width) in line.iter().zip(&widths).skip(1) {
+            let _ = write!(text, "  {cell:>width$}");
         }
-        text
+        text.push('\n');
     }
-
-    /// Seconds, least first.
-    fn times(&self, tool: Tool) -> Vec<f64> {
-        let mut times: Vec<f64> =
-            self.0.iter().filter(|(of, _)| *of == tool).map(|(_, measurement)| measurement.seconds).collect();
-        times.sort_by(f64::total_cmp);
-        times
-    }
-
-    fn median(&self, tool: Tool) -> f64 {
-        median(&self.times(tool))
-    }
-
-    /// What one tool adds to the time over what another adds: the middle one of the rounds' ratios. The measurements of a
-    /// round are made one after another, so that a machine that turns slow between rounds slows both parts of a ratio.
-    fn added_ratio(&self, tool: Tool, to: Tool) -> f64 {
-        let rounds = |of: Tool| self.0.iter().filter(move |(tool, _)| *tool == of).map(|(_, one)| one.seconds);
-        let ratios = rounds(Tool::Nothing).zip(rounds(tool)).zip(rounds(to));
-        let mut ratios: Vec<f64> = ratios.map(|((nothing, tool), to)| (tool - nothing) / (to - nothing)).collect();
-        ratios.sort_by(f64::total_cmp);
-        median(&ratios)
-    }
-
-    fn most(&self, tool: Tool, number: impl Fn(&Said) -> Option<u64>) -> Option<u64> {
-        self.said(tool).filter_map(number).max()
-    }
-
-    /// The least share of stacks that the tool remembered in any round. Programs that do nothing walk none.
-    fn remembered(&self, tool: Tool) -> String {
-        let shares = self.said(tool).filter_map(|said| said.remembered).filter(|share| share.is_finite());
-        shares.reduce(f64::min).map_or_else(|| "-".to_owned(), |share| format!("{:.2} %", share * 100.0))
-    }
-
-    fn said(&self, tool: Tool) -> impl Iterator<Item = &Said> {
-        self.0.iter().filter(move |(of, _)| *of == tool).map(|(_, measurement)| &measurement.said)
-    }
+    text
 }
 
-/// Of sorted values.
-fn median(sorted: &[f64]) -> f64 {
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => f64::NAN,
-        length if length % 2 == 1 => sorted[middle],
-        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
-    }
+/// A factor as it is shown everywhere.
+pub fn slowdown(factor: f64) -> String {
+    format!("{}x", ratio(factor))
 }
 
-fn shown(number: Option<u64>) -> String {
-    number.map_or_else(|| "-".to_owned(), |number| number.to_string())
+/// Three digits or so.
+fn ratio(ratio: f64) -> String {
+    let digits = match ratio.abs() {
+        size if size < 9.995 => 2,
+        size if size < 99.95 => 1,
+        _ => 0,
+    };
+    let text = format!("{ratio:.digits$}");
+    // Noise around nothing.
+    if text == "-0.00" { "0.00".to_owned() } else { text }
 }
 
-/// Nanoseconds an operation, or seconds in all.
-fn time(seconds: f64, operations: Option<u32>) -> String {
-    match operations {
-        Some(operations) => format!("{:.0} ns", seconds * 1e9 / f64::from(operations)),
+fn none() -> String {
+    "-".to_owned()
+}
+
+/// The unit once.
+fn range(least: f64, most: f64, pairs: Option<u32>) -> String {
+    let least = time(least, pairs);
+    let number = least.split(' ').next().unwrap_or_default();
+    format!("{number}..{}", time(most, pairs))
+}
+
+/// Nanoseconds a pair, or seconds in all.
+fn time(seconds: f64, pairs: Option<u32>) -> String {
+    match pairs {
+        Some(pairs) => format!("{:.0} ns", seconds * 1e9 / f64::from(pairs)),
         None => format!("{seconds:.3} s"),
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+    use crate::bench::tool::{Said, Tool};
 
-    #[test]
-    fn ratios_are_of_the_time_added_in_one_round() {
-        let mut results = Results::default();
-        for (tool, seconds) in [
-            // The second round is slow all along.
-            (Tool::Nothing, [1.0, 2.0, 1.0]),
-            (Tool::Empty, [2.0, 4.0, 2.1]),
-            (Tool::Memtrace, [2.5, 5.0, 2.5]),
-            (Tool::Bpftrace, [11.0, 22.0, 30.0]),
-        ] {
-            for seconds in seconds {
-                results.add(tool, Measurement { seconds, said: Said::default() });
-            }
-        }
-        let text = results.render(None);
-        let row = text.lines().find(|line| line.contains("memtrace")).expect("a row");
-        let columns: Vec<&str> = row.split_whitespace().collect();
-        assert_eq!(&columns[columns.len() - 6..], ["2.5x", "1.50", "0.15", "-", "-", "-"]);
+    /// A row of known numbers.
+    pub fn row(tool: Tool, slowdown: f64) -> Row {
+        let said = Said { lost: Some(0), seen: Some(450_647), peak_bytes: Some(70 << 20), ..Said::default() };
+        let cost = Cost {
+            seconds: slowdown / 2.0,
+            least: slowdown / 4.0,
+            most: slowdown,
+            slowdown,
+            to_empty: Some(1.317),
+            to_bpftrace: Some(0.1849),
+            to_heaptrack: None,
+            own_share: Some(0.2345),
+            said,
+        };
+        Row { tool, cost: Some(cost) }
     }
 
     #[test]
-    fn the_worst_round_counts_for_what_is_remembered() {
-        let mut results = Results::default();
-        for share in [0.9991, 0.9876, f64::NAN] {
-            let said = Said { remembered: Some(share), ..Said::default() };
-            results.add(Tool::Memtrace, Measurement { seconds: 1.0, said });
-        }
-        assert_eq!(results.remembered(Tool::Memtrace), "98.76 %");
-        assert_eq!(results.remembered(Tool::Empty), "-");
+    fn every_number_has_its_column() {
+        let row = row(Tool::Memtrace, 18.0);
+        let whole = ["9.000 s", "4.500..18.000 s", "18.0x", "1.32", "0.18", "-", "23 %", "70 MiB", "0", "450647", "-"];
+        assert_eq!(cells(&row, None), whole);
+        assert_eq!(cells(&row, Some(1_000_000))[..2], ["9000 ns", "4500..18000 ns"]);
+    }
+
+    #[test]
+    fn columns_stand_below_each_other_whatever_their_width() {
+        let text = render(&[row(Tool::Nothing, 1.0), row(Tool::Memtrace, 12345.0), row(Tool::Heaptrack, 2.0)], None);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 4);
+        assert!(lines.iter().all(|line| line.len() == lines[0].len()), "{text}");
+        let end = lines[0].find("slowdown").unwrap() + "slowdown".len();
+        assert!(lines[2][..end].ends_with(" 12345x"), "{text}");
+    }
+
+    #[test]
+    fn a_tool_that_did_not_run_has_dashes() {
+        assert!(cells(&Row { tool: Tool::Valgrind, cost: None }, None).iter().all(|cell| cell == "-"));
+    }
+
+    #[test]
+    fn factors_have_three_digits_or_so() {
+        let shown = [0.004, -0.004, 1.046, 9.994, 9.996, 99.96, 212.4].map(slowdown);
+        assert_eq!(shown, ["0.00x", "0.00x", "1.05x", "9.99x", "10.0x", "100x", "212x"]);
     }
 }

@@ -16,7 +16,7 @@ pub struct ThreadState {
     /// The stack pointer at the outermost call's entry: the address of its return address. A call entered with a lower
     /// stack pointer is nested in it; one entered above it proves that it is over.
     pub return_slot: u64,
-    /// The return address that stood there.
+    /// The return address that stood there; 0 if it was not looked at.
     pub return_address: u64,
     /// The attach cookie of the call's probe.
     pub cookie: u64,

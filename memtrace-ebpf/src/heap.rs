@@ -119,8 +119,11 @@ pub fn entry(context: &ProbeContext, site: Site) {
         }
         state.return_address = first;
         state.stack = walk::stack_id(state, site.slot, Registers { ip: first, sp: sp + 8, fp: regs.rbp });
-    } else {
+    } else if shape.ends_at_exits() {
         state.return_address = thread::read_word(sp).unwrap_or(0);
+    } else {
+        // Not worth a read of the target's memory: while it is pending the kernel's trampoline stands there.
+        state.return_address = 0;
     }
     state.return_slot = sp;
 }
@@ -299,6 +302,11 @@ pub fn release(context: &ProbeContext, site: Site) {
     let regs = unsafe { &*context.regs };
     let address = argument(arguments(regs), cookie::shape(site.cookie).block_selector());
     if address == 0 || !walk::running(site.slot) {
+        return;
+    }
+    // Of a sample most releases end here. Those within other calls are counted as well, of blocks that nobody drew either.
+    if sample::is_foreign(&DeferredKey { address, slot: u64::from(site.slot) }) {
+        count::add(site.slot, Counter::ReleasesUnsampled, 1);
         return;
     }
     let mut state = thread::existing();

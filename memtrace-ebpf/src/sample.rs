@@ -72,6 +72,14 @@ pub fn note(key: &DeferredKey) -> bool {
     SAMPLED.insert(key, &0, 0).is_ok()
 }
 
+/// Whether a block is certainly none that was drawn.
+#[inline(always)]
+pub fn is_foreign(key: &DeferredKey) -> bool {
+    SAMPLES.load() != 0
+        && SAMPLING.get(0).is_some_and(|sampling| sampling.filters != 0)
+        && SAMPLED.get_ptr(key).is_none()
+}
+
 /// Whether a release is of a block that was not drawn; a block that was is forgotten.
 #[inline(always)]
 pub fn is_unseen(key: &DeferredKey) -> bool {

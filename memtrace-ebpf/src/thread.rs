@@ -103,7 +103,9 @@ pub fn in_call(state: &mut ThreadState, slot: u16, sp: u64) -> bool {
         // While the call is pending, its return address is replaced by the kernel's trampoline. The original standing
         // there means that no return probe waits (their nesting is limited), or that the same place calls anew. With
         // sp equal and another value there, a function has tail-called another, which is nested.
-        let pending = read_word(state.return_slot).is_none_or(|word| word != state.return_address);
+        let is_pending =
+            |word| if state.return_address == 0 { is_trampoline(word) } else { word != state.return_address };
+        let pending = read_word(state.return_slot).is_none_or(is_pending);
         if pending {
             return true;
         }

@@ -17,7 +17,7 @@ pub fn render(sections: &[Section], facts: &[(&str, String)], missing: &[String]
     for section in sections {
         let _ = write!(text, "\n## {}: {}\n\n", section.workload.name, escaped(&section.workload.title));
         line(&mut text, std::iter::once("").chain(table::HEADS).map(str::to_owned));
-        let rules = std::iter::once("---").chain([("---:"); table::COLUMNS]);
+        let rules = std::iter::once("---").chain(["---:"; table::COLUMNS]);
         line(&mut text, rules.map(str::to_owned));
         for row in &section.rows {
             let cells = table::cells(row, section.workload.pairs);

@@ -36,11 +36,14 @@ pub fn attach(tool: Tool, pid: u32, memtrace: &Path) -> Result<Attached> {
             return Ok(Attached::Quiet);
         }
         Tool::Heaptrack => return Ok(Attached::Recording(record_length()?)),
-        Tool::Empty | Tool::Memtrace => {
+        Tool::Empty | Tool::Memtrace | Tool::MemtraceSampled => {
             let mut command = process::as_root(memtrace, "tracing")?;
             command.args(["--pid", &pid_text, "--format", "json", "--interval", "1h", "--top", "100000"]);
             if tool == Tool::Empty {
                 command.arg("--empty-programs");
+            }
+            if tool == Tool::MemtraceSampled {
+                command.args(["--sample", "512KiB"]);
             }
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
             command
@@ -85,7 +88,7 @@ impl Attached {
             Attached::Tracer { tool, child, pid } => {
                 let peak_bytes = Some(Usage::of(pid)?.peak_bytes);
                 let output = end(child, pid, tool)?;
-                let said = if tool == Tool::Memtrace { read(&output)? } else { Said::default() };
+                let said = if matches!(tool, Tool::Memtrace | Tool::MemtraceSampled) { read(&output)? } else { Said::default() };
                 Ok(Said { peak_bytes, ..said })
             }
         }

@@ -20,6 +20,8 @@ pub enum Tool {
     Empty,
     /// memtrace.
     Memtrace,
+    /// memtrace, looking at a sample of the blocks: one in 512 KiB.
+    MemtraceSampled,
     /// The equivalent bpftrace script (`bench/equivalent.bt`).
     Bpftrace,
     /// heaptrack's library, which writes what it sees into a file.
@@ -40,10 +42,11 @@ pub const MARKS: &str =
 
 impl Tool {
     /// In the order of the table.
-    pub const ALL: [Tool; 9] = [
+    pub const ALL: [Tool; 10] = [
         Tool::Nothing,
         Tool::Empty,
         Tool::Memtrace,
+        Tool::MemtraceSampled,
         Tool::Bpftrace,
         Tool::Heaptrack,
         Tool::Valgrind,
@@ -58,6 +61,7 @@ impl Tool {
             Tool::Nothing => "nothing",
             Tool::Empty => "empty programs, same sites",
             Tool::Memtrace => "memtrace",
+            Tool::MemtraceSampled => "memtrace --sample 512KiB",
             Tool::Bpftrace => "bpftrace equivalent",
             Tool::Heaptrack => "heaptrack *",
             Tool::Valgrind => "Valgrind memcheck *",
@@ -83,7 +87,7 @@ impl Tool {
 
     /// Whether it is a process of its own that comes to the running program.
     pub const fn attaches(self) -> bool {
-        matches!(self, Tool::Empty | Tool::Memtrace | Tool::Bpftrace)
+        matches!(self, Tool::Empty | Tool::Memtrace | Tool::MemtraceSampled | Tool::Bpftrace)
     }
 
     /// Whether the program has to be started with it.

@@ -16,7 +16,7 @@ const JEMALLOC: &str = "libjemalloc.so.2";
 pub fn command(tool: Tool, program: &Path) -> Result<Command> {
     let mut command = Command::new(program);
     match tool {
-        Tool::Nothing | Tool::Empty | Tool::Memtrace | Tool::Bpftrace => {}
+        Tool::Nothing | Tool::Empty | Tool::Memtrace | Tool::MemtraceSampled | Tool::Bpftrace => {}
         Tool::Heaptrack => {
             let record = heaptrack_record()?;
             // heaptrack writes over what is there, and leaves the rest of it.

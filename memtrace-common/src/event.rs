@@ -50,6 +50,10 @@ kinds! {
     /// The process has a new image; its old heap is gone ([`MarkRecord`]). `count` 1: another thread than the first
     /// called exec, and probes bound to the first one are dead.
     Exec = 13,
+    /// A page was written to for the first time ([`BlockRecord`]); only with `--mode growth`.
+    Touch = 14,
+    /// The process gave the contents of a range of pages back, the range stays ([`RangeRecord`]); only with `--mode growth`.
+    Discard = 15,
 }
 
 /// The first eight bytes of every record.

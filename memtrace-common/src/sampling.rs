@@ -27,9 +27,11 @@ pub struct Sampling {
     pub filters: u64,
     /// Not 0 if allocations are put into that set.
     pub notes: u64,
+    /// Changes when probes come back that were away: calls that were open then are over.
+    pub window: u64,
 }
 
-const _: () = assert!(size_of::<Sampling>() == 32);
+const _: () = assert!(size_of::<Sampling>() == 40);
 
 /// The mean distance at a level: four times as far from one level to the next. 0 at level 0, and at most [`MAX_DISTANCE`].
 #[inline(always)]

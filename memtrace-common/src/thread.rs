@@ -36,6 +36,8 @@ pub struct ThreadState {
     pub until_point: u64,
     /// The level at which it was drawn.
     pub point_level: u64,
+    /// The [window](crate::sampling::Sampling::window) of the last call.
+    pub window: u64,
     /// What the call's release of its old block took from, or put into, the deferred table; a failed `realloc` undoes it.
     pub parked: DeferredBlock,
     /// The walk up the stack that is going on.
@@ -50,7 +52,7 @@ pub struct ThreadState {
 
 const _: () = assert!(
     size_of::<ThreadState>()
-        == 11 * 8 + 32 + size_of::<Walk>() + REMEMBERED_WALKS * size_of::<Remembered>() + 24 + 8 * (MAX_FRAMES + 1)
+        == 12 * 8 + 32 + size_of::<Walk>() + REMEMBERED_WALKS * size_of::<Remembered>() + 24 + 8 * (MAX_FRAMES + 1)
 );
 // With the kernel's own head it fits what the kernel allocates as 32 KiB.
 const _: () = assert!(size_of::<ThreadState>() < (32 << 10) - 256);

@@ -75,6 +75,7 @@ pub fn entry(context: &ProbeContext, site: Site) {
         return;
     }
     let Some(state) = thread::state(site.slot) else { return };
+    sample::begin_window(state);
     let sp = regs.rsp;
     let tail_called_by = if state.return_slot == sp { state.return_address } else { 0 };
     if thread::in_call(state, site.slot, sp) {
@@ -228,6 +229,10 @@ pub fn finish(context: &impl EbpfContext, state: &mut ThreadState, result: u64) 
     if state.flags & flag::UNSAMPLED != 0 {
         count::add(slot, Counter::AllocationsUnsampled, 1);
         count::add(slot, Counter::AllocatedBytesUnsampled, state.size);
+        let key = DeferredKey { address, slot: u64::from(slot) };
+        if sample::is_stale(&key) {
+            send_release(context, Some(state), slot, address);
+        }
         return;
     }
     // SAFETY: no arguments.
@@ -310,12 +315,17 @@ pub fn release(context: &ProbeContext, site: Site) {
         return;
     }
     let mut state = thread::existing();
-    if let Some(state) = &mut state
-        && thread::in_call(state, site.slot, regs.rsp)
-    {
+    if let Some(state) = &mut state {
+        sample::begin_window(state);
+        if thread::in_call(state, site.slot, regs.rsp) {
+            return;
+        }
+    }
+    if sample::is_unseen(&DeferredKey { address, slot: u64::from(site.slot) }) {
+        count::add(site.slot, Counter::ReleasesUnsampled, 1);
         return;
     }
-    send_release(context, state, site, address);
+    send_release(context, state, site.slot, address);
 }
 
 /// The entry of a function that releases a block and may call others that do, which are part of it.
@@ -324,42 +334,45 @@ pub fn release_outer(context: &ProbeContext, site: Site) {
     // SAFETY: the kernel passes a valid pt_regs.
     let regs = unsafe { &*context.regs };
     let address = argument(arguments(regs), cookie::shape(site.cookie).block_selector());
+    // SAFETY: a reference. Volatile, so that it is read once, at its place in the context.
+    let sp = unsafe { core::ptr::read_volatile(&raw const regs.rsp) };
     if !walk::running(site.slot) {
         return;
     }
     let Some(state) = thread::state(site.slot) else { return };
-    if thread::in_call(state, site.slot, regs.rsp) {
+    sample::begin_window(state);
+    if thread::in_call(state, site.slot, sp) {
         return;
     }
     state.cookie = site.cookie;
-    state.return_address = thread::read_word(regs.rsp).unwrap_or(0);
-    state.return_slot = regs.rsp;
+    state.return_address = thread::read_word(sp).unwrap_or(0);
+    state.return_slot = sp;
     if address != 0 {
-        send_release(context, Some(state), site, address);
+        if sample::is_unseen(&DeferredKey { address, slot: u64::from(site.slot) }) {
+            count::add(site.slot, Counter::ReleasesUnsampled, 1);
+        } else {
+            send_release(context, Some(state), site.slot, address);
+        }
     }
 }
 
 #[inline(always)]
-fn send_release(context: &ProbeContext, state: Option<&mut ThreadState>, site: Site, address: u64) {
-    let key = DeferredKey { address, slot: u64::from(site.slot) };
-    if sample::is_unseen(&key) {
-        count::add(site.slot, Counter::ReleasesUnsampled, 1);
-        return;
-    }
+fn send_release(context: &impl EbpfContext, state: Option<&mut ThreadState>, slot: u16, address: u64) {
+    let key = DeferredKey { address, slot: u64::from(slot) };
     if let Settled::Yes(_) = deferred::settle(&key) {
         return;
     }
     // SAFETY: no arguments.
     let time_ns = unsafe { bpf_ktime_get_ns() };
     let thread = state.as_ref().map_or_else(thread::id, |state| state.thread as u32);
-    let head = Head::new(Kind::Release, Slot(site.slot), thread);
+    let head = Head::new(Kind::Release, Slot(slot), thread);
     if ring::send(state, Class::Release, AddressRecord { head, time_ns, address }) {
         return;
     }
     if deferred::release(&key, time_ns) {
-        count::add(site.slot, Counter::ReleasesDeferred, 1);
-    } else if count::add(site.slot, Counter::ReleasesDropped, 1) == 0 {
-        warn!(context, "the ring and the deferred table are full: releases are being dropped (slot {})", site.slot);
+        count::add(slot, Counter::ReleasesDeferred, 1);
+    } else if count::add(slot, Counter::ReleasesDropped, 1) == 0 {
+        warn!(context, "the ring and the deferred table are full: releases are being dropped (slot {})", slot);
     }
 }
 

@@ -1,6 +1,7 @@
 //! memtrace's BPF programs: one file a task, the probe programs here.
 //!
-//! In: uprobe hits on allocator functions (`heap`, `mapping`, `exits`, `raise`), system-call tracepoints (`syscall`), exec (`lifecycle`).
+//! In: uprobe hits on allocator functions (`heap`, `mapping`, `exits`, `raise`), system-call tracepoints (`syscall`), page faults (`fault`),
+//! exec (`lifecycle`).
 //! Out: records in the ring (`ring`), blocks that had to wait (`deferred`), counters (`count`). With `--sample` most blocks are left
 //! out (`sample`).
 
@@ -12,6 +13,7 @@
 mod count;
 mod deferred;
 mod exits;
+mod fault;
 mod heap;
 mod lifecycle;
 mod mapping;
@@ -117,6 +119,13 @@ fn syscall_entry(context: TracePointContext) -> u32 {
 #[tracepoint]
 fn syscall_exit(context: TracePointContext) -> u32 {
     syscall::exit(&context);
+    0
+}
+
+/// A page fault of user code.
+#[tracepoint]
+fn page_fault(context: TracePointContext) -> u32 {
+    fault::page_fault(&context);
     0
 }
 

@@ -141,6 +141,15 @@ pub fn begin_unmap(state: &mut ThreadState, slot: u16, kind: Kind, address: u64,
     }
 }
 
+/// Sends that the contents of a range are gone.
+#[inline(always)]
+pub fn send_discard(slot: u16, address: u64, length: u64) {
+    let head = Head::new(Kind::Discard, Slot(slot), thread::id());
+    if !ring::send(None, Class::Essential, RangeRecord { head, time_ns: now(), address, length }) {
+        count::add(slot, Counter::MappingsDropped, 1);
+    }
+}
+
 /// Sends that what was begun failed.
 #[inline(always)]
 pub fn send_mark(slot: u16, kind: Kind) {

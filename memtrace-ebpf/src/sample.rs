@@ -63,13 +63,31 @@ fn next(distance: u64) -> u64 {
     exponential(u64::from(high) << 32 | u64::from(low), distance)
 }
 
+/// Forgets the call that the thread was in when the probes were taken away: its return was not seen.
+#[inline(always)]
+pub fn begin_window(state: &mut ThreadState) {
+    if SAMPLES.load() != 0
+        && let Some(sampling) = SAMPLING.get(0)
+        && state.window != sampling.window
+    {
+        state.window = sampling.window;
+        state.return_slot = 0;
+    }
+}
+
+/// Whether a block that was drawn is in the set though another has come to its place: its release was not seen.
+#[inline(always)]
+pub fn is_stale(key: &DeferredKey) -> bool {
+    SAMPLES.load() != 0 && SAMPLED.get_ptr(key).is_some() && SAMPLED.remove(key).is_ok()
+}
+
 /// Notes a block that was drawn, so that its release will be known; whether there was room.
 #[inline(always)]
 pub fn note(key: &DeferredKey) -> bool {
     if SAMPLES.load() == 0 || SAMPLING.get(0).is_none_or(|sampling| sampling.notes == 0) {
         return true;
     }
-    SAMPLED.insert(key, &0, 0).is_ok()
+    SAMPLED.insert(key, 0u64, 0).is_ok()
 }
 
 /// Whether a block is certainly none that was drawn.

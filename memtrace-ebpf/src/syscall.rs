@@ -27,6 +27,13 @@ static MUNMAP_NUMBER: Global<u64> = Global::new(11);
 static BRK_NUMBER: Global<u64> = Global::new(12);
 #[unsafe(no_mangle)]
 static MREMAP_NUMBER: Global<u64> = Global::new(25);
+#[unsafe(no_mangle)]
+static MADVISE_NUMBER: Global<u64> = Global::new(28);
+
+/// The contents are not needed any more (include/uapi/asm-generic/mman-common.h).
+const MADV_DONTNEED: u64 = 4;
+const MADV_FREE: u64 = 8;
+const MADV_DONTNEED_LOCKED: u64 = 24;
 
 const BRK: u8 = Call::Brk as u8;
 
@@ -39,17 +46,16 @@ const ARGUMENTS_OFFSET: usize = 16;
 #[inline(always)]
 pub fn entry(context: &TracePointContext) {
     let Some(slot) = lifecycle::current_slot() else { return };
-    let Some(call) = call(context) else { return };
     if !walk::running(slot) {
         return;
     }
+    if number(context) == Some(MADVISE_NUMBER.load()) {
+        discard(context, slot);
+        return;
+    }
+    let Some(call) = call(context) else { return };
     let Some(state) = thread::state(slot) else { return };
-    // SAFETY: the running task's registers as they were saved at the system call's entry.
-    let regs = unsafe {
-        let saved = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const pt_regs;
-        let Ok(regs) = bpf_probe_read_kernel(saved) else { return };
-        regs
-    };
+    let Some(regs) = saved_registers() else { return };
     if thread::in_call(state, slot, regs.rsp) {
         return;
     }
@@ -74,6 +80,23 @@ pub fn entry(context: &TracePointContext) {
         state.stack = walk::stack_from(state, slot, registers);
     }
     state.return_slot = regs.rsp;
+}
+
+/// The running task's user registers, as they were saved when it entered the kernel.
+#[inline(always)]
+pub fn saved_registers() -> Option<pt_regs> {
+    // SAFETY: the task is the running one, and its saved registers are where the helper says.
+    unsafe { bpf_probe_read_kernel(bpf_task_pt_regs(bpf_get_current_task_btf()) as *const pt_regs).ok() }
+}
+
+/// `madvise`: what it says is not needed is gone. It hardly ever fails, and then what it named was no memory.
+#[inline(always)]
+fn discard(context: &TracePointContext, slot: u16) {
+    // SAFETY: sys_enter records have six arguments of 8 bytes.
+    let Ok(arguments) = (unsafe { context.read_at::<mapping::Arguments>(ARGUMENTS_OFFSET) }) else { return };
+    if matches!(arguments[2], MADV_DONTNEED | MADV_FREE | MADV_DONTNEED_LOCKED) {
+        mapping::send_discard(slot, arguments[0], whole_pages(arguments[1]));
+    }
 }
 
 /// A system call is about to return.
@@ -110,9 +133,14 @@ pub fn exit(context: &TracePointContext) {
 }
 
 #[inline(always)]
-fn call(context: &TracePointContext) -> Option<Call> {
+fn number(context: &TracePointContext) -> Option<u64> {
     // SAFETY: every system-call record has its number there, in 4 bytes; what pads them is not cleared.
-    let number = u64::from(unsafe { context.read_at::<u32>(NUMBER_OFFSET) }.ok()?);
+    Some(u64::from(unsafe { context.read_at::<u32>(NUMBER_OFFSET) }.ok()?))
+}
+
+#[inline(always)]
+fn call(context: &TracePointContext) -> Option<Call> {
+    let number = number(context)?;
     if number == MMAP_NUMBER.load() {
         Some(Call::Mmap)
     } else if number == MUNMAP_NUMBER.load() {

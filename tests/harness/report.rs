@@ -40,6 +40,9 @@ pub struct Report {
     pub tracer: Tracer,
     /// By verdict, then growth, then size.
     pub stacks: Vec<Stack>,
+    /// How it kept to `--max-overhead`.
+    #[serde(default)]
+    pub budget: Value,
 }
 
 /// Sums over targets that are not listed any more.

@@ -1,4 +1,4 @@
-# Runs memtrace on the leaking service in three ways and on a program that throws, which together load every BPF program.
+# Runs memtrace on the leaking service in five ways and on a program that throws, which together load every BPF program.
 tell() { echo "$@" >/dev/ttyS1; }
 
 # What the kernel has loaded and attached for the memtrace that runs, once it has attached.
@@ -26,6 +26,8 @@ service &
 traced=$!
 pass --duration 12s
 pass --duration 12s --syscalls
+pass --duration 12s --sample 1KiB
+pass --duration 6s --mode growth
 pass --duration 2s --empty-programs
 thrower &
 traced=$!

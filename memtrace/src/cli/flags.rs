@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
     again::{DiffFlags, ReportFlags},
@@ -10,6 +10,16 @@ use super::{
     format::{Format, Metric},
     gate::GateFlags,
 };
+
+/// What a run watches.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum Mode {
+    /// Every call that allocates or releases
+    #[default]
+    Allocations,
+    /// brk, mappings and first writes to pages
+    Growth,
+}
 
 /// Finds the call stacks of a running process whose memory keeps growing.
 #[derive(Clone, Debug, Parser)]
@@ -93,10 +103,20 @@ pub struct Flags {
     #[arg(long, value_name = "SIZE")]
     pub max_size: Option<String>,
 
+    /// What is watched: every block (allocations), or only what makes the process larger (growth), by no probe in it: cheap
+    /// enough to leave on, but it names who grew the heap, not whose blocks stay
+    #[arg(long, value_name = "MODE", value_enum, default_value_t)]
+    pub mode: Mode,
+
     /// Look at a sample of the heap blocks only: on the average one for every so many bytes that are allocated, such as
     /// 512KiB. Costs less, and sizes become estimates with their error
     #[arg(long, value_name = "SIZE")]
     pub sample: Option<String>,
+
+    /// Slow the targets down by no more than this, such as 5%: see fewer blocks when it would cost more, then leave
+    /// allocations out for a while, then let go
+    #[arg(long, value_name = "PERCENT", conflicts_with = "sample")]
+    pub max_overhead: Option<String>,
 
     /// Take mappings and brk from system-call tracepoints, for programs that call the kernel without libc; this slows the
     /// system calls of every process on the machine a little

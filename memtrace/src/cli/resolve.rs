@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::{
     again::{self, DiffConfig, ReportConfig},
     doctor::{self, DoctorConfig},
-    flags::{Flags, SubcommandFlags, WrapperFlags},
+    flags::{Flags, Mode, SubcommandFlags, WrapperFlags},
     focus::FocusConfig,
     format::{FEW, Format, Metric},
     gate::GateConfig,
@@ -84,8 +84,14 @@ pub struct TraceConfig {
     pub min_size: u64,
     /// Largest block recorded, in bytes.
     pub max_size: u64,
+    /// Whether only what makes the targets larger is watched.
+    pub growth: bool,
     /// Bytes from one sampled block to the next, on the average; `None` where every block is looked at.
     pub sample: Option<u64>,
+    /// The share of the targets' own processor time that tracing may add.
+    pub max_overhead: Option<f64>,
+    /// Whether allocations are not probed at all: a run that measures what releases cost.
+    pub releases_only: bool,
     /// Which stacks and blocks the report is about.
     pub focus: FocusConfig,
     /// What makes the run fail.
@@ -210,6 +216,15 @@ pub enum UsageError {
         /// What was typed.
         value: String,
     },
+    /// A budget of nothing, or of more than everything.
+    #[error("--max-overhead {value}: use a percentage from 0.1% to 100%, such as 5%")]
+    MaxOverhead {
+        /// What was typed.
+        value: String,
+    },
+    /// A flag about probes that are not there.
+    #[error("{0} is about probes on allocations, of which --mode growth has none: leave one of them out")]
+    NoProbes(&'static str),
     /// A ring that the kernel would refuse.
     #[error("--ring-size {value}: use a power of two from 1MiB to 1GiB")]
     Ring {
@@ -309,7 +324,13 @@ pub fn resolve(flags: Flags) -> Result<Command, UsageError> {
     if min_size > max_size {
         return Err(UsageError::EmptySizeRange);
     }
+    let about_heap = flags.sample.as_ref().map(|_| "--sample");
+    let about_heap = about_heap.or(flags.max_overhead.as_ref().map(|_| "--max-overhead"));
+    if let Some(flag) = about_heap.filter(|_| flags.mode == Mode::Growth) {
+        return Err(UsageError::NoProbes(flag));
+    }
     let sample = flags.sample.as_deref().map(sample).transpose()?;
+    let max_overhead = flags.max_overhead.as_deref().map(max_overhead).transpose()?;
     Ok(Command::Trace(Box::new(TraceConfig {
         pids: distinct(flags.pids),
         cgroups: distinct(flags.cgroups),
@@ -326,11 +347,14 @@ pub fn resolve(flags: Flags) -> Result<Command, UsageError> {
         output: flags.output,
         min_size,
         max_size,
+        growth: flags.mode == Mode::Growth,
         sample,
+        max_overhead,
+        releases_only: false,
         focus: flags.focus.resolve()?,
         gate: flags.gate.resolve()?,
         wrappers: resolve_wrappers(&flags.wrappers)?,
-        syscalls: flags.syscalls,
+        syscalls: flags.syscalls || flags.mode == Mode::Growth,
         no_return_probes: flags.no_return_probes,
         ring_bytes: ring_bytes(&flags.ring_size)?,
         unwind_bytes: unwind_bytes(&flags.unwind_memory)?,
@@ -373,6 +397,13 @@ pub(super) fn time(flag: &'static str, value: &str) -> Result<Duration, UsageErr
 
 pub(super) fn size(flag: &'static str, value: &str) -> Result<u64, UsageError> {
     parse_size::parse_size(value).map_err(|_unreadable| UsageError::Size { flag, value: value.to_owned() })
+}
+
+fn max_overhead(value: &str) -> Result<f64, UsageError> {
+    let refused = || UsageError::MaxOverhead { value: value.to_owned() };
+    let number = value.strip_suffix('%').ok_or_else(refused)?;
+    let percent: f64 = number.trim().parse().map_err(|_unreadable| refused())?;
+    if (0.1..=100.0).contains(&percent) { Ok(percent / 100.0) } else { Err(refused()) }
 }
 
 fn sample(value: &str) -> Result<u64, UsageError> {

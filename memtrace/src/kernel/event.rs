@@ -59,6 +59,8 @@ pub enum What<'a> {
     RemapFailed,
     Stack { id: StackId, end: StackEnd, frames: Frames<'a> },
     Exec { by_other_thread: bool },
+    Touch(Block),
+    Discard(Range),
 }
 
 /// The frame addresses of a stack record, the caller of the allocator first.
@@ -120,6 +122,8 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
         Kind::Reallocate => What::Reallocate(heap_block(body(24)?)),
         Kind::Map => What::Map(block(body(24)?)),
         Kind::Remap => What::Remap(block(body(24)?)),
+        Kind::Touch => What::Touch(block(body(24)?)),
+        Kind::Discard => What::Discard(range(body(16)?)),
         Kind::Release => What::Release(Address(body(8)?.get_u64_ne())),
         Kind::ReallocBegin => What::ReallocBegin(Address(body(8)?.get_u64_ne())),
         Kind::UnmapBegin => What::UnmapBegin(range(body(16)?)),

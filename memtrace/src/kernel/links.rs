@@ -3,7 +3,7 @@
 //! Release probes go in first and allocation probes last, return probes before entry probes: whatever a half-attached
 //! set records is released or finished by probes that are there already. (`Tracer::set_running` opens all at once besides.)
 
-use std::{num::NonZeroU32, os::fd::OwnedFd, path::Path, thread};
+use std::{num::NonZeroU32, os::fd::OwnedFd, path::Path, thread, time::Duration};
 
 use aya::programs::{
     ProgramError, RawTracePoint, TracePoint, UProbe,
@@ -28,6 +28,34 @@ enum Link {
 /// Attached programs, detached together.
 #[derive(Default)]
 pub struct Links(Vec<Link>);
+
+/// The probes of some calls, which can be taken away while calls go on.
+#[derive(Default)]
+pub struct Halves {
+    /// On the calls' entries.
+    pub entries: Links,
+    /// On their returns.
+    pub returns: Links,
+}
+
+impl Halves {
+    /// How long a call that has begun may take to return.
+    const FINISH: Duration = Duration::from_millis(20);
+
+    /// Takes over other probes.
+    pub fn extend(&mut self, other: Halves) {
+        self.entries.extend(other.entries);
+        self.returns.extend(other.returns);
+    }
+
+    /// Detaches the entries, and the returns when the calls that have begun are over: one whose return were not seen would
+    /// hide the calls after it. Takes as long as that.
+    pub fn detach(self) {
+        self.entries.detach();
+        thread::sleep(Self::FINISH);
+        self.returns.detach();
+    }
+}
 
 /// Which programs stand on the sites.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -83,23 +111,41 @@ impl Tracer {
         sites: &[ProbeSite],
         programs: Programs,
     ) -> Result<Links, KernelError> {
+        let Halves { entries, mut returns } = self.attach_halves(pid, slot, sites, programs)?;
+        returns.extend(entries);
+        Ok(returns)
+    }
+
+    /// The same, with the probes on entries and those on returns apart.
+    ///
+    /// # Errors
+    ///
+    /// As for [`attach`](Self::attach).
+    pub fn attach_halves(
+        &mut self,
+        pid: Pid,
+        slot: Slot,
+        sites: &[ProbeSite],
+        programs: Programs,
+    ) -> Result<Halves, KernelError> {
         let mut ordered: Vec<&ProbeSite> = sites.iter().collect();
         ordered.sort_by_key(|site| rank(site.call));
-        let mut links = Links::default();
+        let mut halves = Halves::default();
         if self.multi.is_some() {
-            for (program, sites) in by_program(&ordered, programs) {
-                links.0.push(self.attach_many(program, pid, slot, &sites)?);
+            for (program, sites, is_return) in by_program(&ordered, programs) {
+                let link = self.attach_many(program, pid, slot, &sites)?;
+                if is_return { &mut halves.returns } else { &mut halves.entries }.0.push(link);
             }
-            return Ok(links);
+            return Ok(halves);
         }
         for site in ordered {
             let (entry, returned) = program_names(site, programs);
             if let Some(returned) = returned {
-                links.0.push(self.attach_one(returned, pid, slot, site)?);
+                halves.returns.0.push(self.attach_one(returned, pid, slot, site)?);
             }
-            links.0.push(self.attach_one(entry, pid, slot, site)?);
+            halves.entries.0.push(self.attach_one(entry, pid, slot, site)?);
         }
-        Ok(links)
+        Ok(halves)
     }
 
     /// One link for sites of one file.
@@ -170,6 +216,25 @@ impl Tracer {
         Ok(links)
     }
 
+    /// Attaches to page faults and `madvise`, for all targets (`--mode growth`, besides
+    /// [`attach_syscalls`](Self::attach_syscalls)).
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn attach_growth(&mut self) -> Result<Links, KernelError> {
+        let mut links = Links::default();
+        for (program, category, tracepoint) in
+            [("syscall_entry", "syscalls", "sys_enter_madvise"), ("page_fault", "exceptions", "page_fault_user")]
+        {
+            let failed = |source| attach_error(tracepoint, source);
+            let program: &mut TracePoint = self.loaded(program, TracePoint::load)?;
+            let id = program.attach(category, tracepoint).map_err(failed)?;
+            links.0.push(Link::TracePoint(program.take_link(id).map_err(failed)?));
+        }
+        Ok(links)
+    }
+
     /// The program of this name, loaded into the kernel the first time it is asked for.
     fn loaded<'a, P>(
         &'a mut self,
@@ -197,25 +262,25 @@ fn attach_error(tracepoint: &str, source: ProgramError) -> KernelError {
     }
 }
 
-/// The sites of each file that one program goes to; return programs come before entry programs.
-fn by_program<'a>(ordered: &[&'a ProbeSite], programs: Programs) -> Vec<(&'static str, Vec<&'a ProbeSite>)> {
-    let mut groups: Vec<(&'static str, &Path, Vec<&ProbeSite>)> = Vec::new();
-    let mut add = |program, site: &'a ProbeSite| {
+/// The sites of each file that one program goes to, and whether it is a return program; these come first.
+fn by_program<'a>(ordered: &[&'a ProbeSite], programs: Programs) -> Vec<(&'static str, Vec<&'a ProbeSite>, bool)> {
+    let mut groups: Vec<(&'static str, &Path, Vec<&ProbeSite>, bool)> = Vec::new();
+    let mut add = |program, site: &'a ProbeSite, is_return| {
         let file = site.open_path.as_path();
-        match groups.iter_mut().find(|(name, path, _)| *name == program && *path == file) {
-            Some((_, _, sites)) => sites.push(site),
-            None => groups.push((program, file, vec![site])),
+        match groups.iter_mut().find(|(name, path, ..)| *name == program && *path == file) {
+            Some((_, _, sites, _)) => sites.push(site),
+            None => groups.push((program, file, vec![site], is_return)),
         }
     };
     for site in ordered {
         if let (_, Some(returned)) = program_names(site, programs) {
-            add(returned, site);
+            add(returned, site, true);
         }
     }
     for site in ordered {
-        add(program_names(site, programs).0, site);
+        add(program_names(site, programs).0, site, false);
     }
-    groups.into_iter().map(|(program, _, sites)| (program, sites)).collect()
+    groups.into_iter().map(|(program, _, sites, is_return)| (program, sites, is_return)).collect()
 }
 
 /// Entry program, and return program where the call needs one.

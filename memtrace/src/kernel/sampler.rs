@@ -7,7 +7,7 @@ use super::tracer::{KernelError, access};
 
 /// The writing end.
 pub struct Sampler {
-    control: Array<MapData, [u64; 4]>,
+    control: Array<MapData, [u64; 5]>,
     drawn: HashMap<MapData, [u64; 2], u64>,
 }
 
@@ -24,8 +24,8 @@ impl Sampler {
     ///
     /// When the map cannot be written.
     pub fn set(&mut self, sampling: Sampling) -> Result<(), KernelError> {
-        let Sampling { base, level, filters, notes } = sampling;
-        self.control.set(0, [base, level, filters, notes], 0).map_err(access("SAMPLING"))
+        let Sampling { base, level, filters, notes, window } = sampling;
+        self.control.set(0, [base, level, filters, notes, window], 0).map_err(access("SAMPLING"))
     }
 
     /// Puts live blocks into the set; false if there are more than it holds.

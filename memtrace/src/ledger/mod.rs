@@ -25,6 +25,8 @@ mod inherit_tests;
 mod model_tests;
 #[cfg(test)]
 mod rule_tests;
+#[cfg(test)]
+mod touch_tests;
 
 use memtrace_common::{
     Address, Slot,
@@ -48,6 +50,8 @@ pub enum Kind {
     Heap,
     /// Ranges of pages.
     Map,
+    /// Pages that were written to; only where they are asked for.
+    Touched,
 }
 
 /// The ledgers of all targets, by slot.

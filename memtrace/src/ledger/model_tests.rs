@@ -83,7 +83,7 @@ impl Model {
                 self.pages = [None; PAGES];
                 self.parked.clear();
             }
-            What::Stack { .. } => {}
+            What::Touch(_) | What::Discard(_) | What::Stack { .. } => {}
         }
     }
 
@@ -182,6 +182,8 @@ impl Model {
             let held: Vec<u64> = match kind {
                 Kind::Heap => self.blocks.values().filter(|live| live.stack == id).map(|live| live.size).collect(),
                 Kind::Map => pieces.iter().filter(|piece| piece.0 == id).map(|piece| piece.1).collect(),
+                // See touch_tests.
+                Kind::Touched => Vec::new(),
             };
             StackTotals {
                 id: StackId(id),

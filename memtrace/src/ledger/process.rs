@@ -21,6 +21,8 @@ use crate::kernel::event::{Block, Event, Range, What};
 pub struct ProcessLedger {
     blocks: Blocks,
     ranges: Ranges,
+    /// Pages that were written to, with `--mode growth`.
+    touched: Ranges,
     stacks: Stacks,
     calls: OpenCalls,
     deferred: Deferred,
@@ -99,14 +101,16 @@ impl ProcessLedger {
             }
         };
         self.blocks.iter().for_each(|block| record(block.stack, block.size, block.level, block.time_ns));
-        self.ranges.iter().for_each(|piece| record(piece.stack, piece.length(), 0, piece.time_ns));
+        let pieces = self.ranges.iter().chain(self.touched.iter());
+        pieces.for_each(|piece| record(piece.stack, piece.length(), 0, piece.time_ns));
     }
 
     /// Calls `seen` with index of the stack, weight and time of every live block and mapped piece.
     pub(super) fn for_each_live(&self, mut seen: impl FnMut(u32, Weight, u64)) {
         let weigh = |size, level| self.stacks.weigh(size, level);
         self.blocks.iter().for_each(|block| seen(block.stack, weigh(block.size, block.level), block.time_ns));
-        self.ranges.iter().for_each(|piece| seen(piece.stack, weigh(piece.length(), 0), piece.time_ns));
+        let pieces = self.ranges.iter().chain(self.touched.iter());
+        pieces.for_each(|piece| seen(piece.stack, weigh(piece.length(), 0), piece.time_ns));
     }
 
     /// Bytes of memory that this ledger takes, about.
@@ -114,6 +118,7 @@ impl ProcessLedger {
         size_of::<Self>()
             + self.blocks.heap_bytes()
             + self.ranges.heap_bytes()
+            + self.touched.heap_bytes()
             + self.stacks.heap_bytes()
             + self.calls.heap_bytes()
             + self.deferred.heap_bytes()
@@ -164,6 +169,8 @@ impl ProcessLedger {
             }
             What::RemapFailed => self.restore(thread, OpenCall::Mremap),
             What::Exec { .. } => self.exec(time_ns),
+            What::Touch(page) => self.touch(page, time_ns),
+            What::Discard(range) => self.discard(range),
             What::Stack { .. } => {}
         }
     }
@@ -220,8 +227,25 @@ impl ProcessLedger {
         self.ranges.add(Piece { start, end, stack, time_ns }, &mut self.stacks);
     }
 
+    fn touch(&mut self, page: Block, time_ns: u64) {
+        /// Pages of one stack that are touched one after the other within this time are one range.
+        const TOGETHER_NS: u64 = 1_000_000_000;
+        let Some((start, end)) = self.bounds(page.address, page.size) else { return };
+        let stack = self.stacks.intern(page.stack, Kind::Touched);
+        self.stacks.counted(stack, end - start, 0);
+        self.touched.touch(Piece { start, end, stack, time_ns }, TOGETHER_NS, &mut self.stacks);
+    }
+
+    /// The contents of pages are gone. That their mapping failed to go does not bring them back: they would be touched anew.
+    fn discard(&mut self, range: Range) {
+        if let Some((start, end)) = self.bounds(range.address, range.length) {
+            self.touched.cut(start, end, &mut self.stacks, |_| ());
+        }
+    }
+
     fn unmap(&mut self, range: Range) -> Option<Taken> {
         let (start, end) = self.bounds(range.address, range.length)?;
+        self.touched.cut(start, end, &mut self.stacks, |_| ());
         let mut taken: Option<(Piece, Vec<Piece>)> = None;
         self.ranges.cut(start, end, &mut self.stacks, |piece| match &mut taken {
             None => taken = Some((piece, Vec::new())),
@@ -274,6 +298,7 @@ impl ProcessLedger {
         self.totals.mapped_bytes_dropped_by_exec += self.ranges.bytes();
         self.blocks = Blocks::default();
         self.ranges.clear();
+        self.touched.clear();
         self.stacks.clear_outstanding();
         self.calls.clear();
         self.set_inherited(Inherited::default());

@@ -62,6 +62,25 @@ impl Ranges {
         self.pieces.insert(piece.start, Rest { end: piece.end, stack: piece.stack, time_ns: piece.time_ns });
     }
 
+    /// Adds a piece in place of what is there, and joins it with a neighbour of the same stack that is not older by more than
+    /// `most_ns`; both count as that old.
+    pub fn touch(&mut self, added: Piece, most_ns: u64, stacks: &mut Stacks) {
+        self.cut(added.start, added.end, stacks, |_| ());
+        let before = self.pieces.range(..added.start).next_back();
+        let near = |rest: &Rest| {
+            rest.stack == added.stack
+                && rest.end == added.start
+                && added.time_ns.saturating_sub(rest.time_ns) <= most_ns
+        };
+        match before.filter(|(_, rest)| near(rest)).map(|(&start, &rest)| piece(start, rest)) {
+            Some(before) => {
+                self.remove(before, stacks);
+                self.add(Piece { end: added.end, ..before }, stacks);
+            }
+            None => self.add(added, stacks),
+        }
+    }
+
     /// Removes what is mapped from `start` to `end` and hands it out in order, cut to those bounds.
     pub fn cut(&mut self, start: u64, end: u64, stacks: &mut Stacks, mut removed: impl FnMut(Piece)) {
         let mut from = match self.pieces.range(..start).next_back() {

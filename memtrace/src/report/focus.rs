@@ -65,6 +65,7 @@ pub(super) fn since_mark(stack: &Stack) -> Option<String> {
     let (one, many) = match stack.kind {
         StackKind::Heap => ("block", "blocks"),
         StackKind::Map => ("mapped range", "mapped ranges"),
+        StackKind::Page => ("touched range", "touched ranges"),
     };
     let blocks = number::of(since.outstanding_blocks, one, many);
     let ago = number::duration(since.window_ms);

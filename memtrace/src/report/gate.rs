@@ -105,6 +105,7 @@ pub(super) fn fingerprint(stack: &Stack) -> String {
     add(match stack.kind {
         super::snapshot::StackKind::Heap => "heap",
         super::snapshot::StackKind::Map => "map",
+        super::snapshot::StackKind::Page => "page",
     });
     for frame in &stack.frames {
         add(frame.function.as_deref().unwrap_or(""));

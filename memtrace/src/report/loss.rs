@@ -27,6 +27,9 @@ pub fn meaning(name: &str) -> (Harm, &'static str) {
         "stacks_deferred" => (Harm::None, "stacks that had to be sent again; nothing is lost."),
         "failed_allocations" => (Harm::None, "allocator calls that failed; not a loss."),
         "allocations_filtered" => (Harm::None, "left out by --min-size or --max-size; not a loss."),
+        "allocations_unsampled" => (Harm::None, "left out by sampling; not a loss."),
+        "allocated_bytes_unsampled" => (Harm::None, "bytes of those; not a loss."),
+        "releases_unsampled" => (Harm::None, "frees of blocks that sampling left out, or from before the attach."),
         _ => (Harm::Some, "events that were not seen; numbers may be off."),
     }
 }

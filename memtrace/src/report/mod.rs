@@ -9,6 +9,7 @@
 use std::io::{self, Write};
 
 pub mod again;
+pub mod budget;
 pub mod destination;
 pub mod diff;
 pub mod doctor;

@@ -55,6 +55,7 @@ pub fn holding(stack: &Stack) -> String {
     let (one, many) = match stack.kind {
         StackKind::Heap => ("block", "blocks"),
         StackKind::Map => ("mapped range", "mapped ranges"),
+        StackKind::Page => ("touched range", "touched ranges"),
     };
     held(stack.outstanding_bytes, &of(stack.outstanding_blocks, one, many), stack.estimate.is_some())
 }

@@ -114,6 +114,7 @@ pub(super) fn snapshot() -> Snapshot {
             ..Tracer::default()
         },
         sampling: None,
+        budget: None,
         focus: super::focus::Focus::default(),
         marks: Vec::new(),
         gate: Gate { failing_stacks: 1, ..Gate::default() },

@@ -5,6 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
+    budget::Budget,
     focus::{Focus, Mark, SinceMark},
     gate::Gate,
     memory::ProcessMemory,
@@ -39,6 +40,9 @@ pub struct Snapshot {
     /// How blocks were drawn; `None` where every block is seen.
     #[serde(default)]
     pub sampling: Option<Sampling>,
+    /// How it kept to `--max-overhead`; `None` without.
+    #[serde(default)]
+    pub budget: Option<Budget>,
     /// What it leaves out on request.
     #[serde(default)]
     pub focus: Focus,
@@ -179,6 +183,8 @@ pub enum StackKind {
     Heap,
     /// Ranges of pages.
     Map,
+    /// Pages that were written to, with `--mode growth`.
+    Page,
 }
 
 /// One call stack and what it holds.

@@ -86,7 +86,10 @@ impl Run<'_> {
             Ok(process)
         });
         match attached {
-            Ok(process) => {
+            Ok(mut process) => {
+                if let Some(budget) = &self.budget {
+                    budget.apply_to(&mut process);
+                }
                 self.members.settle(pid);
                 notice::joined(&process, self.traced.len());
                 self.traced.push(process);
@@ -118,7 +121,7 @@ impl Run<'_> {
     /// Looks for targets that have ended: their probes go, and beyond a number the oldest of them is forgotten.
     pub(super) fn retire_ended(&mut self) -> Result<(), SessionError> {
         for process in self.traced.iter_mut().filter(|process| process.exited) {
-            self.detacher.detach(std::mem::take(&mut process.links));
+            self.detacher.detach(process.take_links());
         }
         let mut ended = self.traced.iter().filter(|process| process.exited).count();
         while ended > MAX_ENDED && self.detacher.waiting() == 0 {

@@ -7,6 +7,7 @@
 //! counts for a moment, and [`watch`] looks again and again.
 
 mod admit;
+mod budget;
 mod doctor;
 mod focus;
 mod gate;
@@ -35,6 +36,7 @@ use std::{
 };
 
 use admit::Detacher;
+use budget::Budget;
 pub use doctor::{allocation_loop, doctor};
 use gate::Artifacts;
 pub use mark::{MarkError, mark};
@@ -162,7 +164,9 @@ pub fn run(config: &TraceConfig) -> Result<Outcome, SessionError> {
     if config.tui {
         tui::require_terminal()?;
     }
-    event_loop()?.block_on(trace(config, None))
+    // In a loop of its own, before the command is started, which would have to wait.
+    let budget = config.max_overhead.map(Budget::calibrate).transpose()?;
+    event_loop()?.block_on(trace(config, None, budget))
 }
 
 /// The loop that a run goes on in.
@@ -172,13 +176,13 @@ fn event_loop() -> Result<Runtime, SessionError> {
 }
 
 /// One run, inside an event loop; the report goes to `output` if there is one, else where the configuration says.
-async fn trace(config: &TraceConfig, output: Option<Output>) -> Result<Outcome, SessionError> {
+async fn trace(config: &TraceConfig, output: Option<Output>, budget: Option<Budget>) -> Result<Outcome, SessionError> {
     // From here on no signal ends the program by itself; they wait until everything is in place.
     let signals = Signals::listen()?;
     features::require(config.syscalls)?;
     let output = output.map_or_else(|| Output::open(config), Ok)?;
     let artifacts = Artifacts::open(&config.gate)?;
-    Run::start(config, output, artifacts, signals)?.until_end().await
+    Run::start(config, output, artifacts, signals, budget)?.until_end().await
 }
 
 struct Run<'a> {
@@ -198,6 +202,8 @@ struct Run<'a> {
     signals: Signals,
     /// Who watches, with `--tui`, until the end.
     view: Option<View>,
+    /// What tracing may cost, with `--max-overhead`.
+    budget: Option<Budget>,
 }
 
 impl<'a> Run<'a> {
@@ -207,6 +213,7 @@ impl<'a> Run<'a> {
         output: Output,
         artifacts: Artifacts,
         signals: Signals,
+        mut budget: Option<Budget>,
     ) -> Result<Run<'a>, SessionError> {
         let begun = Instant::now();
         // All targets are looked at before anything is loaded: most mistakes show here.
@@ -232,12 +239,14 @@ impl<'a> Run<'a> {
             max_size: config.max_size,
             unwind_rows: unwinding::capacity(expected, config.unwind_bytes),
             verify_stacks: config.verify_stacks,
-            samples: config.sample.is_some(),
+            samples: config.sample.is_some() || config.max_overhead.is_some(),
         };
         let Loaded { mut tracer, ring, deferred, tables, sampler } = Tracer::load(options)?;
         let mut pump = Pump::new(ring, deferred, Unwinding::new(cache, tables))?;
         if let Some(distance) = config.sample {
             pump.sample(sampler, distance)?;
+        } else if config.max_overhead.is_some() {
+            pump.may_sample(sampler, budget::FIRST_DISTANCE)?;
         } else if !members.is_empty() {
             // Of a sample the child's releases of what it inherited are not known.
             pump.ledger.follow_forks();
@@ -263,10 +272,16 @@ impl<'a> Run<'a> {
         if config.syscalls {
             links.extend(tracer.attach_syscalls()?);
         }
+        if config.growth {
+            links.extend(tracer.attach_growth()?);
+        }
         for process in &traced {
             tracer.set_running(process.slot, true)?;
         }
         let started = Instant::now();
+        if let Some(budget) = &mut budget {
+            budget.start(&traced);
+        }
         if let Some(launched) = &mut launched {
             launched.release()?;
         }
@@ -294,6 +309,7 @@ impl<'a> Run<'a> {
             started,
             signals,
             view,
+            budget,
         })
     }
 }
@@ -308,7 +324,7 @@ impl Run<'_> {
         }
         let mut links = std::mem::take(&mut self.links);
         for process in &mut self.traced {
-            links.extend(std::mem::take(&mut process.links));
+            links.extend(process.take_links());
         }
         let detached = tokio::task::spawn_blocking(move || links.detach());
         let reported = self.finish();
@@ -326,6 +342,8 @@ impl Run<'_> {
         let mut report = interval(self.config.interval);
         report.set_missed_tick_behavior(MissedTickBehavior::Skip);
         report.reset();
+        let mut look = interval(budget::LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = self.config.duration.map(|duration| tokio::time::Instant::from_std(self.started + duration));
         loop {
             tokio::select! {
@@ -353,6 +371,11 @@ impl Run<'_> {
                     if !self.report(false)? {
                         return Ok(());
                     }
+                }
+                _ = look.tick(), if self.budget.is_some() => {
+                    self.pump()?;
+                    self.snapshots.sample(&self.pump);
+                    self.keep_budget()?;
                 }
                 _ = drain.tick() => {
                     self.pump()?;
@@ -441,6 +464,7 @@ impl Run<'_> {
         };
         let mut snapshot = self.snapshots.take(scope, is_final, &self.tracer, &mut self.pump, &self.traced)?;
         snapshot.retired.too_short = self.members.too_short;
+        snapshot.budget = self.budget.as_ref().map(Budget::shown);
         if let Some(view) = &mut self.view {
             view.show(snapshot);
             return Ok(true);

@@ -21,8 +21,13 @@ use crate::{
 /// A target is attached and recorded.
 pub(super) fn attached(process: &Traced, took: Duration, config: &TraceConfig) {
     let (sites, emulated) = (process.sites(), process.emulated_sites());
+    let what = if config.growth {
+        "no probes; system calls and page faults".to_owned()
+    } else {
+        format!("{sites} probe sites ({emulated} of them cheap)")
+    };
     eprintln!(
-        "memtrace: attached to {} ({}): {sites} probe sites ({emulated} of them cheap) in {} ms; report every {}, {}",
+        "memtrace: attached to {} ({}): {what} in {} ms; report every {}, {}",
         process.target.pid(),
         escape(process.target.command()),
         took.as_millis(),
@@ -34,7 +39,8 @@ pub(super) fn attached(process: &Traced, took: Duration, config: &TraceConfig) {
     );
     if config.syscalls {
         eprintln!(
-            "memtrace: --syscalls: every process on this machine makes slightly slower system calls until the run ends"
+            "memtrace: {}: every process on this machine makes slightly slower system calls until the run ends",
+            if config.growth { "--mode growth" } else { "--syscalls" }
         );
     }
 }
@@ -144,6 +150,47 @@ pub(super) fn unused<'a>(suppressions: impl Iterator<Item = &'a Suppression>) {
     if more > 0 {
         eprintln!("memtrace: {more} further suppressions not used");
     }
+}
+
+/// What `--max-overhead` needs first.
+pub(super) fn calibrating() {
+    eprintln!("memtrace: measuring what a probe costs here, on a process of memtrace's own; some two seconds");
+}
+
+/// What it costs.
+pub(super) fn calibrated(pair_ns: f64, undrawn_ns: f64, release_ns: f64) {
+    eprintln!(
+        "memtrace: an allocation and its release take {pair_ns:.0} ns more under probes, {undrawn_ns:.0} ns when sampling leaves \
+         them out, {release_ns:.0} ns when only releases are probed"
+    );
+}
+
+/// The budget takes a sample, or a sparser one.
+pub(super) fn sparser(distance: u64) {
+    eprintln!(
+        "memtrace: --max-overhead: from now on one heap block is looked at for every {} allocated",
+        number::bytes(distance)
+    );
+}
+
+/// The budget takes allocations away for a while.
+pub(super) fn rests() {
+    eprintln!("memtrace: --max-overhead: allocations are left out for a while; releases are still seen");
+}
+
+/// They are back.
+pub(super) fn resumes() {
+    eprintln!("memtrace: --max-overhead: allocations and releases are seen again");
+}
+
+/// No more of this.
+pub(super) fn goes_on_so() {
+    eprintln!("memtrace: --max-overhead: it goes on so, without further messages");
+}
+
+/// The budget takes all probes on heap calls away for a while.
+pub(super) fn leaves() {
+    eprintln!("memtrace: --max-overhead: releases alone would cost more, so nothing is looked at for a while");
 }
 
 /// The target runs another program now.

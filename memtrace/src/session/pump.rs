@@ -8,7 +8,7 @@ use std::{
 
 use memtrace_common::{
     Slot,
-    sampling::{Sampling, distance},
+    sampling::{LEVELS, MAX_DISTANCE, Sampling, distance},
 };
 
 use super::{SessionError, unwinding::Unwinding};
@@ -84,7 +84,49 @@ impl Pump {
     /// Blocks are drawn through this from now on, at this mean distance in bytes.
     pub(super) fn sample(&mut self, sampler: Sampler, base: u64) -> Result<(), SessionError> {
         self.sampler = Some(sampler);
-        self.set_sampling(Sampling { base, level: 1, filters: 1, notes: 1 })
+        self.set_sampling(Sampling { base, level: 1, filters: 1, notes: 1, window: 0 })
+    }
+
+    /// Every block is seen until [`draw_sparser`](Self::draw_sparser); the first distance will be `base` bytes.
+    pub(super) fn may_sample(&mut self, sampler: Sampler, base: u64) -> Result<(), SessionError> {
+        self.sampler = Some(sampler);
+        self.set_sampling(Sampling { base, ..Sampling::default() })
+    }
+
+    /// Draws blocks at the next distance; false if that was the last.
+    pub(super) fn draw_sparser(&mut self) -> Result<bool, SessionError> {
+        let level = self.sampling.level + 1;
+        if level >= LEVELS as u64 || distance(self.sampling.base, level) >= MAX_DISTANCE {
+            return Ok(false);
+        }
+        self.set_sampling(Sampling { level, notes: 1, ..self.sampling })?;
+        Ok(true)
+    }
+
+    /// Releases of blocks that are not known here stay in the kernel from now on. To be called when what was sent before
+    /// [`draw_sparser`](Self::draw_sparser) is in the ledger. False if there are too many blocks; then every one is seen
+    /// again.
+    pub(super) fn filter_releases(&mut self) -> Result<bool, SessionError> {
+        if self.sampling.filters != 0 {
+            return Ok(true);
+        }
+        let Some(sampler) = &mut self.sampler else { return Ok(false) };
+        let mut room = true;
+        for (slot, process) in self.ledger.processes() {
+            room = room && sampler.note(slot, process.addresses())?;
+        }
+        let sampling = if room {
+            Sampling { filters: 1, ..self.sampling }
+        } else {
+            Sampling { level: 0, notes: 0, ..self.sampling }
+        };
+        self.set_sampling(sampling)?;
+        Ok(room)
+    }
+
+    /// Probes come back that were away: calls that were open then are over.
+    pub(super) fn begin_window(&mut self) -> Result<(), SessionError> {
+        self.set_sampling(Sampling { window: self.sampling.window + 1, ..self.sampling })
     }
 
     /// The mean distance from one sampling point to the next, in bytes; 0 where every block is seen.

@@ -76,6 +76,8 @@ pub(super) struct Snapshots {
     siblings: Siblings,
     /// Whose turn it is in the next snapshot of all stacks.
     pub(super) turn: usize,
+    /// Until when the time is recorded as a gap in which allocations are not seen; `None` while they are.
+    resting_from_ms: Option<u64>,
 }
 
 impl Snapshots {
@@ -94,6 +96,7 @@ impl Snapshots {
             growing: false,
             siblings: Siblings::new(),
             turn: 0,
+            resting_from_ms: None,
         }
     }
 
@@ -110,6 +113,34 @@ impl Snapshots {
         self.observe(pump, elapsed_ms);
         self.focus.mark(elapsed_ms, now_ns);
         elapsed_ms
+    }
+
+    /// Allocations are not seen from now on.
+    pub(super) fn rest(&mut self, pump: &Pump, elapsed_ms: u64) {
+        self.observe(pump, elapsed_ms);
+        self.resting_from_ms.get_or_insert(elapsed_ms);
+    }
+
+    /// They are again.
+    pub(super) fn resume(&mut self, pump: &Pump, elapsed_ms: u64) {
+        self.note_rest(elapsed_ms);
+        self.resting_from_ms = None;
+        self.observe(pump, elapsed_ms);
+    }
+
+    /// Notes the time until now as a gap, if allocations are not seen; whether they are not.
+    fn note_rest(&mut self, elapsed_ms: u64) -> bool {
+        if let Some(from_ms) = &mut self.resting_from_ms {
+            self.trend.add_gap(*from_ms, elapsed_ms);
+            *from_ms = elapsed_ms;
+        }
+        self.resting_from_ms.is_some()
+    }
+
+    /// Samples every stack between reports.
+    pub(super) fn sample(&mut self, pump: &Pump) {
+        self.observe(pump, self.elapsed_ms());
+        self.look(pump);
     }
 
     fn elapsed_ms(&self) -> u64 {
@@ -177,6 +208,7 @@ impl Snapshots {
             loss,
             tracer: tracer_state(tracer, pump)?,
             sampling: sampling(pump),
+            budget: None,
             focus: self.focus.shown(),
             marks: self.focus.marks().to_vec(),
             gate,
@@ -219,6 +251,10 @@ impl Snapshots {
     }
 
     fn observe(&mut self, pump: &Pump, elapsed_ms: u64) {
+        // A series has room for so many samples; those of a gap would take it from the others.
+        if self.note_rest(elapsed_ms) {
+            return;
+        }
         self.trend.sample(pump.sampling_distance());
         self.trend.begin_interval(elapsed_ms, monotonic_ns());
         for (slot, process) in pump.ledger.processes().filter(|(slot, _)| !self.closed.contains(slot)) {
@@ -509,6 +545,7 @@ fn unjudged(pid: u32, totals: &ledger::StackTotals, precision: Option<Precision>
         kind: match totals.kind {
             ledger::Kind::Heap => StackKind::Heap,
             ledger::Kind::Map => StackKind::Map,
+            ledger::Kind::Touched => StackKind::Page,
         },
         verdict: Verdict::Undecided,
         confidence: 0.0,

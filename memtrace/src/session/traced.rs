@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memtrace_common::Slot;
+use memtrace_common::{Slot, call::Call};
 
 use super::{
     SessionError, notice,
@@ -18,8 +18,8 @@ use crate::{
     allocator::{self, Ends, Plan, ProbeSite},
     cli::TraceConfig,
     kernel::{
-        Tracer,
-        links::{Links, Programs},
+        KernelError, Tracer,
+        links::{Halves, Links, Programs},
         return_probes,
     },
     target::{Pid, Target, TargetError, status::SeccompMode},
@@ -32,6 +32,8 @@ pub(super) struct Candidate {
     target: Target,
     plan: Plan,
     heap_end: u64,
+    /// Whether the probes on allocations can be taken away by themselves.
+    may_rest: bool,
     /// Keeps the process's unwind tables until they are in the kernel; they are made then if there are none here.
     _segments: Vec<Segment>,
 }
@@ -47,7 +49,9 @@ pub(super) fn confined(target: &Target) -> Option<SessionError> {
 pub(super) struct Traced {
     pub(super) target: Target,
     pub(super) slot: Slot,
-    pub(super) links: Links,
+    links: Links,
+    /// Those that can be taken away by themselves, where they may have to; the others are in `links`.
+    parted: Option<Parted>,
     pub(super) exited: bool,
     /// Resident bytes when last seen.
     pub(super) rss_bytes: u64,
@@ -57,6 +61,46 @@ pub(super) struct Traced {
     execed: Option<Instant>,
     attached: HashSet<SiteKey>,
     emulated: usize,
+}
+
+/// Probes on heap calls that can be taken away for a while.
+#[derive(Default)]
+struct Parted {
+    allocations: Group,
+    /// Reallocations, which release, are among them.
+    releases: Group,
+}
+
+/// Probes that come and go together.
+#[derive(Default)]
+struct Group {
+    sites: Vec<ProbeSite>,
+    probes: Halves,
+    is_away: bool,
+}
+
+impl Group {
+    fn attach(&mut self, tracer: &mut Tracer, pid: Pid, slot: Slot, programs: Programs) -> Result<(), KernelError> {
+        self.probes = tracer.attach_halves(pid, slot, &self.sites, programs)?;
+        self.is_away = false;
+        Ok(())
+    }
+
+    /// Its probes, to be taken away.
+    fn take(&mut self) -> Halves {
+        self.is_away = true;
+        std::mem::take(&mut self.probes)
+    }
+
+    fn extend(&mut self, other: Self) {
+        self.sites.extend(other.sites);
+        if self.is_away {
+            // They come back with the others.
+            std::thread::spawn(move || other.probes.detach());
+        } else {
+            self.probes.extend(other.probes);
+        }
+    }
 }
 
 /// How long a new program gets to map its libraries before it is called untraceable.
@@ -69,14 +113,20 @@ impl Candidate {
     /// Looks at a process and plans its probes; `cache` takes its unwind tables ahead of their loading.
     pub(super) fn open(pid: Pid, config: &TraceConfig, cache: Option<&mut Cache>) -> Result<Self, SessionError> {
         let target = Target::open(pid)?;
-        if let Some(confined) = confined(&target).filter(|_| !config.no_return_probes) {
+        if let Some(confined) = confined(&target).filter(|_| !config.no_return_probes && !config.growth) {
             return Err(confined);
         }
         let plan = plan(&target, config)?;
         let mappings = target.mappings()?;
         let segments = cache.map_or_else(Vec::new, |cache| segments(pid, &mappings, cache).0);
         let heap = mappings.iter().find(|mapping| mapping.path.as_deref() == Some(Path::new("[heap]")));
-        Ok(Self { heap_end: heap.map_or(0, |mapping| mapping.end), target, plan, _segments: segments })
+        Ok(Self {
+            may_rest: config.max_overhead.is_some(),
+            heap_end: heap.map_or(0, |mapping| mapping.end),
+            target,
+            plan,
+            _segments: segments,
+        })
     }
 
     /// The process.
@@ -94,8 +144,9 @@ impl Candidate {
         let pid = self.target.pid();
         let slot = tracer.add_target(pid, self.heap_end)?;
         pump.add_process(slot, pid)?;
-        let links = match tracer.attach(pid, slot, &self.plan.sites, programs) {
-            Ok(links) => links,
+        let attached = attach(tracer, pid, slot, &self.plan.sites, programs, self.may_rest);
+        let (links, parted) = match attached {
+            Ok(attached) => attached,
             Err(error) => {
                 pump.ended(slot)?;
                 pump.forget(slot);
@@ -110,6 +161,7 @@ impl Candidate {
             target: self.target,
             slot,
             links,
+            parted,
             exited: false,
             rss_bytes,
             outer: Outer::new(pid, Span::Run),
@@ -124,7 +176,81 @@ impl Candidate {
     }
 }
 
+/// Attaches to all sites; those on heap calls apart if they `may_rest`.
+fn attach(
+    tracer: &mut Tracer,
+    pid: Pid,
+    slot: Slot,
+    sites: &[ProbeSite],
+    programs: Programs,
+    may_rest: bool,
+) -> Result<(Links, Option<Parted>), KernelError> {
+    if !may_rest {
+        return Ok((tracer.attach(pid, slot, sites, programs)?, None));
+    }
+    let (mut parted, mut sites, all) = (Parted::default(), Vec::new(), sites.iter().cloned());
+    for site in all {
+        match site.call {
+            Call::Allocate => parted.allocations.sites.push(site),
+            Call::Release | Call::ReleaseOuter | Call::Reallocate => parted.releases.sites.push(site),
+            _ => sites.push(site),
+        }
+    }
+    let links = tracer.attach(pid, slot, &sites, programs)?;
+    parted.releases.attach(tracer, pid, slot, programs)?;
+    parted.allocations.attach(tracer, pid, slot, programs)?;
+    Ok((links, Some(parted)))
+}
+
 impl Traced {
+    /// Takes the probes on allocations away; releases go on being seen.
+    pub(super) fn rest(&mut self) {
+        if let Some(parted) = &mut self.parted {
+            let probes = parted.allocations.take();
+            std::thread::spawn(move || probes.detach());
+        }
+    }
+
+    /// Takes all probes on heap calls away, at once: what calls that have begun leave behind is forgotten when the probes
+    /// come back (`Pump::begin_window`).
+    pub(super) fn leave(&mut self) {
+        if let Some(parted) = &mut self.parted {
+            let Halves { entries: mut links, returns } = parted.allocations.take();
+            links.extend(returns);
+            let Halves { entries, returns } = parted.releases.take();
+            links.extend(entries);
+            links.extend(returns);
+            std::thread::spawn(move || links.detach());
+        }
+    }
+
+    /// Puts them back, those on releases first.
+    pub(super) fn resume(&mut self, tracer: &mut Tracer) -> Result<(), SessionError> {
+        let (pid, slot) = (self.target.pid(), self.slot);
+        let Some(Parted { allocations, releases }) = &mut self.parted else { return Ok(()) };
+        for group in [releases, allocations].into_iter().filter(|group| group.is_away) {
+            match group.attach(tracer, pid, slot, Programs::Trace) {
+                Ok(()) => {}
+                // It has ended, or runs another program, which the next look finds.
+                Err(_) if self.target.exited() => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// All probes, to be taken away.
+    pub(super) fn take_links(&mut self) -> Links {
+        let mut links = std::mem::take(&mut self.links);
+        if let Some(Parted { allocations, releases }) = self.parted.take() {
+            for Halves { entries, returns } in [allocations.probes, releases.probes] {
+                links.extend(entries);
+                links.extend(returns);
+            }
+        }
+        links
+    }
+
     /// Probe sites in place.
     pub(super) fn sites(&self) -> usize {
         self.attached.len()
@@ -167,7 +293,9 @@ impl Traced {
                 // Links are bound to the thread that was the first one, and it is gone.
                 self.attached.clear();
                 self.emulated = 0;
-                let dead = std::mem::take(&mut self.links);
+                let may_rest = self.parted.is_some();
+                let dead = self.take_links();
+                self.parted = may_rest.then(Parted::default);
                 std::thread::spawn(move || dead.detach());
             }
             let plan = plan(&self.target, config)?;
@@ -223,7 +351,13 @@ impl Traced {
         plan.sites.retain(|site| !self.attached.contains(&key(site)));
         if !plan.sites.is_empty() {
             let programs = if config.empty_programs { Programs::Empty } else { Programs::Trace };
-            self.links.extend(tracer.attach(self.target.pid(), self.slot, &plan.sites, programs)?);
+            let may_rest = self.parted.is_some();
+            let (links, more) = attach(tracer, self.target.pid(), self.slot, &plan.sites, programs, may_rest)?;
+            self.links.extend(links);
+            if let (Some(parted), Some(more)) = (&mut self.parted, more) {
+                parted.allocations.extend(more.allocations);
+                parted.releases.extend(more.releases);
+            }
             self.note(&plan.sites);
         }
         Ok(plan.sites.len())
@@ -241,12 +375,18 @@ fn key(site: &ProbeSite) -> SiteKey {
 
 /// The probes of a process; with `--syscalls` without those of the mapping functions.
 fn plan(target: &Target, config: &TraceConfig) -> Result<Plan, SessionError> {
+    if config.growth {
+        return Ok(Plan::default());
+    }
     let pid = target.pid();
     let ends = if config.no_return_probes { Ends::WaysOut } else { Ends::ReturnProbes };
     let mut plan = allocator::plan(&target.objects()?, &config.wrappers, ends)
         .map_err(|source| SessionError::Allocator { pid, source })?;
     if config.syscalls {
         plan.sites.retain(|site| !site.call.is_mapping());
+    }
+    if config.releases_only {
+        plan.sites.retain(|site| site.call != Call::Allocate);
     }
     Ok(plan)
 }

@@ -31,6 +31,11 @@ pub use process::Target;
 
 use std::{fmt, path::PathBuf};
 
+use nix::{
+    time::{clock_getcpuclockid, clock_gettime},
+    unistd::Pid as NixPid,
+};
+
 /// A process id as the user knows it, in memtrace's own pid namespace.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Pid(pub u32);
@@ -42,6 +47,14 @@ impl fmt::Display for Pid {
 }
 
 impl Pid {
+    /// Processor time of all its threads so far, in seconds; `None` when it has ended.
+    pub fn processor_seconds(self) -> Option<f64> {
+        let pid = i32::try_from(self.0).ok()?;
+        let clock = clock_getcpuclockid(NixPid::from_raw(pid)).ok()?;
+        let time = clock_gettime(clock).ok()?;
+        Some(time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9)
+    }
+
     /// A path below the process's `/proc` directory.
     pub fn proc_path(self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{self}/{name}"))

@@ -150,6 +150,11 @@ impl<K: Eq + Hash + Copy + Ord> Trend<K> {
         self.gaps.add(self.previous_ms, self.current_ms);
     }
 
+    /// Allocations were not recorded from one time to another, in milliseconds since the attach.
+    pub fn add_gap(&mut self, start_ms: u64, end_ms: u64) {
+        self.gaps.add(start_ms, end_ms);
+    }
+
     /// Records what `key` holds at the current time. A key that is new held nothing when the interval before was
     /// observed, and its series says so. A second observation at the same time replaces the first.
     pub fn observe(&mut self, key: K, seen: Observation) {

@@ -2,10 +2,16 @@
 
 use std::fmt::Write as _;
 
-use super::{Section, table, tool};
+use super::{Section, scale, table, tool};
 
 /// The page: where it was measured, a table for each workload, and what the marks mean.
-pub fn render(sections: &[Section], facts: &[(&str, String)], missing: &[String], rounds: u32) -> String {
+pub fn render(
+    sections: &[Section],
+    scale: &[scale::Took],
+    facts: &[(&str, String)],
+    missing: &[String],
+    rounds: u32,
+) -> String {
     let mut text = String::from(
         "# Results\n\nWritten by `cargo xtask bench`, whose next run replaces it. What the numbers mean: \
          [performance](../performance.md).\n\n",
@@ -23,6 +29,12 @@ pub fn render(sections: &[Section], facts: &[(&str, String)], missing: &[String]
             let cells = table::cells(row, section.workload.pairs);
             line(&mut text, std::iter::once(row.tool.name().to_owned()).chain(cells));
         }
+    }
+    if !scale.is_empty() {
+        text.push_str("\n## scale: what memtrace itself takes\n\n");
+        line(&mut text, scale::HEADS.map(str::to_owned));
+        line(&mut text, std::iter::once("---").chain(["---:"; scale::HEADS.len() - 1]).map(str::to_owned));
+        scale.iter().for_each(|took| line(&mut text, took.cells()));
     }
     let _ = write!(text, "\n{}\n", escaped(tool::MARKS));
     missing.iter().for_each(|note| {
@@ -58,7 +70,7 @@ mod tests {
 
     #[test]
     fn every_line_of_a_table_has_as_many_cells_as_its_head() {
-        let text = render(&[section()], &[("processor", "A | B".to_owned())], &[], 5);
+        let text = render(&[section()], &[], &[("processor", "A | B".to_owned())], &[], 5);
         for table in text.split("\n\n").filter(|block| block.starts_with('|')) {
             let bars = |line: &str| line.replace("\\|", "").matches('|').count();
             let lines: Vec<usize> = table.lines().map(bars).collect();
@@ -69,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_row_holds_the_tools_numbers() {
-        let text = render(&[section()], &[], &[], 5);
+        let text = render(&[section()], &[], &[], &[], 5);
         assert!(text.contains("| heaptrack \\* | 9000 ns | 4500..18000 ns | 18.0x | 1.32 |"), "{text}");
         assert!(text.contains("| Valgrind memcheck \\* | - | - |"), "{text}");
         assert!(text.contains("\n## loop: a \\| loop\n\n|"), "{text}");
@@ -77,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_tool_that_did_not_run_is_explained() {
-        let text = render(&[section()], &[], &["It refuses.".to_owned()], 5);
+        let text = render(&[section()], &[], &[], &["It refuses.".to_owned()], 5);
         assert!(text.ends_with("\nIt refuses.\n"), "{text}");
     }
 }

@@ -2,7 +2,7 @@
 //! machine whose speed drifts slows all of them alike; ratios are taken within a round, and their median is shown.
 //!
 //! `workload` is what runs, `tool` what watches, `measurement` one run of the one under the other; `results` makes numbers
-//! of the measurements, `table`, `markdown` and `plot` show them, `machine` says where they were made. A run of everything
+//! of the measurements, `scale` is about memtrace itself when there is much to watch, `table`, `markdown` and `plot` show them, `machine` says where they were made. A run of everything
 //! replaces `docs/performance/results.*`.
 
 mod machine;
@@ -11,6 +11,7 @@ mod measurement;
 mod plot;
 mod procfs;
 mod results;
+mod scale;
 mod table;
 mod tool;
 mod workload;
@@ -77,11 +78,18 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         print!("{}", table::render(&rows, workload.pairs));
         sections.push(Section { workload, rows });
     }
+    let size = if options.quick { Size::Small } else { Size::Full };
+    let scale = if options.only.is_none() { scale::run(size, &memtrace, progress)? } else { Vec::new() };
+    progress("");
+    if !scale.is_empty() {
+        println!("\nscale: what memtrace itself takes");
+        print!("{}", scale::render(&scale));
+    }
     println!("\n{}", tool::MARKS);
     missing.iter().for_each(|note| println!("{note}"));
     println!("Ratios hold from run to run; times do not: compare within one table.");
     if options.complete() {
-        publish(&sections, &missing, options.rounds)?;
+        publish(&sections, &scale, &missing, options.rounds)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -103,10 +111,10 @@ fn progress(line: &str) {
 }
 
 /// Writes the results into the documentation, in place of those of the last run.
-fn publish(sections: &[Section], missing: &[String], rounds: u32) -> Result<()> {
+fn publish(sections: &[Section], scale: &[scale::Took], missing: &[String], rounds: u32) -> Result<()> {
     let folder = tree::root().join("docs/performance");
     fs::create_dir_all(&folder).context("cannot create docs/performance")?;
-    let markdown = markdown::render(sections, &machine::facts()?, missing, rounds);
+    let markdown = markdown::render(sections, scale, &machine::facts()?, missing, rounds);
     for (name, text) in [("results.md", markdown), ("results.svg", plot::render(sections)?)] {
         fs::write(folder.join(name), text).with_context(|| format!("cannot write docs/performance/{name}"))?;
         println!("written: docs/performance/{name}");

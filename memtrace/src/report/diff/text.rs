@@ -57,6 +57,7 @@ fn write_change(page: &mut Page<'_>, number: usize, change: &Change) -> io::Resu
     let (one, many) = match change.kind {
         StackKind::Heap => ("block", "blocks"),
         StackKind::Map => ("mapped range", "mapped ranges"),
+        StackKind::Page => ("touched range", "touched ranges"),
     };
     let unit = if change.blocks.unsigned_abs() == 1 { one } else { many };
     let held = match change.change {

@@ -85,6 +85,7 @@ impl<'a> Building<'a> {
                 match stack.kind {
                     StackKind::Heap => "heap".to_owned(),
                     StackKind::Map => "map".to_owned(),
+                    StackKind::Page => "page".to_owned(),
                 },
             ),
         ]

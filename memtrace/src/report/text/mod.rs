@@ -17,7 +17,7 @@ use std::io::{self, Write};
 use page::Page;
 
 use super::{
-    focus,
+    budget, focus,
     headline::headline,
     name::holds,
     number::duration,
@@ -54,8 +54,8 @@ pub fn render(snapshot: &Snapshot, colour: bool, out: &mut dyn Write) -> io::Res
     } else {
         page.wrapped("", &format!("[{}] {headline}", duration(snapshot.elapsed_ms)))?;
     }
-    let sampled = sampling::note(snapshot.sampling.as_ref());
-    for note in focus::notes(snapshot).into_iter().chain(snapshot.gate.notes()).chain(sampled) {
+    let chosen = sampling::note(snapshot.sampling.as_ref()).into_iter().chain(budget::note(snapshot.budget.as_ref()));
+    for note in focus::notes(snapshot).into_iter().chain(snapshot.gate.notes()).chain(chosen) {
         page.wrapped("", &note)?;
     }
     for process in listed(snapshot) {

@@ -43,6 +43,7 @@ fn title(state: &State, columns: u16) -> Line<'static> {
     let kind = match stack.kind {
         StackKind::Heap => "heap",
         StackKind::Map => "mapped",
+        StackKind::Page => "touched",
     };
     let text = format!(
         "#{} of {}  {}  {kind}, pid {}, stack {}",

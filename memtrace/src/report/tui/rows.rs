@@ -167,7 +167,11 @@ pub(super) fn verdict(stack: &Stack) -> String {
 
 /// The function and where it is, together in `room` columns; the function goes last.
 fn location(stack: &Stack, room: usize) -> (String, String) {
-    let kind = if stack.kind == StackKind::Map { "mmap: " } else { "" };
+    let kind = match stack.kind {
+        StackKind::Heap => "",
+        StackKind::Map => "mmap: ",
+        StackKind::Page => "touch: ",
+    };
     let Some(frame) = place::meaningful(stack) else {
         return (shorten(&format!("{kind}stack {}", stack.id), room), String::new());
     };

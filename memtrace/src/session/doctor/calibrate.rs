@@ -4,11 +4,12 @@ use std::{
     hint::black_box,
     io::{self, BufRead as _, BufReader, Write as _},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::mpsc,
     time::{Duration, Instant},
 };
 
 use super::measure;
-use crate::session::SessionError;
+use crate::{cli::TraceConfig, session::SessionError};
 
 /// Pairs of malloc and free in a round: some ten milliseconds under probes.
 const PAIRS: u32 = 5_000;
@@ -19,34 +20,39 @@ const ROUNDS: usize = 9;
 /// Longer than the rounds take even on a slow machine.
 const ENOUGH: Duration = Duration::from_secs(10);
 
-/// Nanoseconds that tracing adds to one call of malloc and the free of its block.
+/// Nanoseconds that tracing, in the way that `adjust` makes it, adds to one call of malloc and the free of its block.
 ///
 /// # Errors
 ///
 /// When the child cannot be started, or not be traced.
-pub(super) fn pair_ns() -> Result<f64, SessionError> {
+pub(in crate::session) fn pair_ns(adjust: impl FnOnce(&mut TraceConfig)) -> Result<f64, SessionError> {
     let broken = |source| SessionError::System { action: "measuring what a probe costs here", source };
     let mut child = Loop::start().map_err(broken)?;
     let alone = child.measure().map_err(broken)?;
     let pid = child.process.id();
     // The run ends when the loop does, which ends when it has answered.
+    let (tell, attached) = mpsc::channel();
     let rounds = std::thread::spawn(move || {
-        // The first answers may come from before the attach; the probes are there when they are slower.
-        let deadline = Instant::now() + ENOUGH;
-        let mut traced = child.measure();
-        while traced.as_ref().is_ok_and(|&ns| ns < ATTACHED * alone) && Instant::now() < deadline {
-            traced = child.measure();
-        }
-        // Once more: probes may have come in the middle of it.
-        traced.and_then(|_| child.measure())
+        // A run that ends without a look tells nothing, and has an error of its own to tell.
+        attached.recv().map_err(io::Error::other)?;
+        child.measure()
     });
-    measure::run(&[pid], &[], ENOUGH)?;
-    let traced = rounds.join().map_err(|_panicked| broken(io::ErrorKind::Other.into()))?.map_err(broken)?;
-    Ok((traced - alone).max(0.0))
+    let adjust = |config: &mut TraceConfig| {
+        config.interval = FIRST_LOOK;
+        adjust(config);
+    };
+    let on_look = move || {
+        // The loop may have ended, with an error of its own.
+        let _ = tell.send(());
+    };
+    let ran = measure::run(&[pid], ENOUGH, adjust, on_look);
+    let traced = rounds.join().map_err(|_panicked| broken(io::ErrorKind::Other.into()))?;
+    ran?;
+    Ok((traced.map_err(broken)? - alone).max(0.0))
 }
 
-/// A pair under probes takes at least so many times as long as one without: a trap is a hundred times a malloc.
-const ATTACHED: f64 = 5.0;
+/// When the probes are surely there.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
 
 /// The child.
 struct Loop {

@@ -6,19 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    time::{ClockId, clock_getcpuclockid, clock_gettime},
-    unistd::Pid as NixPid,
-};
-
 use super::calibrate;
 use crate::{
-    cli::{self, Wrapper},
+    cli::{self, TraceConfig, Wrapper},
     report::{
         doctor::{Measured, Rate},
         snapshot::{Snapshot, Totals},
     },
     session::{SessionError, event_loop, output::Output, snapshot::REAL_LOSSES, trace},
+    target::Pid,
 };
 
 /// Traces the processes for `time` and says how often they allocate; `None` when there is none.
@@ -30,8 +26,8 @@ pub(super) fn measure(pids: &[u32], wrappers: &[Wrapper], time: Duration) -> Res
     if pids.is_empty() {
         return Ok(None);
     }
-    let pair_ns = calibrate::pair_ns()?;
-    let looks = run(pids, wrappers, time)?;
+    let pair_ns = calibrate::pair_ns(|_| {})?;
+    let looks = run(pids, time, |config| config.wrappers = wrappers.to_vec(), || {})?;
     let (Some(first), Some(last)) = (looks.first(), looks.last()) else { return Ok(None) };
     let seconds = (last.at - first.at).as_secs_f64().max(1e-3);
     let rates = pids.iter().enumerate().filter_map(|(index, &pid)| {
@@ -63,26 +59,25 @@ pub(super) struct Look {
 }
 
 /// A quiet run over these processes, looked at while the probes are in place.
-pub(super) fn run(pids: &[u32], wrappers: &[Wrapper], time: Duration) -> Result<Vec<Look>, SessionError> {
+pub(super) fn run(
+    pids: &[u32],
+    time: Duration,
+    adjust: impl FnOnce(&mut TraceConfig),
+    mut on_look: impl FnMut() + 'static,
+) -> Result<Vec<Look>, SessionError> {
     let Some(mut config) = cli::trace_for(pids, time) else { return Ok(Vec::new()) };
-    config.wrappers = wrappers.to_vec();
+    adjust(&mut config);
     config.quiet = true;
     let looks = Rc::new(RefCell::new(Vec::new()));
     let (seen, clocks) = (Rc::clone(&looks), pids.to_vec());
     let output = Output::telling(move |snapshot| {
         // The last report comes after the probes have stopped counting.
         if !snapshot.is_final {
-            let processor_seconds = clocks.iter().map(|&pid| processor_time(pid)).collect();
+            let processor_seconds = clocks.iter().map(|&pid| Pid(pid).processor_seconds().unwrap_or(0.0)).collect();
+            on_look();
             seen.borrow_mut().push(Look { at: Instant::now(), snapshot: snapshot.clone(), processor_seconds });
         }
     });
-    event_loop()?.block_on(trace(&config, Some(output)))?;
+    event_loop()?.block_on(trace(&config, Some(output), None))?;
     Ok(looks.take())
-}
-
-/// Seconds of processor time of all threads of a process; 0 when it has ended.
-fn processor_time(pid: u32) -> f64 {
-    let clock = i32::try_from(pid).ok().and_then(|pid| clock_getcpuclockid(NixPid::from_raw(pid)).ok());
-    let time = clock.and_then(|clock: ClockId| clock_gettime(clock).ok());
-    time.map_or(0.0, |time| time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9)
 }

@@ -1,7 +1,7 @@
 //! `memtrace doctor`: can it run here, what would it attach to, and what would that cost? Looks only, unless it is asked
 //! to count.
 
-mod calibrate;
+pub(in crate::session) mod calibrate;
 mod measure;
 
 use std::{

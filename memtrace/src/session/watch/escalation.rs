@@ -29,7 +29,7 @@ pub(super) fn start(pids: &[Pid], time: Duration) -> Option<Escalation> {
     Some(Box::pin(async move {
         let last = Rc::new(RefCell::new(None));
         let kept = Rc::clone(&last);
-        trace(&config, Some(Output::telling(move |report| drop(kept.replace(Some(report.clone())))))).await?;
+        trace(&config, Some(Output::telling(move |report| drop(kept.replace(Some(report.clone()))))), None).await?;
         Ok(last.take())
     }))
 }

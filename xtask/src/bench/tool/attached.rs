@@ -88,7 +88,11 @@ impl Attached {
             Attached::Tracer { tool, child, pid } => {
                 let peak_bytes = Some(Usage::of(pid)?.peak_bytes);
                 let output = end(child, pid, tool)?;
-                let said = if matches!(tool, Tool::Memtrace | Tool::MemtraceSampled) { read(&output)? } else { Said::default() };
+                let said = if matches!(tool, Tool::Memtrace | Tool::MemtraceSampled) {
+                    read(&output)?
+                } else {
+                    Said::default()
+                };
                 Ok(Said { peak_bytes, ..said })
             }
         }

@@ -29,7 +29,8 @@ pub enum Size {
 }
 
 impl Size {
-    fn of(self, full: u32) -> u32 {
+    /// So much of it.
+    pub fn of(self, full: u32) -> u32 {
         match self {
             Size::Full => full,
             Size::Small => full / 10,

@@ -1,0 +1,50 @@
+//! Page faults: who writes to a page first makes the process larger (`--mode growth`).
+
+use aya_ebpf::{helpers::generated::bpf_ktime_get_ns, programs::TracePointContext};
+use memtrace_common::{
+    Slot,
+    counter::Counter,
+    event::{BlockRecord, Head, Kind},
+    limits::PAGE_BYTES,
+    unwind::Registers,
+};
+
+use crate::{
+    count, lifecycle,
+    ring::{self, Class},
+    syscall, thread, walk,
+};
+
+/// The tracepoint's record: 8 bytes common to all, then three words (events/exceptions/page_fault_user/format in tracefs).
+const ADDRESS_OFFSET: usize = 8;
+const ERROR_OFFSET: usize = 24;
+
+/// The access was a write (`X86_PF_WRITE`). Reads map pages of files, or the one page of zeros.
+const WRITE: u64 = 2;
+
+/// User code touched a page that it may not write to yet.
+#[inline(always)]
+pub fn page_fault(context: &TracePointContext) {
+    // SAFETY: the record has a word there.
+    let Ok(error) = (unsafe { context.read_at::<u64>(ERROR_OFFSET) }) else { return };
+    if error & WRITE == 0 {
+        return;
+    }
+    let Some(slot) = lifecycle::current_slot() else { return };
+    if !walk::running(slot) {
+        return;
+    }
+    // SAFETY: the record has a word there.
+    let Ok(address) = (unsafe { context.read_at::<u64>(ADDRESS_OFFSET) }) else { return };
+    let Some(state) = thread::state(slot) else { return };
+    let Some(regs) = syscall::saved_registers() else { return };
+    // The instruction itself, written as what would return behind its first byte.
+    let stack = walk::stack_from(state, slot, Registers { ip: regs.rip + 1, sp: regs.rsp, fp: regs.rbp });
+    let head = Head::new(Kind::Touch, Slot(slot), state.thread as u32);
+    // SAFETY: no arguments.
+    let time_ns = unsafe { bpf_ktime_get_ns() };
+    let record = BlockRecord { head, time_ns, address: address & !(PAGE_BYTES - 1), size: PAGE_BYTES, stack };
+    if !ring::send(Some(state), Class::Allocation, record) {
+        count::add(slot, Counter::MappingsDropped, 1);
+    }
+}

@@ -1,0 +1,212 @@
+//! `--max-overhead`: what tracing costs is estimated from the calls that are seen and the price of each, which is measured
+//! at the start on a child of memtrace's own; [`controller`] decides what to give up, and here it is done.
+
+mod controller;
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use controller::{Controller, Costs, Step, Used};
+use memtrace_common::{Slot, counter::Counter};
+
+use super::{Run, SessionError, doctor::calibrate::pair_ns, notice, pump::Pump, traced::Traced};
+use crate::{kernel::Tracer, report::budget::Budget as Shown};
+
+/// How often the account is looked at, and stacks are sampled.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Bytes from one sampling point to the next, where blocks have to be sampled: four times as far at each further step.
+pub(super) const FIRST_DISTANCE: u64 = 64 << 10;
+
+/// A distance at which next to no block is drawn, to measure what the others cost.
+const FAR: u64 = 1 << 30;
+
+/// A run's account.
+pub(super) struct Budget {
+    share: f64,
+    controller: Controller,
+    seen: HashMap<Slot, Seen>,
+    started: Instant,
+    resting: Pause,
+    away: Pause,
+    /// Steps that were told.
+    told: u32,
+}
+
+/// Time that goes by without something.
+#[derive(Default)]
+struct Pause {
+    since: Option<Instant>,
+    before: Duration,
+}
+
+impl Pause {
+    fn begin(&mut self) {
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    fn end(&mut self) {
+        self.before = self.total();
+        self.since = None;
+    }
+
+    fn total(&self) -> Duration {
+        self.before + self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+}
+
+/// One target's clock and counts at the last look.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    seconds: f64,
+    allocations: u64,
+    undrawn_allocations: u64,
+    releases: u64,
+    undrawn_releases: u64,
+}
+
+impl Budget {
+    /// Measures what calls cost here; takes some two seconds.
+    pub(super) fn calibrate(share: f64) -> Result<Self, SessionError> {
+        notice::calibrating();
+        let costs = Costs {
+            pair: pair_ns(|_| {})?,
+            undrawn_pair: pair_ns(|config| config.sample = Some(FAR))?,
+            undrawn_release: pair_ns(|config| (config.sample, config.releases_only) = (Some(FAR), true))?,
+        };
+        notice::calibrated(costs.pair, costs.undrawn_pair, costs.undrawn_release);
+        Ok(Self {
+            share,
+            controller: Controller::new(share, costs),
+            seen: HashMap::new(),
+            started: Instant::now(),
+            resting: Pause::default(),
+            away: Pause::default(),
+            told: 0,
+        })
+    }
+
+    /// Tracing begins now.
+    pub(super) fn start(&mut self, traced: &[Traced]) {
+        self.started = Instant::now();
+        for process in traced {
+            let seconds = process.target.pid().processor_seconds().unwrap_or(0.0);
+            self.seen.insert(process.slot, Seen { seconds, ..Seen::default() });
+        }
+    }
+
+    /// Which probes are away now, of a process that has just been attached.
+    pub(super) fn apply_to(&self, process: &mut Traced) {
+        if self.away.since.is_some() {
+            process.leave();
+        } else if self.resting.since.is_some() {
+            process.rest();
+        }
+    }
+
+    /// How it went so far.
+    pub(super) fn shown(&self) -> Shown {
+        let all = self.started.elapsed().as_secs_f64().max(1e-9);
+        let share = |pause: &Pause| (1.0 - pause.total().as_secs_f64() / all).clamp(0.0, 1.0);
+        Shown {
+            max_overhead: self.share,
+            estimated_overhead: self.controller.slowdown(),
+            recorded_share: share(&self.resting),
+            releases_seen_share: share(&self.away),
+        }
+    }
+
+    fn look(&mut self, tracer: &Tracer, pump: &Pump, traced: &[Traced]) -> Result<Option<Step>, SessionError> {
+        let mut used = Used::default();
+        for process in traced.iter().filter(|process| !process.exited) {
+            let Some(seconds) = process.target.pid().processor_seconds() else { continue };
+            let totals = pump.ledger.process(process.slot).map(|ledger| ledger.totals()).unwrap_or_default();
+            let counters = tracer.counters(process.slot)?;
+            let now = Seen {
+                seconds,
+                allocations: totals.allocations,
+                undrawn_allocations: counters.get(Counter::AllocationsUnsampled),
+                releases: totals.frees + totals.frees_unmatched + totals.inherited_frees,
+                undrawn_releases: counters.get(Counter::ReleasesUnsampled),
+            };
+            // A process that is new here begins with its clock; a slot's next process may have smaller numbers.
+            let before = self.seen.insert(process.slot, now).unwrap_or(Seen { seconds, ..Seen::default() });
+            used.seconds += (now.seconds - before.seconds).max(0.0);
+            used.allocations += now.allocations.saturating_sub(before.allocations);
+            used.undrawn_allocations += now.undrawn_allocations.saturating_sub(before.undrawn_allocations);
+            used.releases += now.releases.saturating_sub(before.releases);
+            used.undrawn_releases += now.undrawn_releases.saturating_sub(before.undrawn_releases);
+        }
+        Ok(self.controller.look(&used))
+    }
+
+    fn say(&mut self, what: impl FnOnce()) {
+        const TOLD: u32 = 8;
+        self.told += 1;
+        match self.told {
+            ..TOLD => what(),
+            TOLD => notice::goes_on_so(),
+            _ => {}
+        }
+    }
+}
+
+impl Run<'_> {
+    /// Looks at the account and does what it asks for.
+    pub(super) fn keep_budget(&mut self) -> Result<(), SessionError> {
+        let Some(mut budget) = self.budget.take() else { return Ok(()) };
+        let step = budget.look(&self.tracer, &self.pump, &self.traced)?;
+        let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match step {
+            None => {}
+            Some(Step::Sparser) => {
+                if self.sample_sparser()? {
+                    let distance = self.pump.sampling_distance();
+                    budget.say(|| notice::sparser(distance));
+                } else {
+                    budget.controller.no_sparser();
+                }
+            }
+            Some(Step::Rest) => {
+                budget.say(notice::rests);
+                budget.resting.begin();
+                self.traced.iter_mut().for_each(Traced::rest);
+                self.snapshots.rest(&self.pump, elapsed_ms);
+            }
+            Some(Step::Leave) => {
+                budget.say(notice::leaves);
+                budget.resting.begin();
+                budget.away.begin();
+                self.traced.iter_mut().for_each(Traced::leave);
+                self.snapshots.rest(&self.pump, elapsed_ms);
+            }
+            Some(Step::Resume) => {
+                budget.say(notice::resumes);
+                self.pump.begin_window()?;
+                for process in self.traced.iter_mut().filter(|process| !process.exited) {
+                    process.resume(&mut self.tracer)?;
+                }
+                self.snapshots.resume(&self.pump, elapsed_ms);
+                budget.resting.end();
+                budget.away.end();
+            }
+        }
+        self.budget = Some(budget);
+        Ok(())
+    }
+
+    /// Draws fewer blocks from now on; false where that cannot be.
+    fn sample_sparser(&mut self) -> Result<bool, SessionError> {
+        if !self.pump.draw_sparser()? {
+            return Ok(false);
+        }
+        // What was sent before the programs noted blocks has to be in the ledger, whose blocks are noted next.
+        let begun = self.pump.ring.written();
+        while !self.pump.ring.has_reached(begun) {
+            self.pump()?;
+        }
+        self.pump.filter_releases()
+    }
+}

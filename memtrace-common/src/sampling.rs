@@ -80,11 +80,10 @@ pub fn exponential(random: u64, mean: u64) -> u64 {
     let mut bit = 0;
     while bit < FRACTION {
         mantissa = (mantissa * mantissa) >> 31;
-        fraction <<= 1;
-        if mantissa >> 32 != 0 {
-            mantissa >>= 1;
-            fraction |= 1;
-        }
+        // Without a branch: the verifier would look at every way through all of them.
+        let carry = mantissa >> 32;
+        mantissa >>= carry;
+        fraction = fraction << 1 | carry;
         bit += 1;
     }
     let halvings = ((zeros as u64 + 1) << FRACTION) - fraction;

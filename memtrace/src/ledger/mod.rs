@@ -34,7 +34,7 @@ use memtrace_common::{
 };
 
 pub use self::{
-    distribution::{Cohort, Distribution},
+    distribution::{Cohort, Distribution, Distributions},
     estimate::{Distances, Precision, Weight, interval95},
     process::ProcessLedger,
     stacks::StackTotals,

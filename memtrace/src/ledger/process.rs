@@ -6,7 +6,7 @@ use super::{
     Kind,
     blocks::{self, Blocks, LiveBlock},
     deferred::{Change, Closings, Deferred, Turn},
-    distribution::{Cohort, Distribution},
+    distribution::{Cohort, Distributions},
     estimate::{Distances, Precision, Weight},
     inherited::{Inherited, Recent},
     parked::{OpenCall, OpenCalls, Taken},
@@ -60,14 +60,13 @@ impl ProcessLedger {
         self.blocks.iter().map(|block| Address(block.address))
     }
 
-    /// How old and how large the live blocks of the wanted stacks are, in the order of `wanted`: one pass over all
-    /// blocks and ranges. A stack that never allocated has empty histograms; one that is wanted twice counts once.
-    pub fn distributions(&self, wanted: &[(StackId, Kind)], now_ns: u64) -> Vec<Distribution> {
-        let mut found = vec![Distribution::new(); wanted.len()];
-        self.each_wanted(wanted, |position, size, time_ns, weight| {
-            found[position].record(size, weight.blocks().max(1), time_ns, now_ns);
+    /// Records how old and how large the live blocks of the wanted stacks are, each with its group: one pass over all blocks
+    /// and ranges. A stack that is wanted twice counts for one of its groups.
+    pub fn distribute(&self, wanted: &[(StackId, Kind, usize)], into: &mut Distributions) {
+        let stacks: Vec<(StackId, Kind)> = wanted.iter().map(|&(id, kind, _)| (id, kind)).collect();
+        self.each_wanted(&stacks, |position, size, time_ns, weight| {
+            into.record(wanted[position].2, size, weight.blocks().max(1), time_ns);
         });
-        found
     }
 
     /// What the wanted stacks still hold of each cohort, in the order of `wanted`: one pass over all blocks and ranges.

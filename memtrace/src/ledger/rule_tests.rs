@@ -6,7 +6,7 @@ use memtrace_common::{
     unwind::StackEnd,
 };
 
-use super::{Kind, Ledger, StackTotals, Totals};
+use super::{Distribution, Distributions, Kind, Ledger, StackTotals, Totals};
 use crate::kernel::event::{Block, Event, Frames, Range, What};
 
 const SLOT: Slot = Slot(3);
@@ -68,6 +68,15 @@ impl Run {
     fn mapped(&self) -> [u64; 5] {
         let Totals { maps, unmaps, ranges_replaced, mapped_bytes, mapped_ranges, .. } = self.totals();
         [maps, unmaps, ranges_replaced, mapped_bytes / PAGE, mapped_ranges]
+    }
+
+    fn distributions(&self, wanted: &[(StackId, Kind)], now_ns: u64) -> Vec<Distribution> {
+        let wanted: Vec<_> = wanted.iter().enumerate().map(|(group, &(id, kind))| (id, kind, group)).collect();
+        let mut distributions = Distributions::new(wanted.len(), now_ns);
+        self.ledger.process(SLOT).expect("added").distribute(&wanted, &mut distributions);
+        let mut found = vec![Distribution::new(); wanted.len()];
+        distributions.each(|group, distribution| found[group] = distribution.clone());
+        found
     }
 
     fn stack(&self, id: u64, kind: Kind) -> StackTotals {
@@ -149,8 +158,7 @@ fn a_realloc_that_fails_leaves_the_block_as_it_was() {
     let mut run = Run::new();
     run.by(1, allocate(0x10, 100));
     let before = (run.totals(), run.stack(1, Kind::Heap));
-    let process =
-        |run: &Run| run.ledger.process(SLOT).expect("added").distributions(&[(StackId(1), Kind::Heap)], 1 << 40);
+    let process = |run: &Run| run.distributions(&[(StackId(1), Kind::Heap)], 1 << 40);
     let distribution = process(&run);
     run.by(1, realloc_begin(0x10)).by(2, What::ReallocFailed).by(1, What::ReallocFailed);
     assert_eq!((run.totals(), run.stack(1, Kind::Heap)), before);
@@ -322,7 +330,7 @@ fn distributions_hold_the_ages_and_sizes_of_the_wanted_stacks() {
     run.at(second, 1, allocate(0x10, 100)).at(2 * second, 1, allocate(0x20, u64::MAX)).at(3 * second, 1, map(1, 2, 1));
     run.at(3 * second, 1, reallocate(0x30, 5));
     let wanted = [(StackId(1), Kind::Map), (StackId(77), Kind::Heap), (StackId(1), Kind::Heap)];
-    let found = run.ledger.process(SLOT).expect("added").distributions(&wanted, 11 * second);
+    let found = run.distributions(&wanted, 11 * second);
     assert_eq!(found.iter().map(|found| found.sizes.len()).collect::<Vec<_>>(), [1, 0, 2]);
     assert!(found[0].ages_ms.equivalent(found[0].ages_ms.max(), 8000));
     assert!(found[0].sizes.equivalent(found[0].sizes.max(), 2 * PAGE));

@@ -1,6 +1,6 @@
 //! Which stacks and blocks a run shows and judges: `--include`, `--exclude`, `--older`, and the window since a mark.
 
-use std::{collections::HashMap, ops::RangeInclusive};
+use std::{borrow::Cow, collections::HashMap, ops::RangeInclusive};
 
 use hdrhistogram::Histogram;
 
@@ -134,15 +134,14 @@ impl Focus {
     }
 
     /// The ages that count.
-    pub(super) fn ages(&self, all: &Histogram<u64>) -> Histogram<u64> {
+    pub(super) fn ages<'a>(&self, all: &'a Histogram<u64>) -> Cow<'a, Histogram<u64>> {
+        let Some(least_ms) = self.least_age_ms() else { return Cow::Borrowed(all) };
         let mut counted = all.clone();
-        if let Some(least_ms) = self.least_age_ms() {
-            counted.reset();
-            for step in all.iter_recorded().filter(|step| step.value_iterated_to() >= least_ms) {
-                counted.saturating_record_n(step.value_iterated_to(), step.count_since_last_iteration());
-            }
+        counted.reset();
+        for step in all.iter_recorded().filter(|step| step.value_iterated_to() >= least_ms) {
+            counted.saturating_record_n(step.value_iterated_to(), step.count_since_last_iteration());
         }
-        counted
+        Cow::Owned(counted)
     }
 
     fn least_age_ms(&self) -> Option<u64> {

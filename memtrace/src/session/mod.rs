@@ -481,6 +481,10 @@ impl Run<'_> {
         snapshot.stacks.truncate(self.config.final_top);
         let is_read = self.output.write(&snapshot)?;
         filed?;
+        if is_final && self.output.is_the_last() {
+            // With 100,000 stacks these are millions of strings, and the process ends.
+            std::mem::forget(snapshot);
+        }
         Ok(is_read)
     }
 }

@@ -36,6 +36,11 @@ impl Output {
         Self::Telling(Box::new(tell))
     }
 
+    /// Whether nothing comes after its final report: it is not a run within another's.
+    pub(super) fn is_the_last(&self) -> bool {
+        matches!(self, Self::To(_))
+    }
+
     /// Whether the report goes where nobody watches it grow.
     pub(super) fn is_file(&self) -> bool {
         matches!(self, Self::To(destination) if destination.is_file())

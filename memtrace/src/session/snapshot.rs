@@ -27,7 +27,7 @@ use super::{
 use crate::{
     cli::TraceConfig,
     kernel::Tracer,
-    ledger::{self, Distribution, Precision},
+    ledger::{self, Distributions, Precision},
     report::{
         rank,
         sampling::{Estimate, Sampling},
@@ -337,18 +337,24 @@ impl Snapshots {
     /// Adds frames, series, ages and sizes to the stacks that are shown; no frames after `until`.
     pub(super) fn detailed(&self, pump: &mut Pump, stacks: Vec<(Key, Stack)>, until: Option<Instant>) -> Vec<Stack> {
         let now_ns = monotonic_ns();
-        let mut by_slot: HashMap<Slot, Vec<(StackId, ledger::Kind)>> = HashMap::new();
-        for (slot, id, kind) in stacks.iter().flat_map(|(key, _)| self.with_siblings(key)) {
-            by_slot.entry(*slot).or_default().push((*id, *kind));
-        }
-        let mut distributions: HashMap<Key, Distribution> = HashMap::new();
-        for (slot, wanted) in by_slot {
-            if let Some(process) = pump.ledger.process(slot) {
-                let found = process.distributions(&wanted, now_ns);
-                distributions
-                    .extend(wanted.into_iter().zip(found).map(|((id, kind), found)| ((slot, id, kind), found)));
+        let mut by_slot: HashMap<Slot, Vec<(StackId, ledger::Kind, usize)>> = HashMap::new();
+        for (group, (key, _)) in stacks.iter().enumerate() {
+            for (slot, id, kind) in self.with_siblings(key) {
+                by_slot.entry(*slot).or_default().push((*id, *kind, group));
             }
         }
+        let mut stacks = stacks;
+        let mut distributions = Distributions::new(stacks.len(), now_ns);
+        for (slot, wanted) in by_slot {
+            if let Some(process) = pump.ledger.process(slot) {
+                process.distribute(&wanted, &mut distributions);
+            }
+        }
+        distributions.each(|group, found| {
+            let (_, stack) = &mut stacks[group];
+            stack.age_ms = quantiles(&self.focus.ages(&found.ages_ms));
+            stack.size_bytes = quantiles(&found.sizes);
+        });
         stacks
             .into_iter()
             .map(|(key, mut stack)| {
@@ -358,12 +364,6 @@ impl Snapshots {
                     stack.truncated = resolved.truncated.map(str::to_owned);
                 }
                 stack.series = self.series(key);
-                let siblings = self.with_siblings(&key).iter();
-                let all = siblings.filter_map(|key| distributions.get(key)).cloned().reduce(Distribution::with);
-                if let Some(distribution) = all {
-                    stack.age_ms = quantiles(&self.focus.ages(&distribution.ages_ms));
-                    stack.size_bytes = quantiles(&distribution.sizes);
-                }
                 stack
             })
             .collect()

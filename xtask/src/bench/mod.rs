@@ -43,11 +43,19 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether the workload of this name is to run.
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+    }
+
     /// Whether the results are fit to be kept.
     fn complete(&self) -> bool {
         self.only.is_none() && !self.quick
     }
 }
+
+/// The name of what is measured of memtrace itself.
+const SCALE: &str = "scale";
 
 /// A workload with the rows of its table.
 struct Section {
@@ -79,7 +87,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         sections.push(Section { workload, rows });
     }
     let size = if options.quick { Size::Small } else { Size::Full };
-    let scale = if options.only.is_none() { scale::run(size, &memtrace, progress)? } else { Vec::new() };
+    let scale = if options.wants(SCALE) { scale::run(size, &memtrace, progress)? } else { Vec::new() };
     progress("");
     if !scale.is_empty() {
         println!("\nscale: what memtrace itself takes");
@@ -96,10 +104,13 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 
 fn chosen(mut workloads: Vec<Workload>, options: &Options) -> Result<Vec<Workload>> {
     let names: Vec<_> = workloads.iter().map(|workload| workload.name).collect();
-    if let Some(only) = &options.only {
-        workloads.retain(|workload| workload.name.contains(only.as_str()));
-        ensure!(!workloads.is_empty(), "no workload has `{only}` in its name; there are {}", names.join(", "));
-    }
+    workloads.retain(|workload| options.wants(workload.name));
+    let only = options.only.as_deref().unwrap_or_default();
+    ensure!(
+        !workloads.is_empty() || options.wants(SCALE),
+        "no workload has `{only}` in its name; there are {} and {SCALE}",
+        names.join(", ")
+    );
     Ok(workloads)
 }
 

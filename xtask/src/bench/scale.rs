@@ -27,7 +27,7 @@ const CASES: [Case; 4] = [
     Case { name: "blocks", blocks: 10_000_000, depth: 4, threads: 1, processes: 1 },
     Case { name: "stacks", blocks: 262_144, depth: 17, threads: 1, processes: 1 },
     Case { name: "threads", blocks: 1_000_000, depth: 4, threads: 1000, processes: 1 },
-    Case { name: "processes", blocks: 20_000, depth: 4, threads: 1, processes: 64 },
+    Case { name: "processes", blocks: 640_000, depth: 4, threads: 1, processes: 64 },
 ];
 
 /// What one case took.

@@ -4,6 +4,7 @@ use std::{
     collections::HashSet,
     os::fd::AsFd as _,
     path::Path,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -69,6 +70,8 @@ struct Parted {
     allocations: Group,
     /// Reallocations, which release, are among them.
     releases: Group,
+    /// Probes that are being taken away.
+    leaving: Vec<JoinHandle<()>>,
 }
 
 /// Probes that come and go together.
@@ -96,7 +99,7 @@ impl Group {
         self.sites.extend(other.sites);
         if self.is_away {
             // They come back with the others.
-            std::thread::spawn(move || other.probes.detach());
+            other.probes.detach();
         } else {
             self.probes.extend(other.probes);
         }
@@ -207,7 +210,7 @@ impl Traced {
     pub(super) fn rest(&mut self) {
         if let Some(parted) = &mut self.parted {
             let probes = parted.allocations.take();
-            std::thread::spawn(move || probes.detach());
+            parted.leaving.push(thread::spawn(move || probes.detach()));
         }
     }
 
@@ -220,14 +223,17 @@ impl Traced {
             let Halves { entries, returns } = parted.releases.take();
             links.extend(entries);
             links.extend(returns);
-            std::thread::spawn(move || links.detach());
+            parted.leaving.push(thread::spawn(move || links.detach()));
         }
     }
 
     /// Puts them back, those on releases first.
     pub(super) fn resume(&mut self, tracer: &mut Tracer) -> Result<(), SessionError> {
         let (pid, slot) = (self.target.pid(), self.slot);
-        let Some(Parted { allocations, releases }) = &mut self.parted else { return Ok(()) };
+        let Some(Parted { allocations, releases, leaving }) = &mut self.parted else { return Ok(()) };
+        // Before Linux 6.10 it takes seconds. Two probes on one place would tell of everything twice. A thread that panicked has
+        // dropped its links all the same.
+        leaving.drain(..).for_each(|thread| drop(thread.join()));
         for group in [releases, allocations].into_iter().filter(|group| group.is_away) {
             match group.attach(tracer, pid, slot, Programs::Trace) {
                 Ok(()) => {}
@@ -242,7 +248,7 @@ impl Traced {
     /// All probes, to be taken away.
     pub(super) fn take_links(&mut self) -> Links {
         let mut links = std::mem::take(&mut self.links);
-        if let Some(Parted { allocations, releases }) = self.parted.take() {
+        if let Some(Parted { allocations, releases, .. }) = self.parted.take() {
             for Halves { entries, returns } in [allocations.probes, releases.probes] {
                 links.extend(entries);
                 links.extend(returns);
@@ -296,7 +302,7 @@ impl Traced {
                 let may_rest = self.parted.is_some();
                 let dead = self.take_links();
                 self.parted = may_rest.then(Parted::default);
-                std::thread::spawn(move || dead.detach());
+                thread::spawn(move || dead.detach());
             }
             let plan = plan(&self.target, config)?;
             notice::allocators(&self.target, &plan);

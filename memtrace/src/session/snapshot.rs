@@ -110,7 +110,7 @@ impl Snapshots {
     pub(super) fn mark(&mut self, pump: &Pump) -> u64 {
         let (elapsed_ms, now_ns) = (self.elapsed_ms(), monotonic_ns());
         self.trend = Trend::beginning_at(elapsed_ms);
-        self.observe(pump, elapsed_ms);
+        self.observe_all(pump, elapsed_ms);
         self.focus.mark(elapsed_ms, now_ns);
         elapsed_ms
     }
@@ -252,9 +252,12 @@ impl Snapshots {
 
     fn observe(&mut self, pump: &Pump, elapsed_ms: u64) {
         // A series has room for so many samples; those of a gap would take it from the others.
-        if self.note_rest(elapsed_ms) {
-            return;
+        if !self.note_rest(elapsed_ms) {
+            self.observe_all(pump, elapsed_ms);
         }
+    }
+
+    fn observe_all(&mut self, pump: &Pump, elapsed_ms: u64) {
         self.trend.sample(pump.sampling_distance());
         self.trend.begin_interval(elapsed_ms, monotonic_ns());
         for (slot, process) in pump.ledger.processes().filter(|(slot, _)| !self.closed.contains(slot)) {

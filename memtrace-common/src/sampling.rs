@@ -95,16 +95,12 @@ pub fn exponential(random: u64, mean: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::{
+        prelude::Rng as _,
+        test_runner::{RngAlgorithm, TestRng},
+    };
 
-    /// A generator of 64 good bits (S. Vigna, splitmix64).
-    fn random(state: &mut u64) -> u64 {
-        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = *state;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
+    use super::*;
 
     #[test]
     fn a_size_keeps_its_level() {
@@ -124,10 +120,10 @@ mod tests {
 
     #[test]
     fn it_is_the_logarithm() {
-        let mut state = 1;
+        let mut random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
         for mean in [1, 1000, 512 << 10, MAX_DISTANCE] {
             for _ in 0..10_000 {
-                let word = random(&mut state);
+                let word = random.next_u64();
                 let exact = -((word | 1) as f64 / 2f64.powi(64)).ln() * mean as f64;
                 let found = exponential(word, mean) as f64;
                 assert!((found - exact).abs() <= 2.0 + 3e-6 * mean as f64 * 44.0, "{word:#x} {mean}: {found} {exact}");
@@ -141,14 +137,14 @@ mod tests {
     #[test]
     fn blocks_are_seen_with_the_chance_that_is_promised() {
         let distance = 10_000;
-        let mut state = 7;
+        let mut random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
         for size in [16u64, 500, 10_000, 50_000] {
-            let (mut left, mut seen) = (exponential(random(&mut state), distance), 0u32);
+            let (mut left, mut seen) = (exponential(random.next_u64(), distance), 0u32);
             let trials = 200_000;
             for _ in 0..trials {
                 if left < size {
                     seen += 1;
-                    left = exponential(random(&mut state), distance);
+                    left = exponential(random.next_u64(), distance);
                 } else {
                     left -= size;
                 }

@@ -147,7 +147,6 @@ fn set_parked(state: &mut ThreadState, block: DeferredBlock) {
 fn begin_realloc(state: &mut ThreadState, slot: u16, old: u64) {
     let key = DeferredKey { address: old, slot: u64::from(slot) };
     if sample::is_unseen(&key) {
-        count::add(slot, Counter::ReleasesUnsampled, 1);
         state.flags |= flag::OLD_UNSAMPLED;
         return;
     }
@@ -226,12 +225,12 @@ pub fn finish(context: &impl EbpfContext, state: &mut ThreadState, result: u64) 
         count::add(slot, Counter::AllocationsFiltered, 1);
         return;
     }
+    let key = DeferredKey { address, slot: u64::from(slot) };
     if state.flags & flag::UNSAMPLED != 0 {
         count::add(slot, Counter::AllocationsUnsampled, 1);
         count::add(slot, Counter::AllocatedBytesUnsampled, state.size);
-        let key = DeferredKey { address, slot: u64::from(slot) };
         if sample::is_stale(&key) {
-            send_release(context, Some(state), slot, address);
+            send_release(context, Some(state), &key);
         }
         return;
     }
@@ -240,24 +239,20 @@ pub fn finish(context: &impl EbpfContext, state: &mut ThreadState, result: u64) 
     let kind = if state.flags & flag::BEGUN != 0 { Kind::Reallocate } else { Kind::Allocate };
     let head = Head::new(kind, Slot(slot), state.thread as u32);
     let (size, stack) = (state.size, state.stack);
-    let key = DeferredKey { address, slot: u64::from(slot) };
     let record = BlockRecord { head, time_ns, address, size, stack };
     // A block whose release would not be known is as good as dropped.
-    if !sample::note(&key) {
-        count::add(slot, Counter::AllocatedBytesDropped, sampling::bytes(size));
-        count::add(slot, Counter::AllocationsDropped, 1);
-        return;
-    }
-    if !deferred::waits(&key) && ring::send(Some(state), Class::Allocation, record) {
-        return;
-    }
-    if deferred::allocation(&key, DeferredBlock { released_ns: 0, allocated_ns: time_ns, size, stack }) {
-        count::add(slot, Counter::AllocationsDeferred, 1);
-        return;
+    if sample::note(&key) {
+        if !deferred::waits(&key) && ring::send(Some(state), Class::Allocation, record) {
+            return;
+        }
+        if deferred::allocation(&key, DeferredBlock { released_ns: 0, allocated_ns: time_ns, size, stack }) {
+            count::add(slot, Counter::AllocationsDeferred, 1);
+            return;
+        }
     }
     count::add(slot, Counter::AllocatedBytesDropped, sampling::bytes(size));
     if count::add(slot, Counter::AllocationsDropped, 1) == 0 {
-        warn!(context, "the ring and the deferred table are full: allocations are being dropped (slot {})", slot);
+        warn!(context, "no room is left in the kernel: allocations are being dropped (slot {})", slot);
     }
 }
 
@@ -310,8 +305,8 @@ pub fn release(context: &ProbeContext, site: Site) {
         return;
     }
     // Of a sample most releases end here. Those within other calls are counted as well, of blocks that nobody drew either.
-    if sample::is_foreign(&DeferredKey { address, slot: u64::from(site.slot) }) {
-        count::add(site.slot, Counter::ReleasesUnsampled, 1);
+    let key = DeferredKey { address, slot: u64::from(site.slot) };
+    if sample::is_foreign(&key) {
         return;
     }
     let mut state = thread::existing();
@@ -321,11 +316,9 @@ pub fn release(context: &ProbeContext, site: Site) {
             return;
         }
     }
-    if sample::is_unseen(&DeferredKey { address, slot: u64::from(site.slot) }) {
-        count::add(site.slot, Counter::ReleasesUnsampled, 1);
-        return;
+    if !sample::is_unseen(&key) {
+        send_release(context, state, &key);
     }
-    send_release(context, state, site.slot, address);
 }
 
 /// The entry of a function that releases a block and may call others that do, which are part of it.
@@ -347,19 +340,16 @@ pub fn release_outer(context: &ProbeContext, site: Site) {
     state.cookie = site.cookie;
     state.return_address = thread::read_word(sp).unwrap_or(0);
     state.return_slot = sp;
-    if address != 0 {
-        if sample::is_unseen(&DeferredKey { address, slot: u64::from(site.slot) }) {
-            count::add(site.slot, Counter::ReleasesUnsampled, 1);
-        } else {
-            send_release(context, Some(state), site.slot, address);
-        }
+    let key = DeferredKey { address, slot: u64::from(site.slot) };
+    if address != 0 && !sample::is_unseen(&key) {
+        send_release(context, Some(state), &key);
     }
 }
 
 #[inline(always)]
-fn send_release(context: &impl EbpfContext, state: Option<&mut ThreadState>, slot: u16, address: u64) {
-    let key = DeferredKey { address, slot: u64::from(slot) };
-    if let Settled::Yes(_) = deferred::settle(&key) {
+fn send_release(context: &impl EbpfContext, state: Option<&mut ThreadState>, key: &DeferredKey) {
+    let (address, slot) = (key.address, key.slot as u16);
+    if let Settled::Yes(_) = deferred::settle(key) {
         return;
     }
     // SAFETY: no arguments.
@@ -369,7 +359,7 @@ fn send_release(context: &impl EbpfContext, state: Option<&mut ThreadState>, slo
     if ring::send(state, Class::Release, AddressRecord { head, time_ns, address }) {
         return;
     }
-    if deferred::release(&key, time_ns) {
+    if deferred::release(key, time_ns) {
         count::add(slot, Counter::ReleasesDeferred, 1);
     } else if count::add(slot, Counter::ReleasesDropped, 1) == 0 {
         warn!(context, "the ring and the deferred table are full: releases are being dropped (slot {})", slot);

@@ -1,9 +1,8 @@
 //! memtrace's BPF programs: one file a task, the probe programs here.
 //!
-//! In: uprobe hits on allocator functions (`heap`, `mapping`, `exits`, `raise`), system-call tracepoints (`syscall`), page faults (`fault`),
-//! exec (`lifecycle`).
-//! Out: records in the ring (`ring`), blocks that had to wait (`deferred`), counters (`count`). With `--sample` most blocks are left
-//! out (`sample`).
+//! In: uprobe hits on allocator functions (`heap`, `mapping`, `exits`, `raise`), system-call tracepoints (`syscall`), page
+//! faults (`fault`), exec (`lifecycle`). Out: records in the ring (`ring`), blocks that had to wait (`deferred`), counters
+//! (`count`). With `--sample` most blocks are left out (`sample`).
 
 #![no_std]
 #![no_main]

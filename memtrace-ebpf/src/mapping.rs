@@ -133,21 +133,20 @@ pub fn begin_unmap(state: &mut ThreadState, slot: u16, kind: Kind, address: u64,
     if address & (PAGE_BYTES - 1) != 0 || length == 0 {
         return;
     }
-    let head = Head::new(kind, Slot(slot), thread::id());
-    if ring::send(None, Class::Essential, RangeRecord { head, time_ns: now(), address, length }) {
+    if send_gone(slot, kind, address, length) {
         state.flags |= flag::BEGUN;
-    } else {
-        count::add(slot, Counter::MappingsDropped, 1);
     }
 }
 
-/// Sends that the contents of a range are gone.
+/// Sends that a range, or what is in it, goes; whether there was room.
 #[inline(always)]
-pub fn send_discard(slot: u16, address: u64, length: u64) {
-    let head = Head::new(Kind::Discard, Slot(slot), thread::id());
-    if !ring::send(None, Class::Essential, RangeRecord { head, time_ns: now(), address, length }) {
+pub fn send_gone(slot: u16, kind: Kind, address: u64, length: u64) -> bool {
+    let head = Head::new(kind, Slot(slot), thread::id());
+    let sent = ring::send(None, Class::Essential, RangeRecord { head, time_ns: now(), address, length });
+    if !sent {
         count::add(slot, Counter::MappingsDropped, 1);
     }
+    sent
 }
 
 /// Sends that what was begun failed.

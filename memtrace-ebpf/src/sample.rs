@@ -11,11 +11,14 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use memtrace_common::{
+    counter::Counter,
     deferred::DeferredKey,
     limits::MAX_SAMPLED,
     sampling::{Sampling, distance, exponential},
     thread::ThreadState,
 };
+
+use crate::count;
 
 /// Whether this run samples, or may come to.
 #[unsafe(no_mangle)]
@@ -29,13 +32,16 @@ static SAMPLING: Array<Sampling, 1> = Array::new();
 #[btf_map]
 static SAMPLED: HashMap<DeferredKey, u64, MAX_SAMPLED, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
 
+/// How this run samples; `None` if it never does.
+#[inline(always)]
+fn sampling() -> Option<&'static Sampling> {
+    if SAMPLES.load() == 0 { None } else { SAMPLING.get(0) }
+}
+
 /// The level at which a block of this size is drawn; `None` if it is not.
 #[inline(always)]
 pub fn draw(state: &mut ThreadState, size: u64) -> Option<u64> {
-    if SAMPLES.load() == 0 {
-        return Some(0);
-    }
-    let Some(sampling) = SAMPLING.get(0) else { return Some(0) };
+    let Some(sampling) = sampling() else { return Some(0) };
     let level = sampling.level;
     let distance = distance(sampling.base, level);
     if distance == 0 {
@@ -66,8 +72,7 @@ fn next(distance: u64) -> u64 {
 /// Forgets the call that the thread was in when the probes were taken away: its return was not seen.
 #[inline(always)]
 pub fn begin_window(state: &mut ThreadState) {
-    if SAMPLES.load() != 0
-        && let Some(sampling) = SAMPLING.get(0)
+    if let Some(sampling) = sampling()
         && state.window != sampling.window
     {
         state.window = sampling.window;
@@ -78,37 +83,36 @@ pub fn begin_window(state: &mut ThreadState) {
 /// Whether a block that was drawn is in the set though another has come to its place: its release was not seen.
 #[inline(always)]
 pub fn is_stale(key: &DeferredKey) -> bool {
-    SAMPLES.load() != 0 && SAMPLED.get_ptr(key).is_some() && SAMPLED.remove(key).is_ok()
+    sampling().is_some() && forget(key)
 }
 
 /// Notes a block that was drawn, so that its release will be known; whether there was room.
 #[inline(always)]
 pub fn note(key: &DeferredKey) -> bool {
-    if SAMPLES.load() == 0 || SAMPLING.get(0).is_none_or(|sampling| sampling.notes == 0) {
-        return true;
-    }
-    SAMPLED.insert(key, 0u64, 0).is_ok()
+    sampling().is_none_or(|sampling| sampling.notes == 0) || SAMPLED.insert(key, 0u64, 0).is_ok()
 }
 
-/// Whether a block is certainly none that was drawn.
+/// Whether a block is certainly none that was drawn; then its release is counted.
 #[inline(always)]
 pub fn is_foreign(key: &DeferredKey) -> bool {
-    SAMPLES.load() != 0
-        && SAMPLING.get(0).is_some_and(|sampling| sampling.filters != 0)
-        && SAMPLED.get_ptr(key).is_none()
+    sampling().is_some_and(|sampling| sampling.filters != 0) && SAMPLED.get_ptr(key).is_none() && skipped(key)
 }
 
-/// Whether a release is of a block that was not drawn; a block that was is forgotten.
+/// Whether a release is of a block that was not drawn; then it is counted. A block that was is forgotten.
 #[inline(always)]
 pub fn is_unseen(key: &DeferredKey) -> bool {
-    if SAMPLES.load() == 0 {
-        return false;
-    }
-    let Some(sampling) = SAMPLING.get(0) else { return false };
-    if sampling.notes == 0 {
-        return false;
-    }
-    // A deletion locks a bucket, and most releases are of blocks that are not there.
-    let seen = SAMPLED.get_ptr(key).is_some() && SAMPLED.remove(key).is_ok();
-    !seen && sampling.filters != 0
+    sampling().is_some_and(|sampling| sampling.notes != 0 && !forget(key) && sampling.filters != 0) && skipped(key)
+}
+
+/// Takes a block out of the set; whether it was there. A deletion locks a bucket, and most blocks are not there.
+#[inline(always)]
+fn forget(key: &DeferredKey) -> bool {
+    SAMPLED.get_ptr(key).is_some() && SAMPLED.remove(key).is_ok()
+}
+
+/// Counts a release that nobody hears of.
+#[inline(always)]
+fn skipped(key: &DeferredKey) -> bool {
+    count::add(key.slot as u16, Counter::ReleasesUnsampled, 1);
+    true
 }

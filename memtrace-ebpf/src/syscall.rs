@@ -95,7 +95,7 @@ fn discard(context: &TracePointContext, slot: u16) {
     // SAFETY: sys_enter records have six arguments of 8 bytes.
     let Ok(arguments) = (unsafe { context.read_at::<mapping::Arguments>(ARGUMENTS_OFFSET) }) else { return };
     if matches!(arguments[2], MADV_DONTNEED | MADV_FREE | MADV_DONTNEED_LOCKED) {
-        mapping::send_discard(slot, arguments[0], whole_pages(arguments[1]));
+        mapping::send_gone(slot, Kind::Discard, arguments[0], whole_pages(arguments[1]));
     }
 }
 

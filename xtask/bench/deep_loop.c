@@ -1,9 +1,7 @@
 /* malloc_loop.c's loop below a stack as whole programs have: from the function that allocates to the program's first
  * instruction there are 20 frames, each of a function of its own, with a frame of its own size, and (as compiled for the
  * benchmark) without frame pointers. */
-#include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #define SITE __attribute__((noinline, noclone, noipa))
 
@@ -42,17 +40,5 @@ LEVEL(14, 13)
 LEVEL(15, 14)
 
 /* With pair, 15 levels, main, the C library's two and _start: 20. */
-int main(void) {
-    static char line[64];
-    setvbuf(stdout, NULL, _IONBF, 0);
-    setvbuf(stdin, line, _IOFBF, sizeof line);
-    char word[32];
-    while (fgets(word, sizeof word, stdin) != NULL) {
-        struct timespec begin, end;
-        clock_gettime(CLOCK_MONOTONIC, &begin);
-        level_15(atol(word));
-        clock_gettime(CLOCK_MONOTONIC, &end);
-        printf("%ld\n", (end.tv_sec - begin.tv_sec) * 1000000000L + (end.tv_nsec - begin.tv_nsec));
-    }
-    return 0;
-}
+#define WORK level_15
+#include "orders.h"

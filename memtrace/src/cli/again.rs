@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::{
+    error::UsageError,
     format::{ALL, FEW, Format, Metric},
-    resolve::UsageError,
 };
 
 /// The flags of `memtrace report`.

@@ -5,9 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 
 use super::{
+    error::UsageError,
     flags::WrapperFlags,
     format::Format,
-    resolve::{UsageError, distinct, resolve_wrappers, time},
+    resolve::{distinct, resolve_wrappers, time},
     wrapper::Wrapper,
 };
 

@@ -113,8 +113,8 @@ pub struct Flags {
     #[arg(long, value_name = "SIZE")]
     pub sample: Option<String>,
 
-    /// Slow the targets down by no more than this, such as 5%: see fewer blocks when it would cost more, then leave
-    /// allocations out for a while, then let go
+    /// Slow the targets down by no more than this, such as 5%: see fewer blocks when it would cost more, or leave allocations
+    /// out for a while, or look at nothing for a while
     #[arg(long, value_name = "PERCENT", conflicts_with = "sample")]
     pub max_overhead: Option<String>,
 

@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{
-    pattern::Rule,
-    resolve::{UsageError, time},
-};
+use super::{error::UsageError, pattern::Rule, resolve::time};
 
 /// No more patterns: each stack is compared with each.
 const MAX_PATTERNS: usize = 256;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{
+    error::UsageError,
     rate::rate,
-    resolve::UsageError,
     suppressions::{self, Suppression},
 };
 

@@ -5,6 +5,7 @@
 
 mod again;
 mod doctor;
+mod error;
 mod flags;
 pub mod focus;
 mod format;
@@ -19,9 +20,10 @@ mod wrapper;
 
 pub use again::{By, DiffConfig, DiffFormat, ReportConfig};
 pub use doctor::DoctorConfig;
+pub use error::UsageError;
 pub use flags::{ALLOCATION_LOOP, Flags};
 pub use format::{Format, Metric};
-pub use resolve::{Command, DEFAULT_UNWIND_BYTES, Launch, TraceConfig, UsageError, resolve};
+pub use resolve::{Command, DEFAULT_UNWIND_BYTES, Launch, TraceConfig, resolve};
 pub use short::trace_for;
 pub use watch::WatchConfig;
 pub use wrapper::{ObjectName, Place, Wrapper};

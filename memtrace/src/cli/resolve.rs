@@ -3,11 +3,11 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use memtrace_common::limits::PAGE_BYTES;
-use thiserror::Error;
 
 use super::{
     again::{self, DiffConfig, ReportConfig},
     doctor::{self, DoctorConfig},
+    error::UsageError,
     flags::{Flags, Mode, SubcommandFlags, WrapperFlags},
     focus::FocusConfig,
     format::{FEW, Format, Metric},
@@ -125,166 +125,6 @@ pub struct Launch {
     pub user: Option<Option<String>>,
     /// Whether its exit status becomes memtrace's.
     pub exit_code: bool,
-}
-
-/// A command line that makes no sense. One line that says what to do.
-#[derive(Clone, Debug, Eq, Error, PartialEq)]
-pub enum UsageError {
-    /// No process was named.
-    #[error(
-        "nothing to trace: name a running process with --pid PID, a container with --container NAME, a cgroup with \
-         --cgroup DIR, or a command after -- (see memtrace --help)"
-    )]
-    NoTarget,
-    /// A flag that only a command has a use for.
-    #[error("{0} is about a command to run: write the command behind --, as in: memtrace {0} -- COMMAND")]
-    NoCommand(&'static str),
-    /// A form that doctor has not.
-    #[error("doctor writes text or json: leave --format out or say --format json")]
-    DoctorFormat,
-    /// A time of counting that is too short or too long.
-    #[error("--measure is from 200ms to 1h: leave the time out for 1s")]
-    Measure,
-    /// No process to count.
-    #[error("nothing to measure: name a running process with --pid PID, or a cgroup or container")]
-    NothingToMeasure,
-    /// Neither process nor cgroup was named.
-    #[error(
-        "nothing to watch: name a running process with --pid PID, a container with --container NAME, or a cgroup with --cgroup DIR"
-    )]
-    NothingToWatch,
-    /// A window too short for a rate, or longer than anything.
-    #[error("--window {value}: use at least 8 times --interval, and at most 30d")]
-    Window {
-        /// What was typed.
-        value: String,
-    },
-    /// A time of nothing.
-    #[error("{flag} must be longer than 0")]
-    Zero {
-        /// The flag.
-        flag: &'static str,
-    },
-    /// A trace too short or too long.
-    #[error("--escalate: use at least 1s and at most 1h, such as --escalate=60s")]
-    Escalate,
-    /// What depends on alerts, without any.
-    #[error("{flag} needs an alert to wait for: add --alert-growth RATE or --alert-size SIZE")]
-    NothingAlerts {
-        /// The flag.
-        flag: &'static str,
-    },
-    /// A rate that cannot be read.
-    #[error("{flag} {value}: not a rate; write a size and a time (s, min, h or d), such as 50MB/h")]
-    Rate {
-        /// The flag.
-        flag: &'static str,
-        /// What was typed.
-        value: String,
-    },
-    /// A time that cannot be read.
-    #[error("{flag} {value}: not a time; write a number with a unit, such as 500ms, 5s or 10m")]
-    Time {
-        /// The flag.
-        flag: &'static str,
-        /// What was typed.
-        value: String,
-    },
-    /// A time out of range.
-    #[error("--interval {value}: use at least 100ms and at most 1h")]
-    Interval {
-        /// What was typed.
-        value: String,
-    },
-    /// A run shorter than nothing.
-    #[error("--duration must be longer than 0")]
-    Duration,
-    /// A size that cannot be read.
-    #[error("{flag} {value}: not a size; write bytes or a number with a unit, such as 4096 or 4KiB")]
-    Size {
-        /// The flag.
-        flag: &'static str,
-        /// What was typed.
-        value: String,
-    },
-    /// No size fits.
-    #[error("--min-size is larger than --max-size: no block would be recorded")]
-    EmptySizeRange,
-    /// A distance at which next to every block is drawn, or none.
-    #[error("--sample {value}: use a size from 1KiB to 1GiB")]
-    Sample {
-        /// What was typed.
-        value: String,
-    },
-    /// A budget of nothing, or of more than everything.
-    #[error("--max-overhead {value}: use a percentage from 0.1% to 100%, such as 5%")]
-    MaxOverhead {
-        /// What was typed.
-        value: String,
-    },
-    /// A flag about probes that are not there.
-    #[error("{0} is about probes on allocations, of which --mode growth has none: leave one of them out")]
-    NoProbes(&'static str),
-    /// A ring that the kernel would refuse.
-    #[error("--ring-size {value}: use a power of two from 1MiB to 1GiB")]
-    Ring {
-        /// What was typed.
-        value: String,
-    },
-    /// Room for next to no table, or for more than is ever made.
-    #[error("--unwind-memory {value}: use a size from 64KiB to 256MiB")]
-    UnwindMemory {
-        /// What was typed.
-        value: String,
-    },
-    /// A suppressions file that cannot be read or understood.
-    #[error("{reason}")]
-    Suppressions {
-        /// The flag, the file, the line and what is wrong.
-        reason: String,
-    },
-    /// A pattern that makes no sense.
-    #[error("{flag} {value}: {reason}")]
-    Pattern {
-        /// The flag.
-        flag: &'static str,
-        /// What was typed.
-        value: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Too many patterns.
-    #[error("{flag}: more than {most} patterns; use wildcards")]
-    Patterns {
-        /// The flag.
-        flag: &'static str,
-        /// How many there may be.
-        most: usize,
-    },
-    /// A function that cannot be read.
-    #[error("{flag} {value}: {reason}; write it such as {flag} '{example}'")]
-    Wrapper {
-        /// The flag.
-        flag: &'static str,
-        /// What was typed.
-        value: String,
-        /// What is wrong with it.
-        reason: String,
-        /// A right one.
-        example: &'static str,
-    },
-    /// Nothing would be shown.
-    #[error("--top must be from 1 to 100000")]
-    Top,
-    /// A weight for a form that has room for all.
-    #[error("--metric is for folded, flamegraph, pprof and html: choose one of these with --format, or leave it out")]
-    Metric,
-    /// A form that takes a trace.
-    #[error("memtrace watch writes --format text or json; the other forms are of a trace")]
-    WatchFormat,
-    /// Bytes that would spoil a terminal.
-    #[error("pprof is binary and standard output is a terminal: name a file, such as --output heap.pb.gz")]
-    Binary,
 }
 
 /// What `--unwind-memory` is when it is not given.

@@ -5,9 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 
 use super::{
+    error::UsageError,
     format::Format,
     rate::rate,
-    resolve::{UsageError, distinct, size, time},
+    resolve::{distinct, size, time},
 };
 
 /// The flags of `memtrace watch` as typed.

@@ -7,7 +7,7 @@ use memtrace_common::{
     shape::{REGISTER_ARGUMENTS, Shape},
 };
 
-use super::resolve::UsageError;
+use super::error::UsageError;
 
 /// A function to probe beside those of the known allocators.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -206,11 +206,7 @@ impl Tracer {
         let mut links = Links::default();
         for (program, prefix) in [("syscall_exit", "sys_exit"), ("syscall_entry", "sys_enter")] {
             for call in ["munmap", "mremap", "mmap", "brk"] {
-                let tracepoint = format!("{prefix}_{call}");
-                let failed = |source| attach_error(&tracepoint, source);
-                let program: &mut TracePoint = self.loaded(program, TracePoint::load)?;
-                let id = program.attach("syscalls", &tracepoint).map_err(failed)?;
-                links.0.push(Link::TracePoint(program.take_link(id).map_err(failed)?));
+                links.0.push(self.attach_tracepoint(program, "syscalls", &format!("{prefix}_{call}"))?);
             }
         }
         Ok(links)
@@ -223,16 +219,22 @@ impl Tracer {
     ///
     /// When the kernel refuses.
     pub fn attach_growth(&mut self) -> Result<Links, KernelError> {
-        let mut links = Links::default();
-        for (program, category, tracepoint) in
-            [("syscall_entry", "syscalls", "sys_enter_madvise"), ("page_fault", "exceptions", "page_fault_user")]
-        {
-            let failed = |source| attach_error(tracepoint, source);
-            let program: &mut TracePoint = self.loaded(program, TracePoint::load)?;
-            let id = program.attach(category, tracepoint).map_err(failed)?;
-            links.0.push(Link::TracePoint(program.take_link(id).map_err(failed)?));
-        }
-        Ok(links)
+        Ok(Links(vec![
+            self.attach_tracepoint("syscall_entry", "syscalls", "sys_enter_madvise")?,
+            self.attach_tracepoint("page_fault", "exceptions", "page_fault_user")?,
+        ]))
+    }
+
+    fn attach_tracepoint(
+        &mut self,
+        program: &'static str,
+        category: &str,
+        tracepoint: &str,
+    ) -> Result<Link, KernelError> {
+        let failed = |source| attach_error(tracepoint, source);
+        let program: &mut TracePoint = self.loaded(program, TracePoint::load)?;
+        let id = program.attach(category, tracepoint).map_err(failed)?;
+        Ok(Link::TracePoint(program.take_link(id).map_err(failed)?))
     }
 
     /// The program of this name, loaded into the kernel the first time it is asked for.

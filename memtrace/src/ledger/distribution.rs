@@ -52,8 +52,8 @@ struct Live {
     age_ms: u64,
 }
 
-/// The distributions of groups of stacks while blocks are looked at in any order: whichever takes less memory of a pair of histograms for
-/// each group (70 kB), and 24 bytes for each block.
+/// The distributions of groups of stacks while blocks are looked at in any order: kept as whichever takes less memory of a
+/// pair of histograms for each group (70 kB), and 24 bytes for each block.
 #[derive(Debug)]
 pub struct Distributions {
     groups: usize,

@@ -134,17 +134,12 @@ pub fn interval95(estimate: f64, variance: f64) -> (f64, f64) {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use proptest::{
+        prelude::*,
+        test_runner::{RngAlgorithm, TestRng},
+    };
 
     use super::*;
-
-    fn random(state: &mut u64) -> u64 {
-        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = *state;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
 
     #[test]
     fn without_sampling_a_block_is_a_block() {
@@ -168,7 +163,7 @@ mod tests {
     /// A program with blocks of every size that allocates and releases, sampled a thousand times.
     #[test]
     fn the_truth_lies_within_the_interval_as_often_as_is_said() {
-        let mut state = 14;
+        let mut random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
         // Few and many samples, uniform and mixed sizes.
         let programs: [(&[u64], usize, u64); 4] = [
             (&[64], 40_000, 64 << 10),
@@ -186,8 +181,8 @@ mod tests {
                 for index in 0..blocks {
                     let kind = index % sizes.len();
                     let weight = distances.weigh(sizes[kind], 1);
-                    let seen = (random(&mut state) >> 11) as f64 / (1u64 << 53) as f64 <= chances[kind];
-                    let stays = random(&mut state).is_multiple_of(4);
+                    let seen = (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64 <= chances[kind];
+                    let stays = random.next_u64().is_multiple_of(4);
                     if seen {
                         live.add(weight);
                     }

@@ -72,8 +72,8 @@ impl ProcessLedger {
     /// What the wanted stacks still hold of each cohort, in the order of `wanted`: one pass over all blocks and ranges.
     ///
     /// `ends_ns` cuts time, ascending: cohort `i` is what appeared before `ends_ns[i]` and not before `ends_ns[i - 1]`;
-    /// the last cohort also has what appeared later. Blocks are those that were seen, bytes what they stand for. Nothing is counted when `ends_ns` is empty; a stack that is wanted
-    /// twice counts once.
+    /// the last cohort also has what appeared later. Blocks are those that were seen, bytes what they stand for. Nothing is
+    /// counted when `ends_ns` is empty; a stack that is wanted twice counts once.
     pub fn cohorts(&self, wanted: &[(StackId, Kind)], ends_ns: &[u64]) -> Vec<Vec<Cohort>> {
         let mut found = vec![vec![Cohort::default(); ends_ns.len()]; wanted.len()];
         let Some(newest) = ends_ns.len().checked_sub(1) else { return found };

@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hdrhistogram::Histogram;
 use jiff::Timestamp;
 use memtrace_common::{
     Slot, StackId,
@@ -16,28 +15,24 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::{
     SessionError,
+    describe::{
+        NO_LOSSES, REAL_LOSSES, describe, frame, losses, modules, quantiles, sampling, say, tracer_state, unjudged,
+    },
     focus::Focus,
     gate::Gatekeeper,
-    own,
     pump::Pump,
     siblings::{self, Siblings},
     traced::Traced,
-    whole,
 };
 use crate::{
     cli::TraceConfig,
     kernel::Tracer,
-    ledger::{self, Distributions, Precision},
+    ledger::{self, Distributions},
     report::{
         rank,
-        sampling::{Estimate, Sampling},
-        snapshot::{
-            Frame, Module, Process, Quantiles, Retired, SCHEMA, Snapshot, Stack, StackKind, Survival, Totals,
-            Tracer as TracerState,
-        },
+        snapshot::{Process, Retired, SCHEMA, Snapshot, Stack},
     },
-    symbol::ResolvedFrame,
-    trend::{Judgement, Observation, Trend, Verdict},
+    trend::{Observation, Trend},
 };
 
 /// A stack of one target.
@@ -406,204 +401,6 @@ impl LookLimit {
     fn ended(&mut self, took: Duration) {
         self.next = Some(Instant::now() + took * Self::PAUSE);
     }
-}
-
-/// Puts what the trend says into the report's words.
-fn say(stack: &mut Stack, judgement: Judgement) {
-    let (low, high) = judgement.interval_bytes_per_hour;
-    stack.verdict = judgement.verdict;
-    stack.confidence = judgement.confidence;
-    stack.growth_bytes_per_hour = judgement.growth_bytes_per_hour;
-    // Before there are two samples there is none.
-    stack.growth_interval_bytes_per_hour = (low < high || low != 0.0).then_some((low, high));
-    stack.survival = judgement.survival.map(|survival| Survival {
-        older_than_ms: survival.older_than_ms,
-        allocated_blocks: survival.born_blocks,
-        living_share: survival.living_share(),
-    });
-    stack.evidence = judgement.evidence;
-}
-
-/// What the tracer itself did and holds.
-fn tracer_state(tracer: &Tracer, pump: &Pump) -> Result<TracerState, SessionError> {
-    let stacks = tracer.remembered()?;
-    let tables = pump.unwinding.fill();
-    let (stacks_complete, stacks_short) = whole::count(&pump.ledger, &pump.symbols);
-    let own = own::resident();
-    Ok(TracerState {
-        cpu_ms: u64::try_from(own::processor_time().as_millis()).unwrap_or(u64::MAX),
-        rss_bytes: own.map_or(0, |own| own.rss_bytes()),
-        anon_bytes: own.map_or(0, |own| own.anon_bytes),
-        stacks_remembered: stacks.hits,
-        stacks_walked: stacks.misses,
-        stacks_wrong: stacks.wrong,
-        unwind_rows: tables.rows as u64,
-        unwind_bytes: 8 * tables.room as u64,
-        unwind_left_out: tables.left_out as u64,
-        unwind_evicted: tables.evicted,
-        stacks_complete,
-        stacks_short,
-    })
-}
-
-/// Losses after which a block may seem to live that does not, or the other way round.
-pub(super) const REAL_LOSSES: [&str; 7] = [
-    Counter::AllocationsDropped.name(),
-    Counter::ReleasesDropped.name(),
-    Counter::MappingsDropped.name(),
-    Counter::RestoresDropped.name(),
-    Counter::ThreadStateMissing.name(),
-    Counter::ResultReadFault.name(),
-    UNDECODABLE,
-];
-
-const UNDECODABLE: &str = "records_undecodable";
-
-/// Counters that the totals show.
-const NO_LOSSES: [Counter; 5] = [
-    Counter::FailedAllocations,
-    Counter::AllocationsFiltered,
-    Counter::AllocationsUnsampled,
-    Counter::AllocatedBytesUnsampled,
-    Counter::ReleasesUnsampled,
-];
-
-fn losses(counters: &HashMap<Slot, TargetCounters>, pump: &Pump) -> BTreeMap<Cow<'static, str>, u64> {
-    let lost = Counter::ALL.iter().filter(|counter| !NO_LOSSES.contains(counter));
-    let mut loss: BTreeMap<Cow<'static, str>, u64> = lost
-        .map(|&counter| (counter.name().into(), counters.values().map(|values| values.get(counter)).sum()))
-        .collect();
-    let symbols = pump.symbols.counts();
-    loss.insert(UNDECODABLE.into(), pump.undecodable);
-    loss.insert("stack_collisions".into(), symbols.collisions);
-    loss.insert("stacks_not_stored".into(), symbols.stacks_not_stored);
-    loss
-}
-
-/// How blocks were drawn, in a run that draws.
-fn sampling(pump: &Pump) -> Option<Sampling> {
-    let distance_bytes = pump.sampling_distance();
-    let seen = |(_, process): (Slot, &ledger::ProcessLedger)| process.totals().allocations;
-    (distance_bytes > 0).then(|| Sampling { distance_bytes, blocks_seen: pump.ledger.processes().map(seen).sum() })
-}
-
-/// What the allocator calls of a process add up to. Where blocks are sampled every call is counted all the same, and what
-/// lives is estimated.
-fn totals(ledger: &ledger::ProcessLedger, counter: impl Fn(Counter) -> u64) -> (ledger::Totals, Option<Estimate>) {
-    let mut totals = ledger.totals();
-    let Some(precision) = ledger.precision() else { return (totals, None) };
-    let (mut bytes, mut blocks, mut known) = (0u64, 0u64, Precision::default());
-    for (stack, precision) in ledger.stacks().zip(precision).filter(|(stack, _)| stack.kind == ledger::Kind::Heap) {
-        bytes = bytes.saturating_add(stack.outstanding_bytes);
-        blocks = blocks.saturating_add(stack.outstanding_blocks);
-        known.add(precision);
-    }
-    totals.allocations += counter(Counter::AllocationsUnsampled);
-    totals.allocated_bytes = totals.allocated_bytes.saturating_add(counter(Counter::AllocatedBytesUnsampled));
-    (totals.outstanding_bytes, totals.outstanding_blocks) = (bytes, blocks);
-    totals.frees = totals.allocations.saturating_sub(blocks).saturating_sub(totals.blocks_dropped_by_exec);
-    totals.freed_bytes = totals.allocated_bytes.saturating_sub(bytes).saturating_sub(totals.bytes_dropped_by_exec);
-    (totals, Some(Estimate::new(bytes, known.live, known.live_seen)))
-}
-
-fn describe(process: &Traced, pump: &Pump, counters: Option<&TargetCounters>) -> Process {
-    let counter = |counter| counters.map_or(0, |values| values.get(counter));
-    let (totals, estimate) =
-        pump.ledger.process(process.slot).map(|ledger| totals(ledger, counter)).unwrap_or_default();
-    Process {
-        pid: process.target.pid().0,
-        command: process.target.command().to_owned(),
-        cgroup: process.target.cgroup().to_owned(),
-        exited: process.exited,
-        rss_bytes: process.rss_bytes,
-        memory: Some(process.outer.describe(Some(totals.outstanding_bytes.saturating_add(totals.mapped_bytes)))),
-        totals: Totals {
-            allocations: totals.allocations,
-            frees: totals.frees,
-            allocated_bytes: totals.allocated_bytes,
-            freed_bytes: totals.freed_bytes,
-            outstanding_bytes: totals.outstanding_bytes,
-            outstanding_blocks: totals.outstanding_blocks,
-            estimate,
-            frees_unmatched: totals.frees_unmatched,
-            frees_implied: totals.frees_implied,
-            inherited_blocks: totals.inherited_blocks,
-            inherited_bytes: totals.inherited_bytes,
-            inherited_frees: totals.inherited_frees,
-            blocks_dropped_by_exec: totals.blocks_dropped_by_exec,
-            bytes_dropped_by_exec: totals.bytes_dropped_by_exec,
-            failed_allocations: counter(Counter::FailedAllocations),
-            allocations_filtered: counter(Counter::AllocationsFiltered),
-            mapped_bytes: totals.mapped_bytes,
-        },
-    }
-}
-
-fn unjudged(pid: u32, totals: &ledger::StackTotals, precision: Option<Precision>) -> Stack {
-    let drawn = precision.filter(|_| totals.kind == ledger::Kind::Heap);
-    Stack {
-        id: format!("{:016x}", totals.id.0),
-        pid,
-        pids: vec![pid],
-        kind: match totals.kind {
-            ledger::Kind::Heap => StackKind::Heap,
-            ledger::Kind::Map => StackKind::Map,
-            ledger::Kind::Touched => StackKind::Page,
-        },
-        verdict: Verdict::Undecided,
-        confidence: 0.0,
-        evidence: "nothing was outstanding at any sample".to_owned(),
-        suppressed: None,
-        estimate: drawn.map(|known| Estimate::new(totals.outstanding_bytes, known.live, known.live_seen)),
-        since_mark: None,
-        outstanding_bytes: totals.outstanding_bytes,
-        outstanding_blocks: totals.outstanding_blocks,
-        allocations: totals.allocations,
-        allocated_bytes: totals.allocated_bytes,
-        growth_bytes_per_hour: 0.0,
-        growth_interval_bytes_per_hour: None,
-        survival: None,
-        age_ms: None,
-        size_bytes: None,
-        frames: Vec::new(),
-        truncated: None,
-        series: Vec::new(),
-    }
-}
-
-fn frame(resolved: ResolvedFrame) -> Frame {
-    Frame {
-        function: resolved.function,
-        module: resolved.module,
-        address: format!("{:#x}", resolved.address),
-        file: resolved.file,
-        line: resolved.line,
-        inlined: resolved.inlined,
-        offset: resolved.offset.map(|offset| format!("{offset:#x}")),
-    }
-}
-
-/// The modules of the frames that are shown, with the build ids of those that have one.
-fn modules(stacks: &[Stack], pump: &Pump) -> Vec<Module> {
-    let shown: HashSet<&str> =
-        stacks.iter().flat_map(|stack| &stack.frames).filter_map(|frame| frame.module.as_deref()).collect();
-    let mut modules: Vec<Module> = pump
-        .symbols
-        .build_ids()
-        .filter(|(name, _)| shown.contains(name))
-        .map(|(name, build_id)| Module { name: name.to_owned(), build_id })
-        .collect();
-    modules.sort_by(|a, b| (&a.name, &a.build_id).cmp(&(&b.name, &b.build_id)));
-    modules.dedup();
-    modules
-}
-
-fn quantiles(histogram: &Histogram<u64>) -> Option<Quantiles> {
-    (!histogram.is_empty()).then(|| Quantiles {
-        p50: histogram.value_at_quantile(0.5),
-        p99: histogram.value_at_quantile(0.99),
-        max: histogram.max(),
-    })
 }
 
 /// The clock of the events.

@@ -147,7 +147,7 @@ impl<K: Eq + Hash + Copy + Ord> Trend<K> {
 
     /// Not every allocation of the current interval was recorded: it is a gap in every series, not a plateau.
     pub fn mark_gap(&mut self) {
-        self.gaps.add(self.previous_ms, self.current_ms);
+        self.add_gap(self.previous_ms, self.current_ms);
     }
 
     /// Allocations were not recorded from one time to another, in milliseconds since the attach.

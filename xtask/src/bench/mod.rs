@@ -68,7 +68,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     process::as_root("true", "tracing")?;
     debian::install("The benchmark", packages::BENCH)?;
     let memtrace = process::build_memtrace()?;
-    let workloads = chosen(workload::all(if options.quick { Size::Small } else { Size::Full })?, options)?;
+    // Now, as long as the checkout is what was built.
+    let facts = machine::facts()?;
+    let size = if options.quick { Size::Small } else { Size::Full };
+    let workloads = chosen(workload::all(size)?, options)?;
     let (tools, missing) = tool::present()?;
     let mut sections = Vec::new();
     for workload in workloads {
@@ -86,7 +89,6 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         print!("{}", table::render(&rows, workload.pairs));
         sections.push(Section { workload, rows });
     }
-    let size = if options.quick { Size::Small } else { Size::Full };
     let scale = if options.wants(SCALE) { scale::run(size, &memtrace, progress)? } else { Vec::new() };
     progress("");
     if !scale.is_empty() {
@@ -97,7 +99,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     missing.iter().for_each(|note| println!("{note}"));
     println!("Ratios hold from run to run; times do not: compare within one table.");
     if options.complete() {
-        publish(&sections, &scale, &missing, options.rounds)?;
+        publish(&sections, &scale, &facts, &missing, options.rounds)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -122,10 +124,16 @@ fn progress(line: &str) {
 }
 
 /// Writes the results into the documentation, in place of those of the last run.
-fn publish(sections: &[Section], scale: &[scale::Took], missing: &[String], rounds: u32) -> Result<()> {
+fn publish(
+    sections: &[Section],
+    scale: &[scale::Took],
+    facts: &[(&str, String)],
+    missing: &[String],
+    rounds: u32,
+) -> Result<()> {
     let folder = tree::root().join("docs/performance");
     fs::create_dir_all(&folder).context("cannot create docs/performance")?;
-    let markdown = markdown::render(sections, scale, &machine::facts()?, missing, rounds);
+    let markdown = markdown::render(sections, scale, facts, missing, rounds);
     for (name, text) in [("results.md", markdown), ("results.svg", plot::render(sections)?)] {
         fs::write(folder.join(name), text).with_context(|| format!("cannot write docs/performance/{name}"))?;
         println!("written: docs/performance/{name}");

@@ -1,16 +1,23 @@
 //! What memtrace itself takes when there is much to watch: its memory for each block and stack, and the time of a report.
 
 use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::{procfs, workload::Size};
-use crate::{process, tree};
+use super::{
+    procfs, table,
+    tool::{
+        Tool,
+        attached::{self, lost, number},
+    },
+    workload::{Size, Target, ordered::c_program},
+};
+use crate::process;
 
 /// So much of one thing.
 #[derive(Clone, Copy)]
@@ -63,26 +70,16 @@ impl Took {
     }
 }
 
-/// The rows in columns of equal width.
+/// The table for a terminal.
 pub fn render(rows: &[Took]) -> String {
-    let mut lines = vec![HEADS.map(str::to_owned)];
-    lines.extend(rows.iter().map(Took::cells));
-    let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
-    let widths: [usize; HEADS.len()] = std::array::from_fn(width);
-    let mut text = String::new();
-    for line in &lines {
-        let _ = write!(text, "  {:<1$}", line[0], widths[0]);
-        line.iter().zip(widths).skip(1).for_each(|(cell, width)| {
-            let _ = write!(text, "  {cell:>width$}");
-        });
-        text.push('\n');
-    }
-    text
+    let heads = HEADS.map(str::to_owned).to_vec();
+    let lines: Vec<Vec<String>> = std::iter::once(heads).chain(rows.iter().map(|row| row.cells().to_vec())).collect();
+    table::aligned(&lines)
 }
 
 /// Runs every case once.
 pub fn run(size: Size, memtrace: &Path, progress: impl Fn(&str)) -> Result<Vec<Took>> {
-    let program = compiled()?;
+    let program = c_program("scale", &["-fomit-frame-pointer", "-pthread"])?;
     CASES
         .iter()
         .map(|case| {
@@ -93,52 +90,35 @@ pub fn run(size: Size, memtrace: &Path, progress: impl Fn(&str)) -> Result<Vec<T
         .collect()
 }
 
-fn compiled() -> Result<PathBuf> {
-    let folder = tree::target().join("bench");
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let program = folder.join("scale");
-    let source = tree::root().join("xtask/bench/scale.c");
-    process::run(Command::new("cc").args(["-O2", "-fomit-frame-pointer", "-pthread", "-o"]).arg(&program).arg(source))?;
-    Ok(program)
-}
-
 fn measure(case: Case, program: &Path, memtrace: &Path) -> Result<Took> {
-    let mut targets = (0..case.processes).map(|_| Target::start(case, program)).collect::<Result<Vec<_>>>()?;
+    let mut holders = (0..case.processes).map(|_| Holder::start(case, program)).collect::<Result<Vec<_>>>()?;
     let mut command = process::as_root(memtrace, "tracing")?;
-    for target in &targets {
-        command.args(["--pid", &target.child.id().to_string()]);
+    for holder in &holders {
+        command.args(["--pid", &holder.process.0.id().to_string()]);
     }
     command.args(["--format", "json", "--interval", "1h", "--top", "100000"]);
     let mut tracer = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("cannot run memtrace")?;
     let mut errors = BufReader::new(tracer.stderr.take().context("no standard error")?);
-    for _ in &targets {
-        attached(&mut errors)?;
+    let mut seen = String::new();
+    for _ in &holders {
+        ensure!(attached::contains_line(&mut errors, &mut seen)?, "memtrace did not attach: {}", seen.trim());
     }
-    for target in &mut targets {
-        target.say("go")?;
+    for holder in &mut holders {
+        holder.say("go")?;
     }
-    for target in &mut targets {
-        target.hear("done")?;
+    for holder in &mut holders {
+        holder.hear("done")?;
     }
     let pid = procfs::process_named(tracer.id(), "memtrace")?;
-    let mut kill = process::as_root("kill", "ending what traces")?;
     let begun = Instant::now();
-    process::run_quietly(kill.args(["-INT", &pid.to_string()])).context("cannot end memtrace")?;
-    let mut output = String::new();
-    tracer.stdout.take().context("no standard output")?.read_to_string(&mut output)?;
-    let status = tracer.wait()?;
+    let output = attached::end(tracer, pid, Tool::Memtrace)?;
     let report_seconds = begun.elapsed().as_secs_f64();
-    ensure!(status.success(), "memtrace failed: {status}");
-    let report = output.lines().last().context("memtrace printed no report")?;
-    let report: Value = serde_json::from_str(report).context("memtrace's report is not JSON")?;
-    took(case, &report, report_seconds)
+    took(case, &attached::last_report(&output)?, report_seconds)
 }
 
 fn took(case: Case, report: &Value, report_seconds: f64) -> Result<Took> {
-    let number = |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
     let processes = report["processes"].as_array().context("no processes in the report")?;
     let blocks = processes.iter().map(|process| number(process, "/totals/outstanding_blocks")).sum();
-    let lost = ["allocations_dropped", "releases_dropped", "mappings_dropped", "thread_state_missing"];
     ensure!(blocks >= u64::from(case.blocks), "{blocks} blocks were seen, of {}", case.blocks);
     let mut what = format!("{} blocks from {} stacks", case.blocks, 1u32 << case.depth);
     for (count, name) in [(case.threads, "threads"), (case.processes, "processes")] {
@@ -153,41 +133,30 @@ fn took(case: Case, report: &Value, report_seconds: f64) -> Result<Took> {
         stacks: report["stacks"].as_array().map_or(0, |stacks| stacks.len() as u64),
         own_bytes: number(report, "/tracer/anon_bytes"),
         report_seconds,
-        lost: lost.iter().map(|name| number(report, &format!("/loss/{name}"))).sum(),
+        lost: lost(report),
     })
 }
 
-fn attached(errors: &mut BufReader<std::process::ChildStderr>) -> Result<()> {
-    let mut seen = String::new();
-    loop {
-        let begin = seen.len();
-        ensure!(errors.read_line(&mut seen)? > 0, "memtrace did not attach: {}", seen.trim());
-        if seen[begin..].contains(": attached to") {
-            return Ok(());
-        }
-    }
-}
-
-/// A program that waits for its order. Dropping it ends it.
-struct Target {
-    child: Child,
+/// A program that waits for its order.
+struct Holder {
+    process: Target,
     answers: BufReader<ChildStdout>,
 }
 
-impl Target {
+impl Holder {
     fn start(case: Case, program: &Path) -> Result<Self> {
         let blocks = case.blocks / case.processes;
         let mut command = Command::new(program);
         command.args([blocks, case.depth, case.threads].map(|number| number.to_string()));
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start scale")?;
         let answers = BufReader::new(child.stdout.take().context("no standard output")?);
-        let mut target = Self { child, answers };
-        target.hear("ready")?;
-        Ok(target)
+        let mut holder = Self { process: Target(child), answers };
+        holder.hear("ready")?;
+        Ok(holder)
     }
 
     fn say(&mut self, order: &str) -> Result<()> {
-        let input = self.child.stdin.as_mut().context("no standard input")?;
+        let input = self.process.0.stdin.as_mut().context("no standard input")?;
         writeln!(input, "{order}").context("the program takes no orders")
     }
 
@@ -196,14 +165,6 @@ impl Target {
         self.answers.read_line(&mut line)?;
         ensure!(line.trim_end() == answer, "the program said {line:?}, not {answer}");
         Ok(())
-    }
-}
-
-impl Drop for Target {
-    fn drop(&mut self) {
-        // An error means that it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

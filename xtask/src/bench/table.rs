@@ -41,15 +41,20 @@ pub fn cells(row: &Row, pairs: Option<u32>) -> [String; COLUMNS] {
     ]
 }
 
-/// The table in columns of equal width.
+/// The table for a terminal.
 pub fn render(rows: &[Row], pairs: Option<u32>) -> String {
     let heads = std::iter::once("").chain(HEADS).map(str::to_owned).collect();
-    let mut lines: Vec<Vec<String>> = vec![heads];
-    lines.extend(rows.iter().map(|row| std::iter::once(row.tool.name().to_owned()).chain(cells(row, pairs)).collect()));
+    let row = |row: &Row| std::iter::once(row.tool.name().to_owned()).chain(cells(row, pairs)).collect();
+    aligned(&std::iter::once(heads).chain(rows.iter().map(row)).collect::<Vec<Vec<String>>>())
+}
+
+/// Lines of equally many cells in columns of equal width: names on the left, numbers on the right.
+pub fn aligned(lines: &[Vec<String>]) -> String {
+    let columns = lines.first().map_or(0, Vec::len);
     let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..=COLUMNS).map(width).collect();
+    let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
-    for line in &lines {
+    for line in lines {
         let _ = write!(text, "  {:<1$}", line[0], widths[0]);
         for (cell, width) in line.iter().zip(&widths).skip(1) {
             let _ = write!(text, "  {cell:>width$}");

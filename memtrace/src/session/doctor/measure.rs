@@ -13,7 +13,7 @@ use crate::{
         doctor::{Measured, Rate},
         snapshot::{Snapshot, Totals},
     },
-    session::{SessionError, event_loop, output::Output, snapshot::REAL_LOSSES, trace},
+    session::{SessionError, describe::REAL_LOSSES, event_loop, output::Output, trace},
     target::Pid,
 };
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
 
 use super::{Said, Tool, started};
 use crate::bench::procfs::{self, Usage, mapped};
@@ -100,7 +101,7 @@ impl Attached {
 }
 
 /// Ends the process and gives its output.
-fn end(mut child: Child, pid: u32, tool: Tool) -> Result<String> {
+pub fn end(mut child: Child, pid: u32, tool: Tool) -> Result<String> {
     let mut kill = process::as_root("kill", "ending what traces")?;
     process::run_quietly(kill.args(["-INT", &pid.to_string()])).context("cannot end the tool")?;
     let mut output = String::new();
@@ -112,16 +113,30 @@ fn end(mut child: Child, pid: u32, tool: Tool) -> Result<String> {
     Ok(output)
 }
 
+/// memtrace's last report.
+pub fn last_report(output: &str) -> Result<Value> {
+    let last = output.lines().last().context("memtrace printed no report")?;
+    serde_json::from_str(last).context("memtrace's report is not JSON")
+}
+
+/// A number of a report; 0 if it is not there.
+pub fn number(report: &Value, pointer: &str) -> u64 {
+    report.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
+}
+
+/// Events that memtrace could not keep.
+pub fn lost(report: &Value) -> u64 {
+    let names = ["allocations_dropped", "releases_dropped", "mappings_dropped", "thread_state_missing"];
+    names.iter().map(|name| number(report, &format!("/loss/{name}"))).sum()
+}
+
 /// What memtrace's last report says.
 fn read(output: &str) -> Result<Said> {
-    let last = output.lines().last().context("memtrace printed no report")?;
-    let report: serde_json::Value = serde_json::from_str(last).context("memtrace's report is not JSON")?;
-    let number = |pointer: &str| report.pointer(pointer).and_then(serde_json::Value::as_u64).unwrap_or(0);
-    let lost = ["allocations_dropped", "releases_dropped", "mappings_dropped", "thread_state_missing"];
-    let lost = lost.iter().map(|name| number(&format!("/loss/{name}"))).sum();
+    let report = last_report(output)?;
+    let number = |pointer: &str| number(&report, pointer);
     let (remembered, walked) = (number("/tracer/stacks_remembered"), number("/tracer/stacks_walked"));
     Ok(Said {
-        lost: Some(lost),
+        lost: Some(lost(&report)),
         seen: Some(number("/processes/0/totals/allocations")),
         remembered: Some(remembered as f64 / (remembered + walked) as f64),
         frames: frames(&report),
@@ -129,7 +144,7 @@ fn read(output: &str) -> Result<Said> {
     })
 }
 
-fn frames(report: &serde_json::Value) -> Option<usize> {
+fn frames(report: &Value) -> Option<usize> {
     let stacks = report.get("stacks")?.as_array()?;
     let most = stacks.iter().max_by_key(|stack| stack["allocations"].as_u64())?;
     let frames = most["frames"].as_array()?.iter().filter(|frame| frame["inlined"] == false).count();
@@ -175,7 +190,8 @@ fn wait_attached(child: &mut Child, tool: Tool) -> Result<()> {
     Ok(())
 }
 
-fn contains_line(lines: &mut dyn BufRead, seen: &mut String) -> Result<bool> {
+/// Whether a line says that a tool has attached; the lines until then are added to `seen`.
+pub fn contains_line(lines: &mut dyn BufRead, seen: &mut String) -> Result<bool> {
     loop {
         let begin = seen.len();
         if lines.read_line(seen)? == 0 {

@@ -1,7 +1,7 @@
 //! What watches while the workload runs. `attached` comes to a process that runs already; `started` is there from the
 //! program's start, and takes a restart.
 
-mod attached;
+pub mod attached;
 mod started;
 
 use std::path::Path;

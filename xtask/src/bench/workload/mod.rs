@@ -3,7 +3,7 @@
 //! Each is a program that has started and waits, so that a tool can attach; then it works, and that is timed. `ordered`
 //! is programs that take their orders from standard input, `redis` is a service with its clients.
 
-mod ordered;
+pub mod ordered;
 mod redis;
 
 use std::io::BufReader;
@@ -123,7 +123,8 @@ impl Running {
     }
 }
 
-struct Target(Child);
+/// A process. Dropping it ends it.
+pub struct Target(pub Child);
 
 impl Drop for Target {
     fn drop(&mut self) {

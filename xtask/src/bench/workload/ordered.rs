@@ -134,7 +134,8 @@ pub fn cpp(size: Size) -> Result<Workload> {
     })
 }
 
-fn c_program(name: &str, flags: &[&str]) -> Result<PathBuf> {
+/// A C program of the benchmark's own, compiled.
+pub fn c_program(name: &str, flags: &[&str]) -> Result<PathBuf> {
     compiled("cc", name, "c", flags)
 }
 

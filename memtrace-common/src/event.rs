@@ -1,13 +1,14 @@
-//! The records of the ring, byte for byte.
+//! The records, byte for byte.
 //!
 //! Each record begins with a *head* (kind, count, slot, thread) and the time in nanoseconds of `CLOCK_MONOTONIC`.
 //! An allocation's time is that of its return, a release's that of its entry. All integers have the machine's byte
-//! order, and every record's length is a multiple of eight.
+//! order, and every record's length is a multiple of eight. Stacks go through a ring buffer of the kernel's, all others
+//! through [rings of our own](crate::ring).
 
 use crate::Slot;
 
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $name:ident = $number:literal,)+) => {
+    ($($(#[$doc:meta])* $name:ident = $number:literal: $record:ident,)+) => {
         /// What a record says.
         #[derive(Clone, Copy, Debug, Eq, PartialEq)]
         #[repr(u8)]
@@ -18,42 +19,47 @@ macro_rules! kinds {
             pub const fn from_number(number: u8) -> Option<Kind> {
                 match number { $($number => Some(Kind::$name),)+ _ => None }
             }
+
+            /// The bytes of its records; of a stack without its frames.
+            pub const fn record_bytes(self) -> usize {
+                match self { $(Kind::$name => size_of::<$record>(),)+ }
+            }
         }
     };
 }
 
 kinds! {
-    /// A heap block appeared ([`BlockRecord`]).
-    Allocate = 1,
-    /// A heap block is about to be released ([`AddressRecord`]).
-    Release = 2,
-    /// `realloc` began: the thread parks the old block ([`AddressRecord`]).
-    ReallocBegin = 3,
-    /// `realloc` succeeded: a new block; what the thread parked is gone ([`BlockRecord`]).
-    Reallocate = 4,
-    /// `realloc` failed: what the thread parked lives on ([`MarkRecord`]).
-    ReallocFailed = 5,
-    /// A range of pages was mapped ([`BlockRecord`]).
-    Map = 6,
-    /// `munmap` began: the thread parks what it tracks of the range ([`RangeRecord`]).
-    UnmapBegin = 7,
-    /// `munmap` failed: what the thread parked lives on ([`MarkRecord`]).
-    UnmapFailed = 8,
-    /// `mremap` began: the thread parks what it tracks of the old range ([`RangeRecord`]).
-    RemapBegin = 9,
-    /// `mremap` succeeded: a new range; what the thread parked is gone ([`BlockRecord`]).
-    Remap = 10,
-    /// `mremap` failed: what the thread parked lives on ([`MarkRecord`]).
-    RemapFailed = 11,
-    /// The frames behind a stack id ([`StackRecord`], then `count` addresses of 8 bytes).
-    Stack = 12,
-    /// The process has a new image; its old heap is gone ([`MarkRecord`]). `count` 1: another thread than the first
+    /// A heap block appeared.
+    Allocate = 1: BlockRecord,
+    /// A heap block is about to be released.
+    Release = 2: AddressRecord,
+    /// `realloc` began: the thread parks the old block.
+    ReallocBegin = 3: AddressRecord,
+    /// `realloc` succeeded: a new block; what the thread parked is gone.
+    Reallocate = 4: BlockRecord,
+    /// `realloc` failed: what the thread parked lives on.
+    ReallocFailed = 5: MarkRecord,
+    /// A range of pages was mapped.
+    Map = 6: BlockRecord,
+    /// `munmap` began: the thread parks what it tracks of the range.
+    UnmapBegin = 7: RangeRecord,
+    /// `munmap` failed: what the thread parked lives on.
+    UnmapFailed = 8: MarkRecord,
+    /// `mremap` began: the thread parks what it tracks of the old range.
+    RemapBegin = 9: RangeRecord,
+    /// `mremap` succeeded: a new range; what the thread parked is gone.
+    Remap = 10: BlockRecord,
+    /// `mremap` failed: what the thread parked lives on.
+    RemapFailed = 11: MarkRecord,
+    /// The frames behind a stack id: `count` addresses of 8 bytes follow.
+    Stack = 12: StackRecord,
+    /// The process has a new image; its old heap is gone. `count` 1: another thread than the first
     /// called exec, and probes bound to the first one are dead.
-    Exec = 13,
-    /// A page was written to for the first time ([`BlockRecord`]); only with `--mode growth`.
-    Touch = 14,
-    /// The process gave the contents of a range of pages back, the range stays ([`RangeRecord`]); only with `--mode growth`.
-    Discard = 15,
+    Exec = 13: MarkRecord,
+    /// A page was written to for the first time; only with `--mode growth`.
+    Touch = 14: BlockRecord,
+    /// The process gave the contents of a range of pages back, the range stays; only with `--mode growth`.
+    Discard = 15: RangeRecord,
 }
 
 /// The first eight bytes of every record.
@@ -135,6 +141,8 @@ pub struct MarkRecord {
 pub struct StackRecord {
     /// Kind, count, slot and thread.
     pub head: Head,
+    /// When it was sent.
+    pub time_ns: u64,
     /// The stack's id.
     pub id: u64,
     /// The number of a [`crate::unwind::StackEnd`].
@@ -146,6 +154,7 @@ const _: () = assert!(size_of::<BlockRecord>() == 40);
 const _: () = assert!(size_of::<AddressRecord>() == 24);
 const _: () = assert!(size_of::<RangeRecord>() == 32);
 const _: () = assert!(size_of::<MarkRecord>() == 16);
-const _: () = assert!(size_of::<StackRecord>() == 24);
+const _: () = assert!(size_of::<StackRecord>() == 32);
+const _: () = assert!(size_of::<BlockRecord>() as u64 == crate::ring::MAX_RECORD_BYTES);
 const _: () = assert!(crate::limits::MAX_FRAMES <= u8::MAX as usize);
 const _: () = assert!(crate::limits::MAX_TARGETS <= u16::MAX as usize);

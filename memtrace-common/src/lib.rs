@@ -12,6 +12,7 @@ pub mod deferred;
 pub mod event;
 pub mod limits;
 pub mod remembered;
+pub mod ring;
 pub mod sampling;
 pub mod shape;
 pub mod stack;

@@ -21,8 +21,15 @@ pub const MAX_SEGMENTS: usize = 1 << 16;
 /// The most executable mappings of one target whose tables are used.
 pub const MAX_TARGET_SEGMENTS: usize = 1 << 12;
 
+/// Threads whose state is found by their id, as long as no two of them share its lowest bits; a power of two. Others' is
+/// found more slowly.
+pub const PLACED_THREADS: usize = 256;
+
 /// Walks that each thread remembers, in sets of [`REMEMBERED_WAYS`]; a power of two.
 pub const REMEMBERED_WALKS: usize = 64;
+
+/// Guesses of each thread which of its remembered walks comes next; a power of two.
+pub const GUESSES: usize = 512;
 
 /// Walks from the same return address and stack pointer that are told apart by the words above; a power of two.
 pub const REMEMBERED_WAYS: usize = 16;
@@ -43,10 +50,7 @@ pub const WINDOWS: usize = 4;
 /// copying of some 4 KiB, which also displace what the program has in its cache.
 pub const PIECE_GAP: u64 = 256;
 
-/// The most events in a row for which a thread does not ask how full the ring is, once it was found nearly empty.
-pub const MAX_CREDIT: u64 = 15;
-
-/// The default size of the ring in bytes; a power of two and a multiple of the page size.
+/// The default size of all rings together in bytes; a power of two and a multiple of the page size.
 pub const DEFAULT_RING_BYTES: u32 = 64 << 20;
 
 /// The end of the addresses that user space can use with four-level page tables on x86-64.

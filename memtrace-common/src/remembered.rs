@@ -26,10 +26,8 @@ pub struct Remembered {
     pub range: u64,
     /// The stack's id; 0 while nothing is remembered here.
     pub id: u64,
-    /// Which remembered walk came after this one the last time: programs that loop repeat their order.
-    pub next: u32,
     /// How many words are compared.
-    pub count: u32,
+    pub count: u64,
     /// How many of them come before a second piece of the stack must be read.
     pub near: u16,
     /// Not 0 if a rule used the frame pointer that the walk started with.
@@ -234,7 +232,6 @@ mod tests {
             fp: 0,
             range: 0,
             id: 0,
-            next: 0,
             count: 0,
             near: 0,
             fp_decides: 0,

@@ -1,10 +1,10 @@
 //! What the kernel side remembers of a thread: the outermost allocator call it is in, and room for one stack.
 //!
-//! It lives in task storage, so that it is the thread's own, survives preemption, and ends with the thread.
+//! It is the thread's own, survives preemption, and ends with the thread.
 
 use crate::{
     deferred::DeferredBlock,
-    limits::{MAX_FRAMES, REMEMBERED_WALKS},
+    limits::{GUESSES, MAX_FRAMES, REMEMBERED_WALKS},
     remembered::Remembered,
     unwind::Segment,
 };
@@ -28,10 +28,8 @@ pub struct ThreadState {
     pub stack: u64,
     /// Bits of [`flag`].
     pub flags: u64,
-    /// The thread, as the first pid namespace numbers it; 0 until it is asked for.
+    /// Whose it is: the thread, as the first pid namespace numbers it; 0 for nobody's.
     pub thread: u64,
-    /// How many events it may still send before it asks how full the ring is.
-    pub credit: u64,
     /// 1 more than the bytes that are still allocated before the next sampling point; 0 until it is drawn.
     pub until_point: u64,
     /// The level at which it was drawn.
@@ -42,6 +40,8 @@ pub struct ThreadState {
     pub parked: DeferredBlock,
     /// The walk up the stack that is going on.
     pub walk: Walk,
+    /// The places of the remembered walks that came the last time in the same circumstances.
+    pub guesses: [u8; GUESSES],
     /// Walks that this thread has done lately.
     pub remembered: [Remembered; REMEMBERED_WALKS],
     /// The head of the stack record that is sent from here; the frames follow it without a gap.
@@ -52,7 +52,13 @@ pub struct ThreadState {
 
 const _: () = assert!(
     size_of::<ThreadState>()
-        == 12 * 8 + 32 + size_of::<Walk>() + REMEMBERED_WALKS * size_of::<Remembered>() + 24 + 8 * (MAX_FRAMES + 1)
+        == 11 * 8
+            + 32
+            + size_of::<Walk>()
+            + GUESSES
+            + REMEMBERED_WALKS * size_of::<Remembered>()
+            + 32
+            + 8 * (MAX_FRAMES + 1)
 );
 // With the kernel's own head it fits what the kernel allocates as 32 KiB.
 const _: () = assert!(size_of::<ThreadState>() < (32 << 10) - 256);
@@ -87,6 +93,8 @@ pub struct Walk {
     pub unremarkable: u64,
     /// Which remembered walk it writes over.
     pub entry: u64,
+    /// Where in the guesses it is noted which remembered walk this one is.
+    pub guess: u64,
     /// The remembered walk before this one.
     pub previous: u64,
     /// The first of the remembered walks that may be this one.

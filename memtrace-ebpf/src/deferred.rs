@@ -16,7 +16,7 @@ use memtrace_common::{
     sampling,
 };
 
-use crate::count;
+use crate::{atomic, count};
 
 #[btf_map]
 static DEFERRED: HashMap<DeferredKey, DeferredBlock, MAX_DEFERRED, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
@@ -114,7 +114,7 @@ fn put(key: &DeferredKey, entry: &DeferredBlock) -> bool {
 fn adjust(amount: u64) {
     if let Some(held) = DEFERRED_COUNTS.get_ptr_mut(0) {
         // SAFETY: a live array element.
-        unsafe { count::atomic_add(held, amount) };
+        unsafe { atomic::add(held, amount) };
     }
 }
 

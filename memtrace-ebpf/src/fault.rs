@@ -44,7 +44,7 @@ pub fn page_fault(context: &TracePointContext) {
     // SAFETY: no arguments.
     let time_ns = unsafe { bpf_ktime_get_ns() };
     let record = BlockRecord { head, time_ns, address: address & !(PAGE_BYTES - 1), size: PAGE_BYTES, stack };
-    if !ring::send(Some(state), Class::Allocation, record) {
+    if !ring::send(Class::Allocation, record) {
         count::add(slot, Counter::MappingsDropped, 1);
     }
 }

@@ -157,7 +157,7 @@ fn begin_realloc(state: &mut ThreadState, slot: u16, old: u64) {
     // SAFETY: no arguments.
     let time_ns = unsafe { bpf_ktime_get_ns() };
     let head = Head::new(Kind::ReallocBegin, Slot(slot), state.thread as u32);
-    if ring::send(Some(state), Class::Release, AddressRecord { head, time_ns, address: old }) {
+    if ring::send(Class::Release, AddressRecord { head, time_ns, address: old }) {
         state.flags |= flag::BEGUN;
     } else if deferred::release(&key, time_ns) {
         count::add(slot, Counter::ReleasesDeferred, 1);
@@ -230,7 +230,7 @@ pub fn finish(context: &impl EbpfContext, state: &mut ThreadState, result: u64) 
         count::add(slot, Counter::AllocationsUnsampled, 1);
         count::add(slot, Counter::AllocatedBytesUnsampled, state.size);
         if sample::is_stale(&key) {
-            send_release(context, Some(state), &key);
+            send_release(context, state.thread as u32, &key);
         }
         return;
     }
@@ -242,7 +242,7 @@ pub fn finish(context: &impl EbpfContext, state: &mut ThreadState, result: u64) 
     let record = BlockRecord { head, time_ns, address, size, stack };
     // A block whose release would not be known is as good as dropped.
     if sample::note(&key) {
-        if !deferred::waits(&key) && ring::send(Some(state), Class::Allocation, record) {
+        if !deferred::waits(&key) && ring::send(Class::Allocation, record) {
             return;
         }
         if deferred::allocation(&key, DeferredBlock { released_ns: 0, allocated_ns: time_ns, size, stack }) {
@@ -280,7 +280,7 @@ fn restore(state: &mut ThreadState, slot: u16) {
         // SAFETY: no arguments.
         let time_ns = unsafe { bpf_ktime_get_ns() };
         let head = Head::new(Kind::ReallocFailed, Slot(slot), state.thread as u32);
-        ring::send(Some(state), Class::Essential, MarkRecord { head, time_ns })
+        ring::send(Class::Essential, MarkRecord { head, time_ns })
     } else if state.parked.allocated_ns != 0 {
         deferred::unsettle(&key, &state.parked)
     } else if state.parked.released_ns != 0 {
@@ -309,15 +309,16 @@ pub fn release(context: &ProbeContext, site: Site) {
     if sample::is_foreign(&key) {
         return;
     }
-    let mut state = thread::existing();
-    if let Some(state) = &mut state {
+    let mut thread = 0;
+    if let Some(state) = thread::existing() {
         sample::begin_window(state);
         if thread::in_call(state, site.slot, regs.rsp) {
             return;
         }
+        thread = state.thread as u32;
     }
     if !sample::is_unseen(&key) {
-        send_release(context, state, &key);
+        send_release(context, if thread == 0 { thread::id() } else { thread }, &key);
     }
 }
 
@@ -342,21 +343,20 @@ pub fn release_outer(context: &ProbeContext, site: Site) {
     state.return_slot = sp;
     let key = DeferredKey { address, slot: u64::from(site.slot) };
     if address != 0 && !sample::is_unseen(&key) {
-        send_release(context, Some(state), &key);
+        send_release(context, state.thread as u32, &key);
     }
 }
 
 #[inline(always)]
-fn send_release(context: &impl EbpfContext, state: Option<&mut ThreadState>, key: &DeferredKey) {
+fn send_release(context: &impl EbpfContext, thread: u32, key: &DeferredKey) {
     let (address, slot) = (key.address, key.slot as u16);
     if let Settled::Yes(_) = deferred::settle(key) {
         return;
     }
     // SAFETY: no arguments.
     let time_ns = unsafe { bpf_ktime_get_ns() };
-    let thread = state.as_ref().map_or_else(thread::id, |state| state.thread as u32);
     let head = Head::new(Kind::Release, Slot(slot), thread);
-    if ring::send(state, Class::Release, AddressRecord { head, time_ns, address }) {
+    if ring::send(Class::Release, AddressRecord { head, time_ns, address }) {
         return;
     }
     if deferred::release(key, time_ns) {

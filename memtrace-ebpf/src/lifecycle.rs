@@ -1,4 +1,4 @@
-//! Exec: the pid goes on under a new image.
+//! Exec, with which the pid goes on under a new image, and the end of threads.
 
 use aya_ebpf::{
     Global, bindings::bpf_pidns_info, btf_maps::HashMap, helpers::generated::bpf_get_ns_current_pid_tgid,
@@ -49,10 +49,12 @@ pub fn current_slot() -> Option<u16> {
 #[inline(always)]
 pub fn exec(context: &RawTracePointContext) {
     let Some(slot) = current_slot() else { return };
+    // The tracepoint's second argument is the thread's id before the exec (include/trace/events/sched.h). If it differs,
+    // another thread than the first one called exec and took over the process's id: probes bound to the first are dead.
+    let id_before = context.arg::<u32>(1);
+    thread::forget(id_before);
     if let Some(state) = thread::existing() {
         state.return_slot = 0;
-        // A thread that was not the process's first has become it, and goes by its id.
-        state.thread = 0;
     }
     if let Some(target) = TARGETS.get_ptr_mut(u32::from(slot)) {
         // SAFETY: a live array element; exec has ended all other threads of the process.
@@ -63,9 +65,7 @@ pub fn exec(context: &RawTracePointContext) {
     }
     // The tables are those of the old image.
     let _ = SEGMENT_RANGES.set(u32::from(slot), 0u64, 0);
-    // The tracepoint's second argument is the thread's id before the exec (include/trace/events/sched.h). If it differs,
-    // another thread than the first one called exec and took over the process's id: probes bound to the first are dead.
     let mut head = Head::new(Kind::Exec, Slot(slot), thread::id());
-    head.count = u8::from(context.arg::<u32>(1) != thread::id());
+    head.count = u8::from(id_before != thread::id());
     mapping::send_head(head);
 }

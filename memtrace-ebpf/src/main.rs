@@ -7,8 +7,9 @@
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
-#![expect(internal_features, reason = "atomic addition has no stable form on this target, see count.rs")]
+#![expect(internal_features, reason = "atomic addition has no stable form on this target, see atomic.rs")]
 
+mod atomic;
 mod count;
 mod deferred;
 mod exits;
@@ -104,6 +105,13 @@ fn mapping_return(context: RetProbeContext) -> u32 {
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 fn exec(context: RawTracePointContext) -> i32 {
     lifecycle::exec(&context);
+    0
+}
+
+/// A thread ends.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+fn thread_exit(_context: RawTracePointContext) -> i32 {
+    thread::forget(thread::id());
     0
 }
 

@@ -121,7 +121,7 @@ pub fn finish(state: &mut ThreadState, result: u64) {
 #[inline(always)]
 pub fn send_range(slot: u16, kind: Kind, address: u64, size: u64, stack: u64) {
     let head = Head::new(kind, Slot(slot), thread::id());
-    if !ring::send(None, Class::Essential, BlockRecord { head, time_ns: now(), address, size, stack }) {
+    if !ring::send(Class::Essential, BlockRecord { head, time_ns: now(), address, size, stack }) {
         count::add(slot, Counter::MappingsDropped, 1);
     }
 }
@@ -142,7 +142,7 @@ pub fn begin_unmap(state: &mut ThreadState, slot: u16, kind: Kind, address: u64,
 #[inline(always)]
 pub fn send_gone(slot: u16, kind: Kind, address: u64, length: u64) -> bool {
     let head = Head::new(kind, Slot(slot), thread::id());
-    let sent = ring::send(None, Class::Essential, RangeRecord { head, time_ns: now(), address, length });
+    let sent = ring::send(Class::Essential, RangeRecord { head, time_ns: now(), address, length });
     if !sent {
         count::add(slot, Counter::MappingsDropped, 1);
     }
@@ -159,7 +159,7 @@ pub fn send_mark(slot: u16, kind: Kind) {
 #[inline(always)]
 pub fn send_head(head: Head) {
     let slot = head.slot;
-    if !ring::send(None, Class::Essential, MarkRecord { head, time_ns: now() }) {
+    if !ring::send(Class::Essential, MarkRecord { head, time_ns: now() }) {
         count::add(slot, Counter::MappingsDropped, 1);
     }
 }

@@ -9,13 +9,13 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use memtrace_common::{
-    limits::{MAX_PIECES, MAX_REMEMBERED_WORDS, REMEMBERED_WALKS, REMEMBERED_WAYS, WINDOW_WORDS, WINDOWS},
+    limits::{GUESSES, MAX_PIECES, MAX_REMEMBERED_WORDS, REMEMBERED_WALKS, REMEMBERED_WAYS, WINDOW_WORDS, WINDOWS},
     remembered::{GROUP, Remembered, Window},
     thread::{ThreadState, fp_state},
     unwind::{Cfa, FramePointer, Registers, Rule},
 };
 
-use crate::{count, thread};
+use crate::{atomic, thread};
 
 /// Not 0 in the test mode: every remembered stack is walked again all the same, and the two compared.
 #[unsafe(no_mangle)]
@@ -67,6 +67,7 @@ fn set(first: u64, sp: u64) -> usize {
 #[inline(always)]
 pub fn open(state: &mut ThreadState, base: u64) -> Option<u64> {
     state.walk.base = base;
+    state.walk.guess = guess(state, base) as u64;
     let expected = &state.remembered[expected(state)];
     // Not the walk expected: one that is looked up by its return address, and may be of any length.
     let words = if expected.sp == base.wrapping_add(8) { expected.piece_words(0).max(NEAR_WORDS) } else { NEAR_WORDS };
@@ -97,7 +98,7 @@ fn claim(number: &mut u64) -> Option<&'static mut Window> {
     for index in 0..WINDOWS as u64 {
         let found = window(index)?;
         // SAFETY: a live map value. One instruction, so that nobody comes in between.
-        if unsafe { count::atomic_exchange(&raw mut found.busy, 1) } == 0 {
+        if unsafe { atomic::exchange(&raw mut found.busy, 1) } == 0 {
             *number = index;
             return Some(found);
         }
@@ -113,11 +114,18 @@ fn window(index: u64) -> Option<&'static mut Window> {
     WINDOW.get_ptr_mut(index as u32).map(|window| unsafe { &mut *window })
 }
 
-/// The place of the remembered walk that came after the previous one the last time.
+/// Where the guess stands which remembered walk this is: programs that loop repeat their order.
+#[inline(always)]
+fn guess(state: &ThreadState, sp: u64) -> usize {
+    // The previous walk, and how far down the stack this one begins.
+    let mixed = (sp ^ state.walk.previous << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 48) as usize & (GUESSES - 1)
+}
+
+/// The place of the remembered walk that is expected.
 #[inline(always)]
 fn expected(state: &ThreadState) -> usize {
-    let previous = state.walk.previous as usize & (REMEMBERED_WALKS - 1);
-    state.remembered[previous].next as usize & (REMEMBERED_WALKS - 1)
+    usize::from(state.guesses[state.walk.guess as usize & (GUESSES - 1)]) & (REMEMBERED_WALKS - 1)
 }
 
 /// Reads words of the stack to a place of the window.
@@ -171,10 +179,10 @@ extern "C" fn one_way(index: u32, context: *mut c_void) -> i64 {
     1
 }
 
-/// The walk is the one at `entry`, which came after the one before it.
+/// The walk is the one at `entry`.
 #[inline(always)]
 fn follow(state: &mut ThreadState, entry: usize) {
-    state.remembered[state.walk.previous as usize & (REMEMBERED_WALKS - 1)].next = entry as u32;
+    state.guesses[state.walk.guess as usize & (GUESSES - 1)] = entry as u8;
     state.walk.previous = entry as u64;
     state.walk.entry = entry as u64;
 }

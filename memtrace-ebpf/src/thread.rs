@@ -1,9 +1,13 @@
-//! The state of the running thread, in task storage: it survives preemption and ends with the thread.
+//! The state of the running thread: it survives preemption and ends with the thread.
+//!
+//! A thread's place in an array is found faster than its task storage. It follows from the thread's id, so each place
+//! has one owner at a time; a thread that finds its place taken uses task storage for as long as it lives.
 
 use core::ffi::c_void;
 
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE},
+    btf_maps::Array,
     helpers::{
         bpf_probe_read_user,
         generated::{bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_task_storage_get},
@@ -14,11 +18,11 @@ use memtrace_common::{
     call::Call,
     cookie,
     counter::Counter,
-    limits::{PAGE_BYTES, USER_ADDRESS_END},
+    limits::{PAGE_BYTES, PLACED_THREADS, USER_ADDRESS_END},
     thread::{ThreadState, flag},
 };
 
-use crate::count;
+use crate::{atomic, count};
 
 /// A task storage map, which aya-ebpf has no type for: the layout that its map macro expects.
 #[repr(C)]
@@ -42,6 +46,10 @@ static THREADS: TaskStorage = TaskStorage {
     map_flags: core::ptr::null(),
 };
 
+/// The states of threads by the lowest bits of their ids. [`ThreadState::thread`] says whose a place is; 0 is nobody.
+#[btf_map]
+static PLACES: Array<ThreadState, PLACED_THREADS> = Array::new();
+
 /// The running thread's state, made when it is not there yet.
 #[inline(always)]
 pub fn state(slot: u16) -> Option<&'static mut ThreadState> {
@@ -60,16 +68,76 @@ pub fn existing() -> Option<&'static mut ThreadState> {
 
 #[inline(always)]
 fn get(flags: u64) -> Option<&'static mut ThreadState> {
+    let id = id();
+    let place = place(id)?;
+    // SAFETY: a live array element. Only its owner writes to it, and only this thread can be the owner of this id.
+    unsafe { if (*place).thread == u64::from(id) { Some(&mut *place) } else { get_elsewhere(id, flags) } }
+}
+
+#[inline(always)]
+fn place(id: u32) -> Option<*mut ThreadState> {
+    PLACES.get_ptr_mut(id & (PLACED_THREADS as u32 - 1))
+}
+
+/// The state of a thread that has no place: it takes its place if that is free, else it goes on in task storage.
+#[inline(never)]
+fn get_elsewhere(id: u32, flags: u64) -> Option<&'static mut ThreadState> {
+    if let Some(stored) = stored(0) {
+        stored.thread = u64::from(id);
+        return Some(stored);
+    }
+    let place = place(id)?;
+    // SAFETY: a live array element, which belongs to whoever put an id where none was.
+    unsafe {
+        if (*place).thread == 0 && atomic::claim(&raw mut (*place).thread, u64::from(id)) {
+            let state = &mut *place;
+            clear(state);
+            return Some(state);
+        }
+    }
+    if flags == 0 {
+        return None;
+    }
+    let stored = stored(flags)?;
+    stored.thread = u64::from(id);
+    Some(stored)
+}
+
+/// The running thread's task storage.
+#[inline(always)]
+fn stored(flags: u64) -> Option<&'static mut ThreadState> {
     // SAFETY: the map is a live task storage map whose value is a ThreadState, and only this task touches its own.
-    let state = unsafe {
+    unsafe {
         let map: *mut c_void = (&raw const THREADS).cast_mut().cast();
         let value = bpf_task_storage_get(map, bpf_get_current_task_btf(), core::ptr::null_mut(), flags);
         value.cast::<ThreadState>().as_mut()
-    }?;
-    if state.thread == 0 {
-        state.thread = u64::from(id());
     }
-    Some(state)
+}
+
+/// Forgets what the place's last owner left. Its walks are found by their ids, the rest is written before it is read.
+#[inline(always)]
+fn clear(state: &mut ThreadState) {
+    state.return_slot = 0;
+    state.return_address = 0;
+    state.until_point = 0;
+    state.window = 0;
+    state.walk.previous = 0;
+    for remembered in &mut state.remembered {
+        remembered.id = 0;
+    }
+}
+
+/// The thread of this id is no more.
+#[inline(always)]
+pub fn forget(id: u32) {
+    if let Some(place) = place(id) {
+        // SAFETY: a live array element, whose owner does not run any more, or runs this.
+        unsafe {
+            if (*place).thread == u64::from(id) {
+                (&raw mut (*place).thread).write_volatile(0);
+            }
+        }
+    }
 }
 
 /// The running thread's id, asked of the kernel; a [`ThreadState`] has it as well.

@@ -18,8 +18,8 @@ struct Count {
     map_sites: BTreeMap<String, u64>,
 }
 
-fn run(build: &Build, seed: u64, more: &[&str]) -> Result<(Count, Report)> {
-    let mut target = Target::start(build, &["4", &seed.to_string()])?;
+fn run(build: &Build, arguments: &[&str], more: &[&str]) -> Result<(Count, Report)> {
+    let mut target = Target::start(build, arguments)?;
     let pid = target.pid();
     let memtrace = Memtrace::attach(pid, more)?;
     target.tell("go")?;
@@ -34,22 +34,31 @@ fn check(build: &Build, seed: u64) -> Result<()> {
 }
 
 fn check_with(build: &Build, seed: u64, more: &[&str]) -> Result<()> {
-    let (count, report) = run(build, seed, more)?;
+    check_run(build, &["4", &seed.to_string()], more)
+}
+
+fn check_run(build: &Build, arguments: &[&str], more: &[&str]) -> Result<()> {
+    let (count, report) = run(build, arguments, more)?;
     let process = report.processes.first().map(|process| process.totals);
-    assert!(report.losses().is_empty(), "seed {seed}: {:?}", report.loss);
-    assert_eq!(process, Some(count.totals), "seed {seed}");
-    assert_eq!(report.outstanding_by_caller("heap"), count.sites, "seed {seed}");
+    assert!(report.losses().is_empty(), "{arguments:?}: {:?}", report.loss);
+    assert_eq!(process, Some(count.totals), "{arguments:?}");
+    assert_eq!(report.outstanding_by_caller("heap"), count.sites, "{arguments:?}");
     let mapped: BTreeMap<_, _> =
         report.outstanding_by_caller("map").into_iter().map(|(caller, sum)| (caller, sum.bytes)).collect();
-    assert_eq!(mapped, count.map_sites, "seed {seed}");
+    assert_eq!(mapped, count.map_sites, "{arguments:?}");
     let summed: u64 = report.stacks.iter().filter(|stack| stack.kind == "heap").map(|stack| stack.allocations).sum();
-    assert_eq!(summed, count.totals.allocations, "seed {seed}: the stacks' allocations add up");
+    assert_eq!(summed, count.totals.allocations, "{arguments:?}: the stacks' allocations add up");
     Ok(())
 }
 
 #[test]
 fn every_call_is_counted_exactly_in_20_runs_of_4_threads() -> Result<()> {
     (1..=20).try_for_each(|seed| check(&Build::c("every_call.c"), seed))
+}
+
+#[test]
+fn every_call_is_counted_exactly_in_more_threads_than_there_are_places_for() -> Result<()> {
+    check_run(&Build::c("every_call.c"), &["400", "28", "20"], &[])
 }
 
 #[test]

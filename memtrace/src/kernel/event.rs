@@ -1,4 +1,4 @@
-//! Ring records, decoded: bytes in, [`Event`] out, without allocating.
+//! Records, decoded: bytes in, [`Event`] out, without allocating.
 //!
 //! The layout is `memtrace_common::event`. Records come from our own programs, yet a record that is too short or of
 //! an unknown kind is an error, never a panic.
@@ -7,14 +7,14 @@ use bytes::Buf;
 use memtrace_common::{Address, Slot, StackId, event::Kind, sampling, unwind::StackEnd};
 use thiserror::Error;
 
-/// One thing that happened in a target, in the order of the ring.
+/// One thing that happened in a target.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Event<'a> {
     /// Which target.
     pub slot: Slot,
     /// Which thread of it.
     pub thread: u32,
-    /// When, in nanoseconds of `CLOCK_MONOTONIC`; 0 in a stack record.
+    /// When, in nanoseconds of `CLOCK_MONOTONIC`.
     pub time_ns: u64,
     /// What.
     pub what: What<'a>,
@@ -114,8 +114,7 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
     let slot = Slot(rest.get_u16_ne());
     let thread = rest.get_u32_ne();
     let kind = Kind::from_number(number).ok_or(DecodeError::UnknownKind(number))?;
-    // In a stack record the id stands where the others have the time.
-    let word = rest.get_u64_ne();
+    let time_ns = rest.get_u64_ne();
     let body = |bytes: usize| rest.get(..bytes).ok_or(short(number));
     let what = match kind {
         Kind::Allocate => What::Allocate(heap_block(body(24)?)),
@@ -134,13 +133,12 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
         Kind::Exec => What::Exec { by_other_thread: count != 0 },
         Kind::Stack => {
             let frame_bytes = 8 * usize::from(count);
-            let mut body = body(8 + frame_bytes)?;
-            let end = body.get_u64_ne();
+            let mut body = body(16 + frame_bytes)?;
+            let (id, end) = (StackId(body.get_u64_ne()), body.get_u64_ne());
             let end = StackEnd::from_number(end).ok_or(DecodeError::UnknownStackEnd(end))?;
-            What::Stack { id: StackId(word), end, frames: Frames(&body[..frame_bytes]) }
+            What::Stack { id, end, frames: Frames(&body[..frame_bytes]) }
         }
     };
-    let time_ns = if kind == Kind::Stack { 0 } else { word };
     Ok(Event { slot, thread, time_ns, what })
 }
 
@@ -183,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_stack_keeps_its_frames_in_order() {
-        let bytes = record(Kind::Stack as u8, 3, &[0xabc, 1, 10, 20, 30]);
+        let bytes = record(Kind::Stack as u8, 3, &[9, 0xabc, 1, 10, 20, 30]);
         let What::Stack { id, end, frames } = decode(&bytes).expect("a whole record").what else {
             panic!("not a stack");
         };
@@ -196,8 +194,8 @@ mod tests {
         assert_eq!(decode(&[]), Err(DecodeError::TooShort { kind: 0, length: 0 }));
         assert_eq!(decode(&record(200, 0, &[0])), Err(DecodeError::UnknownKind(200)));
         assert_eq!(decode(&record(1, 0, &[0, 1, 2])), Err(DecodeError::TooShort { kind: 1, length: 32 }));
-        assert_eq!(decode(&record(12, 2, &[0, 0, 1])), Err(DecodeError::TooShort { kind: 12, length: 32 }));
-        assert_eq!(decode(&record(12, 0, &[0, 99])), Err(DecodeError::UnknownStackEnd(99)));
+        assert_eq!(decode(&record(12, 2, &[0, 0, 0, 1])), Err(DecodeError::TooShort { kind: 12, length: 40 }));
+        assert_eq!(decode(&record(12, 0, &[0, 0, 99])), Err(DecodeError::UnknownStackEnd(99)));
     }
 
     proptest! {

@@ -184,17 +184,20 @@ impl Tracer {
         probe.take_link(id).map(Link::Uprobe).map_err(failed)
     }
 
-    /// Attaches what notices an exec, for all targets.
+    /// Attaches what notices an exec and the end of a thread, for all targets.
     ///
     /// # Errors
     ///
     /// When the kernel refuses.
     pub fn attach_lifecycle(&mut self) -> Result<Links, KernelError> {
-        let tracepoint = "sched_process_exec";
-        let failed = |source| attach_error(tracepoint, source);
-        let program: &mut RawTracePoint = self.loaded("exec", RawTracePoint::load)?;
-        let id = program.attach(tracepoint).map_err(failed)?;
-        Ok(Links(vec![Link::RawTracePoint(program.take_link(id).map_err(failed)?)]))
+        let mut links = Links::default();
+        for (program, tracepoint) in [("exec", "sched_process_exec"), ("thread_exit", "sched_process_exit")] {
+            let failed = |source| attach_error(tracepoint, source);
+            let program: &mut RawTracePoint = self.loaded(program, RawTracePoint::load)?;
+            let id = program.attach(tracepoint).map_err(failed)?;
+            links.0.push(Link::RawTracePoint(program.take_link(id).map_err(failed)?));
+        }
+        Ok(links)
     }
 
     /// Attaches to the mapping system calls, for all targets (`--syscalls`).

@@ -1,6 +1,6 @@
 //! The `kernel` room: the only one that speaks bpf(2).
 //!
-//! In: probe sites and the processes they belong to. Out: decoded events in the order of the ring, blocks that had to
+//! In: probe sites and the processes they belong to. Out: decoded events in their order, blocks that had to
 //! wait in the kernel, and counters. [`features`] says whether it can run here, [`return_probes`]
 //! whether it may in a confined process; [`Tracer`] loads the programs; [`links`]
 //! attaches and detaches them; [`ring`] drains; [`deferred`] fetches what waited;
@@ -11,6 +11,7 @@ pub mod event;
 pub mod features;
 pub mod links;
 mod log;
+mod mapped;
 mod multi;
 pub mod return_probes;
 pub mod ring;

@@ -10,12 +10,18 @@ use aya::{
 use memtrace_common::{
     Slot,
     counter::{COUNTERS, TargetCounters},
-    limits::{DEFAULT_RING_BYTES, MAX_TARGETS},
+    limits::{DEFAULT_RING_BYTES, MAX_TARGETS, PAGE_BYTES},
 };
 use thiserror::Error;
 
 use super::{
-    OBJECT, deferred::Deferred, features::FeatureError, log::Log, multi::MultiPrograms, ring::Ring, sampler::Sampler,
+    OBJECT,
+    deferred::Deferred,
+    features::FeatureError,
+    log::Log,
+    multi::MultiPrograms,
+    ring::{self, Ring},
+    sampler::Sampler,
     tables::Tables,
 };
 use crate::target::Pid;
@@ -23,7 +29,7 @@ use crate::target::Pid;
 /// What the programs are loaded with.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The ring's size in bytes: a power of two and a multiple of the page size.
+    /// The size of all rings together in bytes: a power of two and a multiple of the page size.
     pub ring_bytes: u32,
     /// Blocks smaller than this are left out.
     pub min_size: u64,
@@ -154,19 +160,20 @@ impl Tracer {
             action: "reading the pid namespace in /proc/self/ns/pid",
             source,
         })?;
-        let ring_bytes = u64::from(options.ring_bytes);
+        let (rings, ring_bytes) = ring::division(options.ring_bytes);
+        let ring_mask = rings as u64 - 1;
         let verify = u64::from(options.verify_stacks);
         let samples = u64::from(options.samples);
-        let (allocation_mark, release_mark, wake_mark) = (ring_bytes / 2, ring_bytes / 16 * 15, ring_bytes / 16);
         let (device, inode) = (namespace.dev(), namespace.ino());
         let mut programs = EbpfLoader::new()
             // Task storage is used by the programs only.
             .allow_unsupported_maps()
-            .map_max_entries("EVENTS", options.ring_bytes)
+            .map_max_entries("EVENTS", options.ring_bytes / PAGE_BYTES as u32)
+            .map_max_entries("POSITIONS", rings as u32)
+            .map_max_entries("STACKS", options.ring_bytes / 4)
             .map_max_entries("ROWS", options.unwind_rows.max(1))
-            .override_global("ALLOCATION_MARK", &allocation_mark, true)
-            .override_global("RELEASE_MARK", &release_mark, true)
-            .override_global("WAKE_MARK", &wake_mark, true)
+            .override_global("RING_MASK", &ring_mask, true)
+            .override_global("RING_BYTES", &ring_bytes, true)
             .override_global("VERIFY_REMEMBERED", &verify, true)
             .override_global("SAMPLES", &samples, true)
             .override_global("MIN_SIZE", &options.min_size, true)
@@ -176,7 +183,12 @@ impl Tracer {
             .load(OBJECT)
             .map_err(|error| KernelError::Load(Box::new(error)))?;
         let multi = MultiPrograms::load(&programs);
-        let ring = Ring::new(take(&mut programs, "EVENTS")?, take(&mut programs, "WOKEN")?)?;
+        let ring = Ring::new(ring::Maps {
+            events: take(&mut programs, "EVENTS")?,
+            positions: take(&mut programs, "POSITIONS")?,
+            stacks: take(&mut programs, "STACKS")?,
+            woken: take(&mut programs, "WOKEN")?,
+        })?;
         let deferred = Deferred::new(take(&mut programs, "DEFERRED")?, take(&mut programs, "DEFERRED_COUNTS")?)?;
         let tables = Tables::new(
             take(&mut programs, "ROWS")?,

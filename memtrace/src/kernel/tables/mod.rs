@@ -7,7 +7,6 @@
 //! of every target whose list leads to them has been set to a list that does not: whatever walk has read them then
 //! finds its range changed. Which rows these are, when there is no room for all, says [`Budget`].
 
-mod mapped;
 mod places;
 
 use std::collections::{BTreeSet, HashMap};
@@ -20,8 +19,11 @@ use memtrace_common::{
     unwind::segment::{self, TRAMPOLINE},
 };
 
-use self::{mapped::Mapped, places::Places};
-use super::tracer::{KernelError, access};
+use self::places::Places;
+use super::{
+    mapped::Mapped,
+    tracer::{KernelError, access},
+};
 use crate::unwind::{self, Admission, Budget, Extent, Table};
 
 /// Stands for a table that [`Tables::tables`] keeps alive.

@@ -1,13 +1,13 @@
-//! An array of the kernel's that user space writes through a mapping.
+//! An array of the kernel's that user space reads and writes through a mapping.
 
 use std::{os::fd::AsFd as _, ptr::NonNull};
 
 use aya::maps::{Map, MapData};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-use crate::kernel::tracer::{KernelError, access};
+use super::tracer::{KernelError, access};
 
-/// A mapped array of the kernel's.
+/// A mapped array of the kernel's. Its elements' size must be a multiple of eight.
 pub(super) struct Mapped<T> {
     start: NonNull<T>,
     pub(super) length: usize,
@@ -24,10 +24,15 @@ impl<T: Copy> Mapped<T> {
         let start = unsafe {
             mmap(std::ptr::null_mut(), length * size_of::<T>(), protection, MapFlags::SHARED, data.fd().as_fd(), 0)
         };
-        let start =
-            start.map_err(|error| KernelError::System { action: "mapping the unwind tables", source: error.into() })?;
+        let start = start
+            .map_err(|error| KernelError::System { action: "mapping the kernel's arrays", source: error.into() })?;
         let start = NonNull::new(start.cast()).ok_or(KernelError::Map(name))?;
         Ok(Self { start, length, _data: data })
+    }
+
+    /// Where it is mapped, for as long as this lives.
+    pub(super) fn start(&self) -> NonNull<T> {
+        self.start
     }
 
     /// Writes one element; one behind the end is left out, which the callers' extents exclude.

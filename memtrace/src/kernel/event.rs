@@ -198,6 +198,20 @@ mod tests {
         assert_eq!(decode(&record(12, 0, &[0, 0, 99])), Err(DecodeError::UnknownStackEnd(99)));
     }
 
+    /// The rings' reader goes by what the kind says.
+    #[test]
+    fn a_record_is_as_long_as_its_kind_says() {
+        for number in 1..=15 {
+            let kind = Kind::from_number(number).expect("a kind");
+            let words = vec![0; kind.record_bytes() / 8 - 1];
+            let whole = record(number, 0, &words);
+            assert!(!matches!(decode(&whole), Err(DecodeError::TooShort { .. })), "{kind:?}");
+            let short = record(number, 0, &words[1..]);
+            assert!(matches!(decode(&short), Err(DecodeError::TooShort { .. })), "{kind:?}");
+        }
+        assert_eq!(Kind::from_number(16), None);
+    }
+
     proptest! {
         #[test]
         fn any_bytes_decode_or_err(bytes in prop::collection::vec(any::<u8>(), 0..200)) {

@@ -1,6 +1,6 @@
 //! Page faults: who writes to a page first makes the process larger (`--mode growth`).
 
-use aya_ebpf::{helpers::generated::bpf_ktime_get_ns, programs::TracePointContext};
+use aya_ebpf::programs::TracePointContext;
 use memtrace_common::{
     Slot,
     counter::Counter,
@@ -41,8 +41,7 @@ pub fn page_fault(context: &TracePointContext) {
     // The instruction itself, written as what would return behind its first byte.
     let stack = walk::stack_from(state, slot, Registers { ip: regs.rip + 1, sp: regs.rsp, fp: regs.rbp });
     let head = Head::new(Kind::Touch, Slot(slot), state.thread as u32);
-    // SAFETY: no arguments.
-    let time_ns = unsafe { bpf_ktime_get_ns() };
+    let time_ns = ring::now();
     let record = BlockRecord { head, time_ns, address: address & !(PAGE_BYTES - 1), size: PAGE_BYTES, stack };
     if !ring::send(Class::Allocation, record) {
         count::add(slot, Counter::MappingsDropped, 1);

@@ -3,7 +3,6 @@
 use aya_ebpf::{
     EbpfContext, Global,
     bindings::pt_regs,
-    helpers::generated::bpf_ktime_get_ns,
     programs::{ProbeContext, RetProbeContext},
 };
 use aya_log_ebpf::warn;
@@ -154,8 +153,7 @@ fn begin_realloc(state: &mut ThreadState, slot: u16, old: u64) {
         set_parked(state, entry);
         return;
     }
-    // SAFETY: no arguments.
-    let time_ns = unsafe { bpf_ktime_get_ns() };
+    let time_ns = ring::now();
     let head = Head::new(Kind::ReallocBegin, Slot(slot), state.thread as u32);
     if ring::send(Class::Release, AddressRecord { head, time_ns, address: old }) {
         state.flags |= flag::BEGUN;
@@ -234,8 +232,7 @@ pub fn finish(context: &impl EbpfContext, state: &mut ThreadState, result: u64) 
         }
         return;
     }
-    // SAFETY: no arguments.
-    let time_ns = unsafe { bpf_ktime_get_ns() };
+    let time_ns = ring::now();
     let kind = if state.flags & flag::BEGUN != 0 { Kind::Reallocate } else { Kind::Allocate };
     let head = Head::new(kind, Slot(slot), state.thread as u32);
     let (size, stack) = (state.size, state.stack);
@@ -277,8 +274,7 @@ fn begun(state: &ThreadState) -> bool {
 fn restore(state: &mut ThreadState, slot: u16) {
     let key = DeferredKey { address: state.argument, slot: u64::from(slot) };
     let restored = if state.flags & flag::BEGUN != 0 {
-        // SAFETY: no arguments.
-        let time_ns = unsafe { bpf_ktime_get_ns() };
+        let time_ns = ring::now();
         let head = Head::new(Kind::ReallocFailed, Slot(slot), state.thread as u32);
         ring::send(Class::Essential, MarkRecord { head, time_ns })
     } else if state.parked.allocated_ns != 0 {
@@ -353,8 +349,7 @@ fn send_release(context: &impl EbpfContext, thread: u32, key: &DeferredKey) {
     if let Settled::Yes(_) = deferred::settle(key) {
         return;
     }
-    // SAFETY: no arguments.
-    let time_ns = unsafe { bpf_ktime_get_ns() };
+    let time_ns = ring::now();
     let head = Head::new(Kind::Release, Slot(slot), thread);
     if ring::send(Class::Release, AddressRecord { head, time_ns, address }) {
         return;

@@ -2,10 +2,7 @@
 //!
 //! Shared by the uprobes on libc's functions and by the system-call tracepoints.
 
-use aya_ebpf::{
-    helpers::generated::bpf_ktime_get_ns,
-    programs::{ProbeContext, RetProbeContext},
-};
+use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use memtrace_common::{
     Slot,
     call::Call,
@@ -121,7 +118,7 @@ pub fn finish(state: &mut ThreadState, result: u64) {
 #[inline(always)]
 pub fn send_range(slot: u16, kind: Kind, address: u64, size: u64, stack: u64) {
     let head = Head::new(kind, Slot(slot), thread::id());
-    if !ring::send(Class::Essential, BlockRecord { head, time_ns: now(), address, size, stack }) {
+    if !ring::send(Class::Essential, BlockRecord { head, time_ns: ring::now(), address, size, stack }) {
         count::add(slot, Counter::MappingsDropped, 1);
     }
 }
@@ -142,7 +139,7 @@ pub fn begin_unmap(state: &mut ThreadState, slot: u16, kind: Kind, address: u64,
 #[inline(always)]
 pub fn send_gone(slot: u16, kind: Kind, address: u64, length: u64) -> bool {
     let head = Head::new(kind, Slot(slot), thread::id());
-    let sent = ring::send(Class::Essential, RangeRecord { head, time_ns: now(), address, length });
+    let sent = ring::send(Class::Essential, RangeRecord { head, time_ns: ring::now(), address, length });
     if !sent {
         count::add(slot, Counter::MappingsDropped, 1);
     }
@@ -159,15 +156,9 @@ pub fn send_mark(slot: u16, kind: Kind) {
 #[inline(always)]
 pub fn send_head(head: Head) {
     let slot = head.slot;
-    if !ring::send(Class::Essential, MarkRecord { head, time_ns: now() }) {
+    if !ring::send(Class::Essential, MarkRecord { head, time_ns: ring::now() }) {
         count::add(slot, Counter::MappingsDropped, 1);
     }
-}
-
-#[inline(always)]
-fn now() -> u64 {
-    // SAFETY: no arguments.
-    unsafe { bpf_ktime_get_ns() }
 }
 
 /// Rounds up to whole pages.

@@ -10,7 +10,7 @@ use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     btf_maps::{Array, RingBuf},
-    helpers::generated::{bpf_get_smp_processor_id, bpf_ringbuf_output, bpf_ringbuf_query},
+    helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_ringbuf_output, bpf_ringbuf_query},
     macros::btf_map,
 };
 use memtrace_common::{
@@ -75,6 +75,13 @@ unsafe impl Record for BlockRecord {}
 unsafe impl Record for MarkRecord {}
 // SAFETY: as above.
 unsafe impl Record for RangeRecord {}
+
+/// The time that a record carries, which the rings are merged by: nanoseconds of `CLOCK_MONOTONIC`.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: no arguments.
+    unsafe { bpf_ktime_get_ns() }
+}
 
 /// Writes `record` if its class still has room; tells whether it did.
 #[inline(always)]

@@ -8,10 +8,7 @@ use core::ffi::c_void;
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     btf_maps::Array,
-    helpers::{
-        bpf_probe_read_user,
-        generated::{bpf_ktime_get_ns, bpf_loop},
-    },
+    helpers::{bpf_probe_read_user, generated::bpf_loop},
     macros::btf_map,
 };
 use memtrace_common::{
@@ -245,8 +242,7 @@ fn send_once(state: &mut ThreadState, slot: u16, id: u64) {
     }
     let mut head = Head::new(Kind::Stack, memtrace_common::Slot(slot), thread::id());
     head.count = state.walk.depth as u8 & 127;
-    // SAFETY: no arguments.
-    let time_ns = unsafe { bpf_ktime_get_ns() };
+    let time_ns = ring::now();
     state.record = StackRecord { head, time_ns, id, end: state.walk.end };
     let bytes = size_of::<StackRecord>() as u64 + 8 * (state.walk.depth & 127);
     // SAFETY: the frames follow the record in the thread's state without a gap, and there is room for 128 of them.

@@ -56,6 +56,8 @@ counters! {
     AllocatedBytesUnsampled = 16 => "allocated_bytes_unsampled",
     /// Releases of blocks that were not drawn, or not seen to appear; not a loss.
     ReleasesUnsampled = 17 => "releases_unsampled",
+    /// Results of `malloc` that turned out other than predicted. Then nothing is predicted any more.
+    PredictionsWrong = 18 => "predictions_wrong",
 }
 
 /// How many counters there are.

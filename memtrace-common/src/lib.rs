@@ -11,6 +11,7 @@ pub mod counter;
 pub mod deferred;
 pub mod event;
 pub mod limits;
+pub mod prediction;
 pub mod remembered;
 pub mod ring;
 pub mod sampling;

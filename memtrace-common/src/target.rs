@@ -11,3 +11,13 @@ pub struct TargetState {
 }
 
 const _: () = assert!(size_of::<TargetState>() == 16);
+
+/// What is recorded of a target: a value of the kernel's `RUNNING` array, which the slot indexes.
+pub mod running {
+    /// Nothing.
+    pub const NO: u64 = 0;
+    /// Every call.
+    pub const YES: u64 = 1;
+    /// Every call but `malloc`s that begin now, since the probe that would see their ends is about to go.
+    pub const CLOSING: u64 = 2;
+}

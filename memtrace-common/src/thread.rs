@@ -36,6 +36,16 @@ pub struct ThreadState {
     pub point_level: u64,
     /// The [window](crate::sampling::Sampling::window) of the last call.
     pub window: u64,
+    /// Requested bytes of a call whose result may be predicted.
+    pub requested: u64,
+    /// The address of the thread's cache of free blocks (see [`crate::prediction`]); 0 where it is not known.
+    pub cache: u64,
+    /// In which steps it counts sizes, if it is jemalloc's.
+    pub quantum: u64,
+    /// The block that the call is predicted to return, which is compared; 0 if nothing is.
+    pub predicted: u64,
+    /// Predictions to come that are not compared.
+    pub until_compared: u64,
     /// What the call's release of its old block took from, or put into, the deferred table; a failed `realloc` undoes it.
     pub parked: DeferredBlock,
     /// The walk up the stack that is going on.
@@ -52,7 +62,7 @@ pub struct ThreadState {
 
 const _: () = assert!(
     size_of::<ThreadState>()
-        == 11 * 8
+        == 16 * 8
             + 32
             + size_of::<Walk>()
             + GUESSES

@@ -19,9 +19,9 @@ use memtrace_common::{
 };
 
 use crate::{
-    Site, count,
+    Site, attach_cookie, count,
     deferred::{self, Settled},
-    remember,
+    predict, remember,
     ring::{self, Class},
     sample, thread, walk,
 };
@@ -65,20 +65,40 @@ fn argument(arguments: [u64; 6], selector: u32) -> u64 {
     }
 }
 
-/// The entry of a call that returns a block.
+/// Both ends of `malloc`. At the entry: 1 if the return need not be seen.
 #[inline(always)]
-pub fn entry(context: &ProbeContext, site: Site) {
+pub fn session(context: &ProbeContext) -> u32 {
     // SAFETY: the kernel passes a valid pt_regs.
     let regs = unsafe { &*context.regs };
-    if !walk::running(site.slot) {
-        return;
+    if !predict::is_return(context, regs.rip) {
+        let site = attach_cookie(context);
+        return u32::from(!entry::<true>(context, site));
     }
-    let Some(state) = thread::state(site.slot) else { return };
+    if let Some(state) = thread::existing()
+        && state.return_slot != 0
+        && state.return_slot + 8 == regs.rsp
+    {
+        predict::compare(state, cookie::slot(state.cookie).0, regs.rax);
+        finish(context, state, regs.rax);
+    }
+    0
+}
+
+/// The entry of a call that returns a block; whether its return has to be seen. With `PREDICTS` it is glibc's `malloc`.
+#[inline(always)]
+pub fn entry<const PREDICTS: bool>(context: &ProbeContext, site: Site) -> bool {
+    // SAFETY: the kernel passes a valid pt_regs.
+    let regs = unsafe { &*context.regs };
+    let running = if PREDICTS { walk::running_to_the_end(site.slot) } else { walk::running(site.slot) };
+    if !running {
+        return false;
+    }
+    let Some(state) = thread::state(site.slot) else { return false };
     sample::begin_window(state);
     let sp = regs.rsp;
     let tail_called_by = if state.return_slot == sp { state.return_address } else { 0 };
     if thread::in_call(state, site.slot, sp) {
-        return;
+        return false;
     }
     let shape = cookie::shape(site.cookie);
     let arguments = arguments(regs);
@@ -87,10 +107,10 @@ pub fn entry(context: &ProbeContext, site: Site) {
         size = product(argument(arguments, shape.count_selector()), size.unwrap_or(0));
     }
     let old = argument(arguments, shape.block_selector());
-    let result = argument(arguments, shape.result_selector());
+    let stored_at = argument(arguments, shape.result_selector());
     state.cookie = site.cookie;
     state.size = size.unwrap_or(0);
-    state.argument = if shape.result_selector() != 0 { result } else { old };
+    state.argument = if shape.result_selector() != 0 { stored_at } else { old };
     state.flags = 0;
     if site.call == REALLOCATE {
         set_parked(state, DeferredBlock::default());
@@ -98,6 +118,9 @@ pub fn entry(context: &ProbeContext, site: Site) {
     // A product that overflows fails in the callee, which then leaves the old block alone.
     if old != 0 && size.is_some() {
         begin_realloc(state, site.slot, old);
+    }
+    if PREDICTS {
+        state.requested = state.size;
     }
     let level = if state.size < MIN_SIZE.load() || state.size > MAX_SIZE.load() {
         state.flags |= flag::FILTERED;
@@ -125,7 +148,13 @@ pub fn entry(context: &ProbeContext, site: Site) {
         // Not worth a read of the target's memory: while it is pending the kernel's trampoline stands there.
         state.return_address = 0;
     }
+    // As late as this, and with the size from memory: the verifier would look at the walk once for each outcome and size.
+    if PREDICTS && let Some(block) = predict::result(state, site.slot) {
+        appear(context, state, site.slot, block);
+        return false;
+    }
     state.return_slot = sp;
+    true
 }
 
 /// Field by field: the compiler would call a function that clears byte by byte.
@@ -219,6 +248,12 @@ pub fn finish(context: &impl EbpfContext, state: &mut ThreadState, result: u64) 
         }
         return;
     }
+    appear(context, state, slot, address);
+}
+
+/// The thread's call has made the block at `address`, or is about to.
+#[inline(always)]
+fn appear(context: &impl EbpfContext, state: &mut ThreadState, slot: u16, address: u64) {
     if state.flags & flag::FILTERED != 0 {
         count::add(slot, Counter::AllocationsFiltered, 1);
         return;
@@ -311,6 +346,7 @@ pub fn release(context: &ProbeContext, site: Site) {
         if thread::in_call(state, site.slot, regs.rsp) {
             return;
         }
+        predict::released(state, address);
         thread = state.thread as u32;
     }
     if !sample::is_unseen(&key) {

@@ -11,7 +11,7 @@ use memtrace_common::{
 };
 
 use crate::{
-    mapping, thread,
+    mapping, predict, thread,
     walk::{SEGMENT_RANGES, TARGETS},
 };
 
@@ -55,7 +55,9 @@ pub fn exec(context: &RawTracePointContext) {
     thread::forget(id_before);
     if let Some(state) = thread::existing() {
         state.return_slot = 0;
+        state.cache = 0;
     }
+    predict::forget(slot);
     if let Some(target) = TARGETS.get_ptr_mut(u32::from(slot)) {
         // SAFETY: a live array element; exec has ended all other threads of the process.
         unsafe {

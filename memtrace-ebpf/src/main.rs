@@ -17,6 +17,7 @@ mod fault;
 mod heap;
 mod lifecycle;
 mod mapping;
+mod predict;
 mod raise;
 mod remember;
 mod ring;
@@ -24,6 +25,8 @@ mod sample;
 mod syscall;
 mod thread;
 mod walk;
+
+use core::ffi::c_void;
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -48,8 +51,16 @@ fn empty_return(_context: RetProbeContext) -> u32 {
 /// Entry of every heap call that returns a block.
 #[uprobe]
 fn heap_entry(context: ProbeContext) -> u32 {
-    heap::entry(&context, attach_cookie(&context));
+    heap::entry::<false>(&context, attach_cookie(&context));
     0
+}
+
+/// Both ends of a call whose result may be known at its entry. At the entry 1 means that the return need not be seen. What the
+/// attribute of the other programs would write, but for the value that is returned.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "uprobe")]
+extern "C" fn heap_session(context: *mut c_void) -> u32 {
+    heap::session(&ProbeContext::new(context))
 }
 
 /// Return of the same calls.

@@ -21,9 +21,9 @@ use crate::{atomic, thread};
 #[unsafe(no_mangle)]
 static VERIFY_REMEMBERED: Global<u64> = Global::new(0);
 
-/// Hits, misses, and (in the test mode) hits that were wrong.
+/// Hits, misses, (in the test mode) hits that were wrong, and results that were predicted.
 #[btf_map]
-static REMEMBERED_COUNTS: PerCpuArray<[u64; 3], 1> = PerCpuArray::new();
+static REMEMBERED_COUNTS: PerCpuArray<[u64; 4], 1> = PerCpuArray::new();
 
 /// Where the stack is read to.
 #[btf_map]
@@ -38,6 +38,7 @@ pub enum Outcome {
     Hit = 0,
     Miss = 1,
     Wrong = 2,
+    Predicted = 3,
 }
 
 /// Counts on this CPU. A preempted count may be lost, which only blurs a rate.

@@ -16,7 +16,7 @@ use memtrace_common::{
     event::{Head, Kind, StackRecord},
     limits::{MAX_FRAMES, MAX_SEGMENTS, MAX_TARGETS, SENT_STACKS},
     stack,
-    target::TargetState,
+    target::{TargetState, running},
     thread::ThreadState,
     unwind::{
         Frame, MemoryReader, Registers, Rows, Rule, Segment, Segments, StackEnd, search,
@@ -35,7 +35,7 @@ static SENT: Array<u64, SENT_STACKS> = Array::new();
 #[btf_map]
 pub static TARGETS: Array<TargetState, MAX_TARGETS> = Array::new();
 
-/// By slot: not 0 while the target's calls are recorded. All of its probes are in place before, and stay until after, so
+/// By slot: one of [`running`], which says whether the target's calls are recorded. All of its probes are in place before, and stay until after, so
 /// that no block is seen to appear whose release would be missed.
 #[btf_map]
 static RUNNING: Array<u64, MAX_TARGETS> = Array::new();
@@ -55,8 +55,19 @@ pub static SEGMENT_RANGES: Array<u64, MAX_TARGETS> = Array::new();
 /// Whether calls that begin now are recorded.
 #[inline(always)]
 pub fn running(slot: u16) -> bool {
+    state(slot) != running::NO
+}
+
+/// The same for a call whose end is seen by the probe that sees its beginning.
+#[inline(always)]
+pub fn running_to_the_end(slot: u16) -> bool {
+    state(slot) == running::YES
+}
+
+#[inline(always)]
+fn state(slot: u16) -> u64 {
     // SAFETY: a live array element, written by user space at any moment.
-    RUNNING.get_ptr(u32::from(slot)).is_some_and(|running| unsafe { running.read_volatile() } != 0)
+    RUNNING.get_ptr(u32::from(slot)).map_or(running::NO, |state| unsafe { state.read_volatile() })
 }
 
 struct UserMemory;

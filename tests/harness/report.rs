@@ -16,6 +16,7 @@ const LOSSES: &[&str] = &[
     "calls_abandoned",
     "result_read_fault",
     "restores_dropped",
+    "predictions_wrong",
 ];
 
 /// One line of `--format json`.
@@ -59,6 +60,8 @@ pub struct Retired {
 pub struct Tracer {
     /// Stacks that equalled one that their thread remembered.
     pub stacks_remembered: u64,
+    /// Calls whose result was known at their entry.
+    pub results_predicted: u64,
     /// Stacks that were walked.
     pub stacks_walked: u64,
     /// Remembered stacks that a walk contradicted, as far as it was asked to look.

@@ -8,7 +8,11 @@ use std::{
     path::PathBuf,
 };
 
-use memtrace_common::{call::Call, shape::Shape};
+use memtrace_common::{
+    call::Call,
+    prediction::{Prediction, kind},
+    shape::Shape,
+};
 use thiserror::Error;
 
 use super::{
@@ -19,6 +23,7 @@ use super::{
     site,
     source::{self, Source},
     symbols::Symbol,
+    thread_cache::{self, CachePointer, ThreadCache},
 };
 use crate::{
     cli::{Place, Wrapper},
@@ -48,6 +53,8 @@ pub struct ProbeSite {
     pub emulated: bool,
     /// Whether the function branches back to its entry, so that one call may count more than once.
     pub reentered: bool,
+    /// How the function's result can be told at its entry, where that is known: glibc's `malloc`. At most one site has it.
+    pub prediction: Option<Prediction>,
 }
 
 /// An allocator beside the C library's.
@@ -160,6 +167,8 @@ pub fn plan(objects: &[MappedObject], wrappers: &[Wrapper], ends: Ends) -> Resul
     if plan.sites.iter().all(|site| site.call == Call::Raise) {
         return Err(AllocatorError::NotFound(missing::describe(objects, &plan)));
     }
+    let libc = |site: &ProbeSite| sources.iter().any(|from| from.role.is_libc && from.open_path == site.open_path);
+    keep_one_prediction(&mut plan.sites, libc);
     if !plan.sites.iter().any(|site| site.shape.throws()) {
         plan.sites.retain(|site| site.call != Call::Raise);
     }
@@ -167,6 +176,15 @@ pub fn plan(objects: &[MappedObject], wrappers: &[Wrapper], ends: Ends) -> Resul
     let expected = c::HEAP.iter().chain(c::MAPPING).map(|function| function.name);
     plan.absent = expected.filter(|name| !has(name)).map(String::from).collect();
     Ok(plan)
+}
+
+/// The kernel side has room for one allocator's caches a process: where there is another one than the C library's, that is
+/// who serves the program.
+fn keep_one_prediction(sites: &mut [ProbeSite], is_libc: impl Fn(&ProbeSite) -> bool) {
+    let known = |site: &&ProbeSite| site.prediction.is_some();
+    let other = sites.iter().filter(known).find(|site| !is_libc(site));
+    let kept = other.or_else(|| sites.iter().find(known)).and_then(|site| site.prediction);
+    sites.iter_mut().filter(|site| site.prediction != kept).for_each(|site| site.prediction = None);
 }
 
 /// Which of the files is the program: where `/proc/PID/exe` leads, or else the one that is mapped lowest.
@@ -304,6 +322,9 @@ fn push(sites: Vec<ProbeSite>, plan: &mut Plan) {
     }
 }
 
+/// `malloc`'s shape.
+const PREDICTED: Shape = Shape::size(0);
+
 /// Makes the sites of one file's functions.
 struct Builder<'a> {
     source: &'a Source<'a>,
@@ -347,6 +368,7 @@ impl Builder<'_> {
             instruction: site.instruction,
             emulated: site.emulated,
             reentered: site.reentered,
+            prediction: if shape == PREDICTED { self.prediction(code, symbol) } else { None },
         };
         let mut sites = Vec::new();
         if shape.ends_at_exits() {
@@ -361,12 +383,26 @@ impl Builder<'_> {
                     instruction: if is_jump { "jmp" } else { "ret" }.to_owned(),
                     emulated: is_jump,
                     reentered: false,
+                    prediction: None,
                     ..entry.clone()
                 });
             }
         }
         sites.push(entry);
         Ok(sites)
+    }
+
+    /// Where glibc's `malloc` finds what it returns; `None` for any other function.
+    fn prediction(&self, code: &[u8], symbol: &Symbol) -> Option<Prediction> {
+        let ThreadCache { pointer, bins } = thread_cache::find(code, symbol.address, symbol.size)?;
+        let prediction = Prediction { kind: kind::GLIBC, bins, ..Prediction::default() };
+        Some(match pointer {
+            CachePointer::Offset(offset) => Prediction { offset: offset.cast_unsigned(), ..prediction },
+            CachePointer::Slot(address) => {
+                let moved = self.source.moved(symbol.address)?;
+                Prediction { offset_address: address.wrapping_add(moved), ..prediction }
+            }
+        })
     }
 
     fn linkage(&self) -> Result<&Linkage<'_, File>, String> {

@@ -67,6 +67,18 @@ impl<'a> Source<'a> {
             role.allocates() || !wrappers.is_empty() || others.into_iter().any(|name| symbols.contains_key(name));
         Ok(matters.then_some(Self { object, open_path, elf, symbols, role, wrappers }))
     }
+
+    /// How far behind its address as linked the code at `address` is in the process; `None` if it is there twice, or not.
+    pub(super) fn moved(&self, address: u64) -> Option<u64> {
+        let offset = self.elf.file_offset(address).ok()?;
+        let mut places = self.object.mappings.iter().filter_map(|mapping| {
+            let into = offset.checked_sub(mapping.offset)?;
+            let place = mapping.start.checked_add(into)?;
+            (place < mapping.end).then_some(place)
+        });
+        let (place, another) = (places.next()?, places.next());
+        another.is_none().then(|| place.wrapping_sub(address))
+    }
 }
 
 /// The symbol that a wrapper names.

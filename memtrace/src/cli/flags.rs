@@ -128,6 +128,10 @@ pub struct Flags {
     #[arg(long)]
     pub no_return_probes: bool,
 
+    /// Follow every call of glibc's malloc to its return, also where its result can be told at the entry; each call costs more
+    #[arg(long)]
+    pub no_prediction: bool,
+
     /// Functions to trace beside those of known allocators
     #[command(flatten)]
     pub wrappers: WrapperFlags,

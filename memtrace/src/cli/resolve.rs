@@ -102,6 +102,8 @@ pub struct TraceConfig {
     pub syscalls: bool,
     /// Whether the ends of calls are seen at every way out, without return probes.
     pub no_return_probes: bool,
+    /// `--no-prediction`.
+    pub no_prediction: bool,
     /// Size of the ring in bytes: a power of two, whole pages.
     pub ring_bytes: u32,
     /// The most kernel memory for the rows of unwind tables, in bytes.
@@ -196,6 +198,7 @@ pub fn resolve(flags: Flags) -> Result<Command, UsageError> {
         wrappers: resolve_wrappers(&flags.wrappers)?,
         syscalls: flags.syscalls || flags.mode == Mode::Growth,
         no_return_probes: flags.no_return_probes,
+        no_prediction: flags.no_prediction,
         ring_bytes: ring_bytes(&flags.ring_size)?,
         unwind_bytes: unwind_bytes(&flags.unwind_memory)?,
         verify_stacks: flags.verify_stacks,

@@ -46,6 +46,9 @@ pub enum FeatureError {
         "a seccomp filter may kill its process at a return probe, so such processes are refused; use Linux 6.14 or later"
     )]
     Confined,
+    /// No probe says at the entry whether it is needed at the return.
+    #[error("every malloc is followed to its return, so that it costs more; use Linux 6.13 or later")]
+    NoSessions,
 }
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -99,6 +102,20 @@ pub fn confined() -> Check {
     let safe = return_probes::with_filter() == ReturnProbes::Safe;
     let result = if safe { Ok(()) } else { Err(FeatureError::Confined) };
     Check { name: "seccomp", purpose: "return probes pass by seccomp filters", result }
+}
+
+/// Session uprobes ("bpf: Add support for uprobe multi session attach").
+const SESSIONS: (u32, u32) = (6, 13);
+
+/// Whether results can be predicted on this kernel, where a target's C library lets them.
+pub fn predicts() -> bool {
+    kernel_version().is_some_and(|version| version >= SESSIONS)
+}
+
+/// The same, as something that was looked at.
+pub fn predicting() -> Check {
+    let result = if predicts() { Ok(()) } else { Err(FeatureError::NoSessions) };
+    Check { name: "sessions", purpose: "no trap on return where malloc's result is known before", result }
 }
 
 /// Fails with the first thing that is missing.
@@ -171,6 +188,7 @@ mod tests {
             FeatureError::LockedDown,
             FeatureError::NoTracefs,
             FeatureError::Confined,
+            FeatureError::NoSessions,
         ] {
             let text = error.to_string();
             assert!(!text.contains('\n') && text.contains(';'), "{text}");

@@ -13,7 +13,10 @@ use aya::programs::{
 };
 use memtrace_common::{Slot, call::Call, cookie};
 
-use super::tracer::{KernelError, Tracer};
+use super::{
+    multi::SESSION,
+    tracer::{KernelError, Tracer},
+};
 use crate::{allocator::ProbeSite, target::Pid};
 
 /// One attached program. Dropping it detaches it.
@@ -36,6 +39,8 @@ pub struct Halves {
     pub entries: Links,
     /// On their returns.
     pub returns: Links,
+    /// On both.
+    pub sessions: Links,
 }
 
 impl Halves {
@@ -46,14 +51,25 @@ impl Halves {
     pub fn extend(&mut self, other: Halves) {
         self.entries.extend(other.entries);
         self.returns.extend(other.returns);
+        self.sessions.extend(other.sessions);
+    }
+
+    /// All of them.
+    pub fn into_links(self) -> Links {
+        let Self { entries: mut links, returns, sessions } = self;
+        links.extend(returns);
+        links.extend(sessions);
+        links
     }
 
     /// Detaches the entries, and the returns when the calls that have begun are over: one whose return were not seen would
-    /// hide the calls after it. Takes as long as that.
+    /// hide the calls after it. Takes as long as that. With sessions [`Tracer::close_sessions`] must have been called.
     pub fn detach(self) {
-        self.entries.detach();
+        let Self { entries, returns: mut ends, sessions } = self;
+        ends.extend(sessions);
+        entries.detach();
         thread::sleep(Self::FINISH);
-        self.returns.detach();
+        ends.detach();
     }
 }
 
@@ -111,9 +127,7 @@ impl Tracer {
         sites: &[ProbeSite],
         programs: Programs,
     ) -> Result<Links, KernelError> {
-        let Halves { entries, mut returns } = self.attach_halves(pid, slot, sites, programs)?;
-        returns.extend(entries);
-        Ok(returns)
+        self.attach_halves(pid, slot, sites, programs).map(Halves::into_links)
     }
 
     /// The same, with the probes on entries and those on returns apart.
@@ -132,14 +146,19 @@ impl Tracer {
         ordered.sort_by_key(|site| rank(site.call));
         let mut halves = Halves::default();
         if self.multi.is_some() {
-            for (program, sites, is_return) in by_program(&ordered, programs) {
+            for (program, sites, is_return) in by_program(&ordered, programs, self.predicts()) {
                 let link = self.attach_many(program, pid, slot, &sites)?;
-                if is_return { &mut halves.returns } else { &mut halves.entries }.0.push(link);
+                let links = match (program, is_return) {
+                    (SESSION, _) => &mut halves.sessions,
+                    (_, true) => &mut halves.returns,
+                    (_, false) => &mut halves.entries,
+                };
+                links.0.push(link);
             }
             return Ok(halves);
         }
         for site in ordered {
-            let (entry, returned) = program_names(site, programs);
+            let (entry, returned) = program_names(site, programs, false);
             if let Some(returned) = returned {
                 halves.returns.0.push(self.attach_one(returned, pid, slot, site)?);
             }
@@ -268,7 +287,11 @@ fn attach_error(tracepoint: &str, source: ProgramError) -> KernelError {
 }
 
 /// The sites of each file that one program goes to, and whether it is a return program; these come first.
-fn by_program<'a>(ordered: &[&'a ProbeSite], programs: Programs) -> Vec<(&'static str, Vec<&'a ProbeSite>, bool)> {
+fn by_program<'a>(
+    ordered: &[&'a ProbeSite],
+    programs: Programs,
+    predicts: bool,
+) -> Vec<(&'static str, Vec<&'a ProbeSite>, bool)> {
     let mut groups: Vec<(&'static str, &Path, Vec<&ProbeSite>, bool)> = Vec::new();
     let mut add = |program, site: &'a ProbeSite, is_return| {
         let file = site.open_path.as_path();
@@ -278,18 +301,21 @@ fn by_program<'a>(ordered: &[&'a ProbeSite], programs: Programs) -> Vec<(&'stati
         }
     };
     for site in ordered {
-        if let (_, Some(returned)) = program_names(site, programs) {
+        if let (_, Some(returned)) = program_names(site, programs, predicts) {
             add(returned, site, true);
         }
     }
     for site in ordered {
-        add(program_names(site, programs).0, site, false);
+        add(program_names(site, programs, predicts).0, site, false);
     }
     groups.into_iter().map(|(program, _, sites, is_return)| (program, sites, is_return)).collect()
 }
 
-/// Entry program, and return program where the call needs one.
-fn program_names(site: &ProbeSite, programs: Programs) -> (&'static str, Option<&'static str>) {
+/// Entry program, and return program where the call needs one. One program may be both if it `predicts` results.
+fn program_names(site: &ProbeSite, programs: Programs, predicts: bool) -> (&'static str, Option<&'static str>) {
+    if predicts && programs == Programs::Trace && site.prediction.is_some() {
+        return (SESSION, None);
+    }
     // Where a function has no return probe its ways out are sites of their own: see `allocator/exits.rs`.
     let returns = site.call.needs_return() && !site.shape.ends_at_exits();
     let (entry, returned) = match (programs, site.call) {

@@ -6,6 +6,7 @@
 //! attaches and detaches them; [`ring`] drains; [`deferred`] fetches what waited;
 //! [`tables`] gives the programs what they unwind by, [`sampler`] what they leave out.
 
+mod btf;
 pub mod deferred;
 pub mod event;
 pub mod features;

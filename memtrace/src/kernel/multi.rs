@@ -14,6 +14,7 @@ use std::{
         unix::ffi::OsStrExt as _,
     },
     path::Path,
+    thread,
 };
 
 use aya::{Ebpf, maps::Map};
@@ -31,24 +32,48 @@ const BPF_BTF_LOAD: libc::c_int = 18;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_PROG_TYPE_KPROBE: u32 = 2;
 const BPF_TRACE_UPROBE_MULTI: u32 = 48;
+const BPF_TRACE_UPROBE_SESSION: u32 = 57;
 const BPF_F_UPROBE_MULTI_RETURN: u32 = 1;
 
 /// The programs, loaded for multi links.
-pub(super) struct MultiPrograms(HashMap<&'static str, OwnedFd>);
+pub(super) struct MultiPrograms(HashMap<&'static str, (OwnedFd, At)>);
 
-/// Programs that are attached through uprobes, and whether to returns.
-const PROGRAMS: [(&str, bool); 10] = [
-    ("heap_entry", false),
-    ("heap_return", true),
-    ("heap_release", false),
-    ("heap_release_outer", false),
-    ("way_out", false),
-    ("heap_raise", false),
-    ("mapping_entry", false),
-    ("mapping_return", true),
-    ("empty_entry", false),
-    ("empty_return", true),
+/// Where a program is attached.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum At {
+    Entry,
+    Return,
+    /// At both, where the entry says whether the return is wanted: a session, which came with 6.13.
+    Both,
+}
+
+/// Programs that are attached through uprobes.
+const PROGRAMS: [(&str, At); 11] = [
+    ("heap_entry", At::Entry),
+    ("heap_return", At::Return),
+    (SESSION, At::Both),
+    ("heap_release", At::Entry),
+    ("heap_release_outer", At::Entry),
+    ("way_out", At::Entry),
+    ("heap_raise", At::Entry),
+    ("mapping_entry", At::Entry),
+    ("mapping_return", At::Return),
+    ("empty_entry", At::Entry),
+    ("empty_return", At::Return),
 ];
+
+/// The only one that a kernel may lack.
+pub(super) const SESSION: &str = "heap_session";
+
+impl At {
+    /// `BPF_PROG_LOAD`'s and `BPF_LINK_CREATE`'s attach type.
+    fn attach_type(self) -> u32 {
+        match self {
+            At::Entry | At::Return => BPF_TRACE_UPROBE_MULTI,
+            At::Both => BPF_TRACE_UPROBE_SESSION,
+        }
+    }
+}
 
 impl MultiPrograms {
     /// Loads them over the maps of `programs`; `None` where the kernel cannot, so that the caller attaches one by one.
@@ -56,33 +81,51 @@ impl MultiPrograms {
         if features::kernel_version().is_none_or(|version| version < MINIMUM) {
             return None;
         }
-        let functions = relocated(programs)?;
+        let (functions, btf) = relocated(programs)?;
         let mut loaded = HashMap::new();
-        for (name, _) in PROGRAMS {
-            let (function, btf) = functions.get(name)?;
-            loaded.insert(name, load_program(name, function, btf.as_raw_fd()).ok()?);
+        // Side by side: the verifier takes some tenths of a second for each of the large ones.
+        let programs = thread::scope(|scope| {
+            let load = |(name, at): (&'static str, At)| {
+                let (function, btf) = (functions.get(name)?, btf.as_raw_fd());
+                Some((name, at, scope.spawn(move || load_program(name, function, at.attach_type(), btf))))
+            };
+            let begun: Option<Vec<_>> = PROGRAMS.into_iter().map(load).collect();
+            let ended = begun?.into_iter().map(|(name, at, program)| Some((name, at, program.join().ok()?)));
+            ended.collect::<Option<Vec<_>>>()
+        });
+        for (name, at, program) in programs? {
+            match program {
+                Ok(program) => drop(loaded.insert(name, (program, at))),
+                // Refused before 6.13, where calls are followed to their returns.
+                Err(_) if name == SESSION => {}
+                Err(_) => return None,
+            }
         }
         Some(Self(loaded))
+    }
+
+    /// Whether the kernel lets a program at the entry say whether it is needed at the return.
+    pub(super) fn has_sessions(&self) -> bool {
+        self.0.contains_key(SESSION)
     }
 
     /// Attaches one program to `sites` (file offset, cookie) of `file`, for one process.
     pub(super) fn attach(&self, program: &str, file: &Path, pid: Pid, sites: &[(u64, u64)]) -> io::Result<OwnedFd> {
         let missing = || io::Error::new(io::ErrorKind::NotFound, format!("no program {program}"));
-        let descriptor = self.0.get(program).ok_or_else(missing)?;
-        let returns = PROGRAMS.iter().any(|&(name, returns)| name == program && returns);
+        let (descriptor, at) = self.0.get(program).ok_or_else(missing)?;
         let path = CString::new(file.as_os_str().as_bytes())?;
         let (offsets, cookies): (Vec<u64>, Vec<u64>) = sites.iter().copied().unzip();
         let attributes = LinkAttributes {
             prog_fd: descriptor.as_raw_fd() as u32,
             target_fd: 0,
-            attach_type: BPF_TRACE_UPROBE_MULTI,
+            attach_type: at.attach_type(),
             flags: 0,
             path: path.as_ptr() as u64,
             offsets: offsets.as_ptr() as u64,
             ref_ctr_offsets: 0,
             cookies: cookies.as_ptr() as u64,
             count: sites.len() as u32,
-            multi_flags: if returns { BPF_F_UPROBE_MULTI_RETURN } else { 0 },
+            multi_flags: if *at == At::Return { BPF_F_UPROBE_MULTI_RETURN } else { 0 },
             pid: pid.0,
             padding: 0,
         };
@@ -91,13 +134,13 @@ impl MultiPrograms {
 }
 
 /// The functions of the object with the maps' descriptors in place of their names, and the loaded type information.
-fn relocated(programs: &Ebpf) -> Option<HashMap<String, (Function, std::rc::Rc<OwnedFd>)>> {
+fn relocated(programs: &Ebpf) -> Option<(HashMap<String, Function>, OwnedFd)> {
     let descriptors: HashMap<&str, RawFd> =
         programs.maps().filter_map(|(name, map)| Some((name, descriptor(map)?))).collect();
     let mut object = Object::parse(OBJECT).ok()?;
     let features = aya::features();
     let btf = object.fixup_and_sanitize_btf(features.btf()?).ok()??.to_bytes();
-    let btf = std::rc::Rc::new(load_btf(&btf).ok()?);
+    let btf = load_btf(&btf).ok()?;
     let maps: Vec<(String, aya_obj::Map)> = object.maps.drain().collect();
     let text_sections: HashSet<usize> = object.functions.keys().map(|&(section, _)| section).collect();
     let map_table: Option<Vec<_>> =
@@ -108,9 +151,9 @@ fn relocated(programs: &Ebpf) -> Option<HashMap<String, (Function, std::rc::Rc<O
     let mut functions = HashMap::new();
     for (name, program) in &object.programs {
         let function = object.functions.get(&program.function_key())?;
-        functions.insert(name.clone(), (function.clone(), btf.clone()));
+        functions.insert(name.clone(), function.clone());
     }
-    Some(functions)
+    Some((functions, btf))
 }
 
 fn descriptor(map: &Map) -> Option<RawFd> {
@@ -126,7 +169,7 @@ fn load_btf(bytes: &[u8]) -> io::Result<OwnedFd> {
     bpf(BPF_BTF_LOAD, &BtfAttributes { btf: bytes.as_ptr() as u64, log: 0, size: bytes.len() as u32, rest: [0; 3] })
 }
 
-fn load_program(name: &str, function: &Function, btf: RawFd) -> io::Result<OwnedFd> {
+fn load_program(name: &str, function: &Function, attach_type: u32, btf: RawFd) -> io::Result<OwnedFd> {
     let func_info = function.func_info.func_info_bytes();
     let line_info = function.line_info.line_info_bytes();
     let mut attributes = ProgramAttributes {
@@ -134,7 +177,7 @@ fn load_program(name: &str, function: &Function, btf: RawFd) -> io::Result<Owned
         insn_cnt: function.instructions.len() as u32,
         insns: function.instructions.as_ptr() as u64,
         license: c"Dual MIT/GPL".as_ptr() as u64,
-        expected_attach_type: BPF_TRACE_UPROBE_MULTI,
+        expected_attach_type: attach_type,
         prog_btf_fd: btf as u32,
         func_info_rec_size: function.func_info_rec_size as u32,
         func_info: func_info.as_ptr() as u64,

@@ -11,11 +11,13 @@ use memtrace_common::{
     Slot,
     counter::{COUNTERS, TargetCounters},
     limits::{DEFAULT_RING_BYTES, MAX_TARGETS, PAGE_BYTES},
+    prediction::Prediction,
+    target::running,
 };
 use thiserror::Error;
 
 use super::{
-    OBJECT,
+    OBJECT, btf,
     deferred::Deferred,
     features::FeatureError,
     log::Log,
@@ -41,6 +43,8 @@ pub struct Options {
     pub verify_stacks: bool,
     /// Whether blocks are sampled, or may come to be.
     pub samples: bool,
+    /// Whether results of `malloc` are predicted where they can be.
+    pub predicts: bool,
 }
 
 impl Default for Options {
@@ -52,6 +56,7 @@ impl Default for Options {
             unwind_rows: 1,
             verify_stacks: false,
             samples: false,
+            predicts: true,
         }
     }
 }
@@ -119,6 +124,9 @@ pub enum KernelError {
     TooManyTargets,
 }
 
+/// The kernel's type information.
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+
 /// The loaded programs and their maps.
 pub struct Tracer {
     pub(super) programs: Ebpf,
@@ -126,7 +134,9 @@ pub struct Tracer {
     pub(super) multi: Option<MultiPrograms>,
     counters: Array<MapData, [u64; COUNTERS]>,
     running: Array<MapData, u64>,
-    remembered: PerCpuArray<MapData, [u64; 3]>,
+    remembered: PerCpuArray<MapData, [u64; 4]>,
+    predictions: Array<MapData, [u64; 5]>,
+    predicts: bool,
     targets: Array<MapData, [u64; 2]>,
     slots: HashMap<MapData, u32, u32>,
     /// Times that each slot has been given out.
@@ -165,6 +175,8 @@ impl Tracer {
         let verify = u64::from(options.verify_stacks);
         let samples = u64::from(options.samples);
         let (device, inode) = (namespace.dev(), namespace.ino());
+        // Without it nothing is predicted, as on kernels without sessions.
+        let thread_pointer = fs::read(BTF).ok().and_then(|btf| btf::thread_pointer(&btf));
         let mut programs = EbpfLoader::new()
             // Task storage is used by the programs only.
             .allow_unsupported_maps()
@@ -176,6 +188,7 @@ impl Tracer {
             .override_global("RING_BYTES", &ring_bytes, true)
             .override_global("VERIFY_REMEMBERED", &verify, true)
             .override_global("SAMPLES", &samples, true)
+            .override_global("THREAD_POINTER", thread_pointer.as_ref().unwrap_or(&0), true)
             .override_global("MIN_SIZE", &options.min_size, true)
             .override_global("MAX_SIZE", &options.max_size, true)
             .override_global("NAMESPACE_DEVICE", &device, true)
@@ -197,10 +210,14 @@ impl Tracer {
         )?;
         let sampler = Sampler::new(take(&mut programs, "SAMPLING")?, take(&mut programs, "SAMPLED")?)?;
         let log = Log::start(&mut programs);
+        let predicts =
+            options.predicts && thread_pointer.is_some() && multi.as_ref().is_some_and(MultiPrograms::has_sessions);
         let tracer = Self {
             counters: typed(&mut programs, "COUNTERS")?,
             remembered: typed(&mut programs, "REMEMBERED_COUNTS")?,
             running: typed(&mut programs, "RUNNING")?,
+            predictions: typed(&mut programs, "PREDICTIONS")?,
+            predicts,
             targets: typed(&mut programs, "TARGETS")?,
             slots: typed(&mut programs, "SLOTS")?,
             generations: Vec::new(),
@@ -258,7 +275,35 @@ impl Tracer {
     ///
     /// When the map cannot be written.
     pub fn set_running(&mut self, slot: Slot, running: bool) -> Result<(), KernelError> {
-        self.running.set(u32::from(slot.0), u64::from(running), 0).map_err(access("RUNNING"))
+        let value = if running { running::YES } else { running::NO };
+        self.running.set(u32::from(slot.0), value, 0).map_err(access("RUNNING"))
+    }
+
+    /// No `malloc` that begins now is recorded, until [`set_running`](Self::set_running): the probe that sees both of its ends
+    /// is going to be taken away.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be written.
+    pub fn close_sessions(&mut self, slot: Slot) -> Result<(), KernelError> {
+        self.running.set(u32::from(slot.0), running::CLOSING, 0).map_err(access("RUNNING"))
+    }
+
+    /// Whether results of `malloc` are predicted where a target's C library is known well enough.
+    pub fn predicts(&self) -> bool {
+        self.predicts
+    }
+
+    /// From now on the target's results are predicted so, or not at all.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be written.
+    pub fn set_prediction(&mut self, slot: Slot, prediction: Option<Prediction>) -> Result<(), KernelError> {
+        let Prediction { kind, offset_address, offset, bins, telling_address } = prediction.unwrap_or_default();
+        self.predictions
+            .set(u32::from(slot.0), [kind, offset_address, offset, bins, telling_address], 0)
+            .map_err(access("PREDICTIONS"))
     }
 
     /// How often a stack did not have to be walked, on all processors.
@@ -269,7 +314,7 @@ impl Tracer {
     pub fn remembered(&self) -> Result<RememberedCounts, KernelError> {
         let values = self.remembered.get(&0, 0).map_err(access("REMEMBERED_COUNTS"))?;
         let sum = |index: usize| values.iter().map(|counts| counts[index]).sum();
-        Ok(RememberedCounts { hits: sum(0), misses: sum(1), wrong: sum(2) })
+        Ok(RememberedCounts { hits: sum(0), misses: sum(1), wrong: sum(2), predicted: sum(3) })
     }
 
     /// What was lost, deferred or left out of the target in `slot` so far.
@@ -292,6 +337,8 @@ pub struct RememberedCounts {
     pub misses: u64,
     /// Remembered stacks that a walk contradicted; only `verify_stacks` finds out, and it must be 0.
     pub wrong: u64,
+    /// Calls whose result was known at their entry, so that their return did not have to be seen.
+    pub predicted: u64,
 }
 
 pub(super) fn access(name: &'static str) -> impl Fn(MapError) -> KernelError {

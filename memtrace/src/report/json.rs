@@ -80,6 +80,7 @@ mod tests {
         ("/stacks/0/pids/0", "integer"),
         ("/tracer/stacks_remembered", "integer"),
         ("/tracer/stacks_walked", "integer"),
+        ("/tracer/results_predicted", "integer"),
         ("/tracer/stacks_complete", "integer"),
         ("/tracer/stacks_short/no_table", "integer"),
         ("/tracer/unwind_rows", "integer"),

@@ -20,6 +20,9 @@ pub fn meaning(name: &str) -> (Harm, &'static str) {
         "calls_abandoned" => (Harm::Some, "these calls were not seen to return (longjmp, thread exit): not counted."),
         "result_read_fault" => (Harm::Some, "the address could not be read: these blocks are missing."),
         "restores_dropped" => (Harm::Some, "blocks kept by a failed realloc that are no longer counted."),
+        "predictions_wrong" => {
+            (Harm::Some, "malloc returned other blocks than predicted: a few addresses may be wrong.")
+        }
         "allocations_deferred" => (Harm::None, "waited while the ring was full; nothing is lost."),
         "releases_deferred" => (Harm::None, "waited while the ring was full; nothing is lost."),
         "settled_blocks" => (Harm::None, "allocated and freed while the ring was full; in the totals, not in stacks."),

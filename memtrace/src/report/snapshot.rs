@@ -77,6 +77,9 @@ pub struct Tracer {
     pub stacks_walked: u64,
     /// Remembered stacks that a walk contradicted; looked for with `--verify-stacks` only, and never seen.
     pub stacks_wrong: u64,
+    /// Calls whose result was known at their entry, so that their return did not have to be seen.
+    #[serde(default)]
+    pub results_predicted: u64,
     /// Rows of unwind tables in the kernel, 8 bytes each.
     pub unwind_rows: u64,
     /// Bytes of kernel memory for them, the spare room included.

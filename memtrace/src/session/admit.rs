@@ -88,7 +88,7 @@ impl Run<'_> {
         match attached {
             Ok(mut process) => {
                 if let Some(budget) = &self.budget {
-                    budget.apply_to(&mut process);
+                    budget.apply_to(&mut process, &mut self.tracer)?;
                 }
                 self.members.settle(pid);
                 notice::joined(&process, self.traced.len());

@@ -53,6 +53,7 @@ pub(super) fn tracer_state(tracer: &Tracer, pump: &Pump) -> Result<TracerState, 
         stacks_remembered: stacks.hits,
         stacks_walked: stacks.misses,
         stacks_wrong: stacks.wrong,
+        results_predicted: stacks.predicted,
         unwind_rows: tables.rows as u64,
         unwind_bytes: 8 * tables.room as u64,
         unwind_left_out: tables.left_out as u64,
@@ -63,13 +64,14 @@ pub(super) fn tracer_state(tracer: &Tracer, pump: &Pump) -> Result<TracerState, 
 }
 
 /// Losses after which a block may seem to live that does not, or the other way round.
-pub(super) const REAL_LOSSES: [&str; 7] = [
+pub(super) const REAL_LOSSES: [&str; 8] = [
     Counter::AllocationsDropped.name(),
     Counter::ReleasesDropped.name(),
     Counter::MappingsDropped.name(),
     Counter::RestoresDropped.name(),
     Counter::ThreadStateMissing.name(),
     Counter::ResultReadFault.name(),
+    Counter::PredictionsWrong.name(),
     UNDECODABLE,
 ];
 

@@ -168,6 +168,7 @@ impl<'a> Run<'a> {
             unwind_rows: unwinding::capacity(expected, config.unwind_bytes),
             verify_stacks: config.verify_stacks,
             samples: config.sample.is_some() || config.max_overhead.is_some(),
+            predicts: !config.no_prediction,
         };
         let Loaded { mut tracer, ring, deferred, tables, sampler } = Tracer::load(options)?;
         let mut pump = Pump::new(ring, deferred, Unwinding::new(cache, tables))?;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{outer::OomNotice, traced::Traced};
+use super::{budget::Costs, outer::OomNotice, traced::Traced};
 use crate::{
     allocator::Plan,
     cli::{TraceConfig, WatchConfig, suppressions::Suppression},
@@ -154,14 +154,16 @@ pub(super) fn unused<'a>(suppressions: impl Iterator<Item = &'a Suppression>) {
 
 /// What `--max-overhead` needs first.
 pub(super) fn calibrating() {
-    eprintln!("memtrace: measuring what a probe costs here, on a process of memtrace's own; some two seconds");
+    eprintln!("memtrace: measuring what a probe costs here, on a process of memtrace's own; some three seconds");
 }
 
 /// What it costs.
-pub(super) fn calibrated(pair_ns: f64, undrawn_ns: f64, release_ns: f64) {
+pub(super) fn calibrated(costs: &Costs) {
+    let Costs { pair, undrawn_pair, undrawn_release, predicted } = costs;
     eprintln!(
-        "memtrace: an allocation and its release take {pair_ns:.0} ns more under probes, {undrawn_ns:.0} ns when sampling leaves \
-         them out, {release_ns:.0} ns when only releases are probed"
+        "memtrace: an allocation and its release take {pair:.0} ns more under probes, {undrawn_pair:.0} ns when sampling leaves \
+         them out, {undrawn_release:.0} ns when only releases are probed; {predicted:.0} ns less where malloc's result is known \
+         at its entry"
     );
 }
 

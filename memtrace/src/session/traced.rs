@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memtrace_common::{Slot, call::Call};
+use memtrace_common::{Slot, call::Call, prediction::Prediction};
 
 use super::{
     SessionError, notice,
@@ -62,6 +62,8 @@ pub(super) struct Traced {
     execed: Option<Instant>,
     attached: HashSet<SiteKey>,
     emulated: usize,
+    /// How results are predicted; it stays so until the program is another, because threads keep what they have found.
+    prediction: Option<Prediction>,
 }
 
 /// Probes on heap calls that can be taken away for a while.
@@ -147,6 +149,8 @@ impl Candidate {
         let pid = self.target.pid();
         let slot = tracer.add_target(pid, self.heap_end)?;
         pump.add_process(slot, pid)?;
+        let prediction = prediction(&self.plan);
+        tracer.set_prediction(slot, prediction)?;
         let attached = attach(tracer, pid, slot, &self.plan.sites, programs, self.may_rest);
         let (links, parted) = match attached {
             Ok(attached) => attached,
@@ -171,6 +175,7 @@ impl Candidate {
             execed: None,
             attached: HashSet::new(),
             emulated: 0,
+            prediction,
         };
         traced.note(&self.plan.sites);
         // What is there before anything is recorded.
@@ -207,22 +212,21 @@ fn attach(
 
 impl Traced {
     /// Takes the probes on allocations away; releases go on being seen.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn rest(&mut self, tracer: &mut Tracer) -> Result<(), SessionError> {
         if let Some(parted) = &mut self.parted {
+            tracer.close_sessions(self.slot)?;
             let probes = parted.allocations.take();
             parted.leaving.push(thread::spawn(move || probes.detach()));
         }
+        Ok(())
     }
 
     /// Takes all probes on heap calls away, at once: what calls that have begun leave behind is forgotten when the probes
     /// come back (`Pump::begin_window`).
     pub(super) fn leave(&mut self) {
         if let Some(parted) = &mut self.parted {
-            let Halves { entries: mut links, returns } = parted.allocations.take();
-            links.extend(returns);
-            let Halves { entries, returns } = parted.releases.take();
-            links.extend(entries);
-            links.extend(returns);
+            let mut links = parted.allocations.take().into_links();
+            links.extend(parted.releases.take().into_links());
             parted.leaving.push(thread::spawn(move || links.detach()));
         }
     }
@@ -242,6 +246,7 @@ impl Traced {
                 Err(error) => return Err(error.into()),
             }
         }
+        tracer.set_running(slot, true)?;
         Ok(())
     }
 
@@ -249,10 +254,8 @@ impl Traced {
     pub(super) fn take_links(&mut self) -> Links {
         let mut links = std::mem::take(&mut self.links);
         if let Some(Parted { allocations, releases, .. }) = self.parted.take() {
-            for Halves { entries, returns } in [allocations.probes, releases.probes] {
-                links.extend(entries);
-                links.extend(returns);
-            }
+            links.extend(allocations.probes.into_links());
+            links.extend(releases.probes.into_links());
         }
         links
     }
@@ -294,6 +297,7 @@ impl Traced {
         let pid = self.target.pid();
         let result = Target::open(pid).map_err(SessionError::from).and_then(|target| {
             self.target = target;
+            self.prediction = None;
             self.outer.restart(pid, self.target.as_fd());
             if by_other_thread {
                 // Links are bound to the thread that was the first one, and it is gone.
@@ -354,6 +358,17 @@ impl Traced {
         tracer: &mut Tracer,
         config: &TraceConfig,
     ) -> Result<usize, SessionError> {
+        match self.prediction {
+            Some(_) => plan
+                .sites
+                .iter_mut()
+                .filter(|site| site.prediction != self.prediction)
+                .for_each(|site| site.prediction = None),
+            None => {
+                self.prediction = prediction(&plan);
+                tracer.set_prediction(self.slot, self.prediction)?;
+            }
+        }
         plan.sites.retain(|site| !self.attached.contains(&key(site)));
         if !plan.sites.is_empty() {
             let programs = if config.empty_programs { Programs::Empty } else { Programs::Trace };
@@ -377,6 +392,11 @@ impl Traced {
 
 fn key(site: &ProbeSite) -> SiteKey {
     (site.object_path.clone(), site.file_offset)
+}
+
+/// How results are predicted.
+fn prediction(plan: &Plan) -> Option<Prediction> {
+    plan.sites.iter().find_map(|site| site.prediction)
 }
 
 /// The probes of a process; with `--syscalls` without those of the mapping functions.

@@ -85,6 +85,8 @@ pub struct Site {
     pub emulated: bool,
     /// Whether the function branches back there, so that one call may count more than once.
     pub reentered: bool,
+    /// Whether the results of most calls are known at the entry, so that their returns are not probed.
+    pub predicted: bool,
 }
 
 /// An allocator beside the C library's.
@@ -130,6 +132,10 @@ pub struct Measured {
     /// What a call of an allocator and the release of its block cost together on this machine, measured on a child of
     /// memtrace's own; in nanoseconds.
     pub pair_ns: f64,
+    /// The same where the call's result is predicted.
+    pub predicted_pair_ns: f64,
+    /// Of the allocations, how many had their result predicted, 0 to 1.
+    pub predicted: f64,
     /// Events that were lost.
     pub lost: u64,
     /// Of the allocations, how many had a whole stack, 0 to 1; `None` when there were none.
@@ -155,12 +161,35 @@ pub struct Rate {
     pub slowdown: Option<f64>,
 }
 
+/// What calls cost under probes, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Prices {
+    /// A call that makes a block.
+    pub allocation_ns: f64,
+    /// One that releases a block.
+    pub release_ns: f64,
+}
+
+impl Prices {
+    /// From the measured pairs and the share of results that are predicted. An allocation that is followed to its return is
+    /// two hits of probes and a release one, of the three that a pair is.
+    pub fn new(pair_ns: f64, predicted_pair_ns: f64, predicted: f64) -> Self {
+        let saved = predicted * (pair_ns - predicted_pair_ns).max(0.0);
+        Self { allocation_ns: pair_ns * 2.0 / 3.0 - saved, release_ns: pair_ns / 3.0 }
+    }
+}
+
 impl Rate {
     /// From what was counted in `seconds`: allocations, releases, and seconds of processor time, the probes' included.
-    /// An allocation is two hits of probes and a release one, of the three that `pair_ns` is for.
-    pub fn new(pid: u32, seconds: f64, allocations: u64, releases: u64, processor_seconds: f64, pair_ns: f64) -> Rate {
-        let hits = 2.0 * allocations as f64 + releases as f64;
-        let probes = hits * pair_ns / 3.0 / 1e9;
+    pub fn new(
+        pid: u32,
+        seconds: f64,
+        allocations: u64,
+        releases: u64,
+        processor_seconds: f64,
+        prices: Prices,
+    ) -> Rate {
+        let probes = (allocations as f64 * prices.allocation_ns + releases as f64 * prices.release_ns) / 1e9;
         // What is left after the probes' part must be more than the error of that part to be divided by.
         let own = processor_seconds - probes;
         let enough = processor_seconds / seconds >= BUSY;
@@ -206,17 +235,25 @@ mod tests {
     #[test]
     fn a_slowdown_is_what_the_probes_leave_of_the_time() {
         // 100,000 pairs at 1 µs are a tenth of the processor that it kept busy.
-        let rate = Rate::new(1, 1.0, 100_000, 100_000, 1.0, 1000.0);
+        let rate = Rate::new(1, 1.0, 100_000, 100_000, 1.0, Prices::new(1000.0, 1000.0, 0.0));
         assert!((rate.probes - 0.1).abs() < 1e-9 && (rate.slowdown.unwrap() - 1.0 / 0.9).abs() < 1e-9, "{rate:?}");
         // Two seconds: half the rate.
-        let rate = Rate::new(1, 2.0, 100_000, 0, 1.0, 1500.0);
+        let rate = Rate::new(1, 2.0, 100_000, 0, 1.0, Prices::new(1500.0, 1500.0, 0.0));
         assert!((rate.allocations_per_second - 50_000.0).abs() < 1e-9 && (rate.probes - 0.05).abs() < 1e-9, "{rate:?}");
         assert!(!rate.is_beyond());
     }
 
     #[test]
+    fn a_predicted_result_saves_its_part_of_the_allocation() {
+        let followed = Prices::new(1500.0, 1100.0, 0.0);
+        assert!((followed.allocation_ns - 1000.0).abs() < 1e-9 && (followed.release_ns - 500.0).abs() < 1e-9);
+        let half = Prices::new(1500.0, 1100.0, 0.5);
+        assert!((half.allocation_ns - 800.0).abs() < 1e-9 && (half.release_ns - 500.0).abs() < 1e-9, "{half:?}");
+    }
+
+    #[test]
     fn a_process_that_sleeps_has_no_slowdown_and_one_that_only_allocates_has_a_bound() {
-        assert_eq!(Rate::new(1, 1.0, 3, 3, 0.001, 1000.0).slowdown, None);
-        assert!(Rate::new(1, 1.0, 1_000_000, 1_000_000, 0.9, 1000.0).is_beyond());
+        assert_eq!(Rate::new(1, 1.0, 3, 3, 0.001, Prices::new(1000.0, 1000.0, 0.0)).slowdown, None);
+        assert!(Rate::new(1, 1.0, 1_000_000, 1_000_000, 0.9, Prices::new(1000.0, 1000.0, 0.0)).is_beyond());
     }
 }

@@ -40,7 +40,11 @@ fn write_process(process: &Process, out: &mut dyn Write) -> io::Result<()> {
         let cost = if site.emulated { "emulated" } else { "single-stepped" };
         let place = format!("+{}", site.symbol_offset);
         let offset = format!("{:#x}", site.file_offset);
-        let note = if site.reentered { "  (loops to its entry: may count twice)" } else { "" };
+        let note = match (site.reentered, site.predicted) {
+            (true, _) => "  (loops to its entry: may count twice)",
+            (false, true) => "  (most results are known here: no trap on return)",
+            (false, false) => "",
+        };
         writeln!(out, "    {:<16} {offset:>10} {place:>6}  {cost:<15} {}{note}", site.function, site.instruction)?;
     }
     if process.ways_out > 0 {
@@ -91,8 +95,17 @@ fn write_measured(measured: &Measured, out: &mut dyn Write) -> io::Result<()> {
     let seconds = measured.elapsed_ms as f64 / 1e3;
     writeln!(
         out,
-        "\nTraced for {seconds:.1} s to count (on this machine a malloc and its free cost {:.1} µs)",
-        measured.pair_ns / 1e3
+        "\nTraced for {seconds:.1} s to count (on this machine a malloc and its free cost {:.1} µs{})",
+        measured.pair_ns / 1e3,
+        if measured.predicted > 0.0 {
+            format!(
+                ", or {:.1} µs where the result is known at the entry: {:.0} % here",
+                measured.predicted_pair_ns / 1e3,
+                100.0 * measured.predicted
+            )
+        } else {
+            String::new()
+        }
     )?;
     writeln!(
         out,

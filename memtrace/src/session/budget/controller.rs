@@ -4,7 +4,7 @@
 //! so that a run begins with every allocation seen, and what it costs beyond the share is paid for by what it gives up
 //! later. It gives up, in this order: blocks (a sample of them, which then becomes sparser), the probes on allocations for
 //! a while, and, where releases alone cost too much, those on releases for a while as well. A sample is taken only where
-//! that is enough: a block that is left out still costs two traps of three, and where there have to be pauses anyway,
+//! that is enough: a block that is left out still costs its traps, and where there have to be pauses anyway,
 //! every block that is seen between them tells more.
 
 /// Saved at most: what is allowed for so many seconds of the targets' time.
@@ -29,6 +29,8 @@ pub struct Costs {
     pub undrawn_pair: f64,
     /// A release by itself that is not recorded.
     pub undrawn_release: f64,
+    /// What an allocation costs less if its result is predicted.
+    pub predicted: f64,
 }
 
 impl Costs {
@@ -42,7 +44,8 @@ impl Costs {
             (used.releases, release),
             (used.undrawn_releases, self.undrawn_release),
         ];
-        hits.iter().map(|&(count, ns)| count as f64 * ns.max(0.0)).sum::<f64>() * MARGIN / 1e9
+        let followed: f64 = hits.iter().map(|&(count, ns)| count as f64 * ns.max(0.0)).sum();
+        (followed - used.predicted as f64 * self.predicted).max(0.0) * MARGIN / 1e9
     }
 }
 
@@ -59,6 +62,8 @@ pub struct Used {
     pub releases: u64,
     /// Releases of blocks that nobody drew.
     pub undrawn_releases: u64,
+    /// Allocations, recorded or not, whose result was predicted.
+    pub predicted: u64,
 }
 
 /// What is to be done now.
@@ -179,7 +184,7 @@ impl Controller {
 mod tests {
     use super::*;
 
-    const COSTS: Costs = Costs { pair: 2500.0, undrawn_pair: 2000.0, undrawn_release: 600.0 };
+    const COSTS: Costs = Costs { pair: 2500.0, undrawn_pair: 2000.0, undrawn_release: 600.0, predicted: 700.0 };
 
     /// A target with so many pairs and lone releases a second of its own time, for so many seconds; it is looked at four
     /// times a second. The added time by the true costs, and the steps with their times.
@@ -257,6 +262,16 @@ mod tests {
         let used = Used { seconds: 0.3, allocations: 7000, releases: 7000, ..Used::default() };
         let step = std::iter::repeat_with(|| controller.look(&used)).take(1000).flatten().next();
         assert_eq!(step, Some(Step::Rest));
+    }
+
+    #[test]
+    fn predicted_results_are_paid_for_at_their_price() {
+        let followed = Used { allocations: 1000, undrawn_allocations: 500, releases: 1000, ..Used::default() };
+        let predicted = Used { predicted: 1200, ..followed };
+        let saved = COSTS.of(&followed) - COSTS.of(&predicted);
+        assert!((saved - 1200.0 * COSTS.predicted * MARGIN / 1e9).abs() < 1e-9, "{saved}");
+        // Counts are not read at one moment.
+        assert_eq!(COSTS.of(&Used { predicted: 10, ..Used::default() }), 0.0);
     }
 
     #[test]

@@ -8,11 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use controller::{Controller, Costs, Step, Used};
+pub(super) use controller::Costs;
+use controller::{Controller, Step, Used};
 use memtrace_common::{Slot, counter::Counter};
 
 use super::{Run, SessionError, doctor::calibrate::pair_ns, notice, pump::Pump, traced::Traced};
-use crate::{kernel::Tracer, report::budget::Budget as Shown};
+use crate::{cli::TraceConfig, kernel::Tracer, report::budget::Budget as Shown};
 
 /// How often the account is looked at, and stacks are sampled.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -28,6 +29,8 @@ pub(super) struct Budget {
     share: f64,
     controller: Controller,
     seen: HashMap<Slot, Seen>,
+    /// Predicted results of all targets.
+    predicted: u64,
     started: Instant,
     resting: Pause,
     away: Pause,
@@ -68,19 +71,24 @@ struct Seen {
 }
 
 impl Budget {
-    /// Measures what calls cost here; takes some two seconds.
+    /// Measures what calls cost here; takes some three seconds.
     pub(super) fn calibrate(share: f64) -> Result<Self, SessionError> {
         notice::calibrating();
+        let followed = |config: &mut TraceConfig| config.no_prediction = true;
+        let pair = pair_ns(followed)?;
         let costs = Costs {
-            pair: pair_ns(|_| {})?,
-            undrawn_pair: pair_ns(|config| config.sample = Some(FAR))?,
+            pair,
+            undrawn_pair: pair_ns(|config| (config.sample, config.no_prediction) = (Some(FAR), true))?,
             undrawn_release: pair_ns(|config| (config.sample, config.releases_only) = (Some(FAR), true))?,
+            // Where nothing can be predicted the two differ by noise.
+            predicted: (pair - pair_ns(|_| {})?).max(0.0),
         };
-        notice::calibrated(costs.pair, costs.undrawn_pair, costs.undrawn_release);
+        notice::calibrated(&costs);
         Ok(Self {
             share,
             controller: Controller::new(share, costs),
             seen: HashMap::new(),
+            predicted: 0,
             started: Instant::now(),
             resting: Pause::default(),
             away: Pause::default(),
@@ -98,12 +106,13 @@ impl Budget {
     }
 
     /// Which probes are away now, of a process that has just been attached.
-    pub(super) fn apply_to(&self, process: &mut Traced) {
+    pub(super) fn apply_to(&self, process: &mut Traced, tracer: &mut Tracer) -> Result<(), SessionError> {
         if self.away.since.is_some() {
             process.leave();
         } else if self.resting.since.is_some() {
-            process.rest();
+            process.rest(tracer)?;
         }
+        Ok(())
     }
 
     /// How it went so far.
@@ -119,7 +128,9 @@ impl Budget {
     }
 
     fn look(&mut self, tracer: &Tracer, pump: &Pump, traced: &[Traced]) -> Result<Option<Step>, SessionError> {
-        let mut used = Used::default();
+        let predicted = tracer.remembered()?.predicted;
+        let mut used = Used { predicted: predicted - self.predicted, ..Used::default() };
+        self.predicted = predicted;
         for process in traced.iter().filter(|process| !process.exited) {
             let Some(seconds) = process.target.pid().processor_seconds() else { continue };
             let totals = pump.ledger.process(process.slot).map(|ledger| ledger.totals()).unwrap_or_default();
@@ -172,7 +183,7 @@ impl Run<'_> {
             Some(Step::Rest) => {
                 budget.say(notice::rests);
                 budget.resting.begin();
-                self.traced.iter_mut().for_each(Traced::rest);
+                self.traced.iter_mut().try_for_each(|process| process.rest(&mut self.tracer))?;
                 self.snapshots.rest(&self.pump, elapsed_ms);
             }
             Some(Step::Leave) => {

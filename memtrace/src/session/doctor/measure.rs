@@ -10,7 +10,7 @@ use super::calibrate;
 use crate::{
     cli::{self, TraceConfig, Wrapper},
     report::{
-        doctor::{Measured, Rate},
+        doctor::{Measured, Prices, Rate},
         snapshot::{Snapshot, Totals},
     },
     session::{SessionError, describe::REAL_LOSSES, event_loop, output::Output, trace},
@@ -26,10 +26,15 @@ pub(super) fn measure(pids: &[u32], wrappers: &[Wrapper], time: Duration) -> Res
     if pids.is_empty() {
         return Ok(None);
     }
-    let pair_ns = calibrate::pair_ns(|_| {})?;
+    let pair_ns = calibrate::pair_ns(|config| config.no_prediction = true)?;
+    let predicted_pair_ns = calibrate::pair_ns(|_| {})?;
     let looks = run(pids, time, |config| config.wrappers = wrappers.to_vec(), || {})?;
     let (Some(first), Some(last)) = (looks.first(), looks.last()) else { return Ok(None) };
     let seconds = (last.at - first.at).as_secs_f64().max(1e-3);
+    let made = |look: &Look| look.snapshot.processes.iter().map(|process| process.totals.allocations).sum::<u64>();
+    let known = |look: &Look| look.snapshot.tracer.results_predicted;
+    let predicted = (known(last) - known(first)) as f64 / (made(last) - made(first)).max(1) as f64;
+    let prices = Prices::new(pair_ns, predicted_pair_ns, predicted.min(1.0));
     let rates = pids.iter().enumerate().filter_map(|(index, &pid)| {
         let totals = |look: &Look| look.snapshot.processes.iter().find(|process| process.pid == pid).map(|p| p.totals);
         let (before, after) = (totals(first)?, totals(last)?);
@@ -37,13 +42,15 @@ pub(super) fn measure(pids: &[u32], wrappers: &[Wrapper], time: Duration) -> Res
         let releases = |totals: Totals| totals.frees + totals.frees_unmatched;
         let (allocations, releases) =
             (after.allocations - before.allocations, releases(after).saturating_sub(releases(before)));
-        Some(Rate::new(pid, seconds, allocations, releases, busy, pair_ns))
+        Some(Rate::new(pid, seconds, allocations, releases, busy, prices))
     });
     let tracer = &last.snapshot.tracer;
     let stacks = tracer.stacks_complete + tracer.stacks_short.values().sum::<u64>();
     Ok(Some(Measured {
         elapsed_ms: u64::try_from((last.at - first.at).as_millis()).unwrap_or(u64::MAX),
         pair_ns,
+        predicted_pair_ns,
+        predicted: predicted.min(1.0),
         lost: REAL_LOSSES.iter().filter_map(|name| last.snapshot.loss.get(*name)).sum(),
         whole_stacks: (stacks > 0).then(|| tracer.stacks_complete as f64 / stacks as f64),
         processes: rates.collect(),

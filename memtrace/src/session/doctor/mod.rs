@@ -66,12 +66,12 @@ pub fn doctor(config: &DoctorConfig) -> Result<bool, SessionError> {
 }
 
 fn checks() -> Vec<Check> {
-    let found = features::checks(true).into_iter().chain([features::confined()]);
+    let found = features::checks(true).into_iter().chain([features::confined(), features::predicting()]);
     let check = |check: features::Check| Check {
         name: check.name,
         purpose: check.purpose,
-        // Only `--syscalls` needs tracefs, and only some processes have a filter.
-        needed: !matches!(check.name, "tracefs" | "seccomp"),
+        // Only `--syscalls` needs tracefs, only some processes have a filter, and without sessions a call costs more.
+        needed: !matches!(check.name, "tracefs" | "seccomp" | "sessions"),
         missing: check.result.err().map(|error| error.to_string()),
     };
     found.map(check).collect()
@@ -136,6 +136,7 @@ fn look(target: &Target, plan: &Plan, all: &mut Cache, unwound: &mut Vec<Unwound
         instruction: site.instruction.clone(),
         emulated: site.emulated,
         reentered: site.reentered,
+        predicted: features::predicts() && site.prediction.is_some(),
     });
     let allocators = plan.allocators.iter();
     let unusable = plan.unusable.iter();

@@ -1,0 +1,176 @@
+//! Results of `malloc` that are known at its entry: exact, told, and given up when they turn out wrong.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+use memtrace_tests::{
+    Build, Memtrace, Report, Target,
+    memtrace::{program, require_root},
+};
+use serde::Deserialize;
+
+/// What the fixtures say of themselves.
+#[derive(Debug, Deserialize)]
+struct Count {
+    allocations: u64,
+    #[serde(default)]
+    allocated_bytes: u64,
+}
+
+/// Whether this kernel has what it takes (Linux 6.13). Elsewhere nothing may be predicted, and everything else holds.
+fn kernel_predicts() -> Result<bool> {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    let (major, minor): (u32, u32) =
+        (numbers.next().context("a major version")??, numbers.next().context("a minor version")??);
+    Ok((major, minor) >= (6, 13))
+}
+
+fn check(report: &Report, pid: u32, count: &Count) -> Result<()> {
+    assert!(report.losses().is_empty(), "{:?}", report.loss);
+    let totals = report.process(pid)?.totals;
+    assert_eq!((totals.allocations, totals.allocated_bytes), (count.allocations, count.allocated_bytes));
+    assert_eq!((totals.frees, totals.outstanding_blocks, totals.frees_unmatched), (count.allocations, 0, 0));
+    Ok(())
+}
+
+/// Runs `build` until it has done its work once.
+fn run(build: &Build, more: &[&str]) -> Result<(u64, Report)> {
+    let mut target = Target::start(build, &[])?;
+    let memtrace = Memtrace::attach(target.pid(), more)?;
+    target.tell("go")?;
+    let count: Count = target.hear_json()?;
+    let report = memtrace.interrupt()?.final_report()?;
+    check(&report, target.pid(), &count)?;
+    target.exit()?;
+    Ok((count.allocations, report))
+}
+
+#[test]
+fn most_results_are_known_and_everything_is_counted_exactly() -> Result<()> {
+    for build in [Build::c("cached.c"), Build::c("cached.c").without_frame_pointers()] {
+        let (allocations, report) = run(&build, &[])?;
+        let predicted = report.tracer.results_predicted;
+        if kernel_predicts()? {
+            // Sizes above 1,032 bytes are not cached, and one in 64 is compared.
+            assert!(predicted > allocations / 2, "{predicted} of {allocations}");
+        } else {
+            assert_eq!(predicted, 0);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_static_programs_results_are_known_too() -> Result<()> {
+    let (allocations, report) = run(&Build::c("cached.c").flag("-static"), &[])?;
+    let predicted = report.tracer.results_predicted;
+    assert_eq!(predicted > allocations / 2, kernel_predicts()?, "{predicted} of {allocations}");
+    Ok(())
+}
+
+#[test]
+fn nothing_is_predicted_where_that_is_asked_for_or_there_is_no_cache() -> Result<()> {
+    let (_, report) = run(&Build::c("cached.c"), &["--no-prediction"])?;
+    assert_eq!(report.tracer.results_predicted, 0);
+    let (_, report) = run(&Build::musl("cached.c"), &[])?;
+    assert_eq!(report.tracer.results_predicted, 0);
+    let without = ("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
+    let mut target = Target::start_with(&Build::c("cached.c"), &[], without.0, without.1)?;
+    let memtrace = Memtrace::attach(target.pid(), &[])?;
+    target.tell("go")?;
+    let count: Count = target.hear_json()?;
+    let report = memtrace.interrupt()?.final_report()?;
+    check(&report, target.pid(), &count)?;
+    assert_eq!(report.tracer.results_predicted, 0);
+    target.exit()
+}
+
+#[test]
+fn a_sample_is_of_the_same_calls() -> Result<()> {
+    let mut target = Target::start(&Build::c("cached.c"), &[])?;
+    let memtrace = Memtrace::attach(target.pid(), &["--sample", "4KiB"])?;
+    target.tell("go")?;
+    let count: Count = target.hear_json()?;
+    let report = memtrace.interrupt()?.final_report()?;
+    assert!(report.losses().is_empty(), "{:?}", report.loss);
+    let totals = report.process(target.pid())?.totals;
+    assert_eq!((totals.allocations, totals.allocated_bytes), (count.allocations, count.allocated_bytes));
+    assert_eq!(totals.outstanding_blocks, 0);
+    let predicted = report.tracer.results_predicted;
+    assert_eq!(predicted > count.allocations / 2, kernel_predicts()?, "{predicted} of {count:?}");
+    target.exit()
+}
+
+#[test]
+fn a_new_image_has_its_caches_elsewhere() -> Result<()> {
+    let mut target = Target::start(&Build::c("cached.c"), &[])?;
+    let pid = target.pid();
+    let mut memtrace = Memtrace::attach(pid, &[])?;
+    target.tell("go")?;
+    let first: Count = target.hear_json()?;
+    let report = memtrace.report_where("the first image's calls", |report| {
+        report.process(pid).is_ok_and(|process| process.totals.allocations == first.allocations)
+    })?;
+    let before = report.tracer.results_predicted;
+    target.tell("exec")?;
+    assert!(target.hear()?.starts_with("ready "));
+    memtrace
+        .errors_where("the exec is noticed", |lines| lines.iter().any(|line| line.contains("replaced its program")))?;
+    target.tell("go")?;
+    let second: Count = target.hear_json()?;
+    let report = memtrace.interrupt()?.final_report()?;
+    assert!(report.losses().is_empty(), "{:?}", report.loss);
+    let totals = report.process(pid)?.totals;
+    assert_eq!(totals.allocations, first.allocations + second.allocations);
+    assert_eq!((totals.outstanding_blocks, totals.frees_unmatched), (0, 0));
+    let predicted = report.tracer.results_predicted - before;
+    assert_eq!(predicted > second.allocations / 2, kernel_predicts()?, "{predicted} of {second:?}");
+    target.exit()
+}
+
+#[test]
+fn a_launched_programs_cache_is_found_once_its_loader_has_been_there() -> Result<()> {
+    require_root()?;
+    let fixture = Build::c("cached.c").compile()?;
+    let mut memtrace = Command::new(program()?);
+    memtrace.args(["--format", "json", "--interval", "1h", "--"]).arg(fixture).arg("now").stdin(Stdio::null());
+    let output = memtrace.output()?;
+    assert!(output.status.success(), "{output:?}");
+    let output = String::from_utf8(output.stdout)?;
+    let (count, report) = output.split_once('\n').context("the program's line, and the report's")?;
+    let (count, report): (Count, _) = (serde_json::from_str(count)?, Report::parse(report.trim_end())?);
+    assert!(report.losses().is_empty(), "{:?}", report.loss);
+    // The loader and the C library allocate a little before.
+    let allocations = report.processes.first().context("a process")?.totals.allocations;
+    assert!((count.allocations..count.allocations + 20).contains(&allocations), "{allocations} for {count:?}");
+    let predicted = report.tracer.results_predicted;
+    assert_eq!(predicted > count.allocations / 2, kernel_predicts()?, "{predicted} of {count:?}");
+    Ok(())
+}
+
+#[test]
+fn a_wrong_prediction_is_told_and_the_last_one() -> Result<()> {
+    let mut target = Target::start(&Build::c("two_caches.c"), &[])?;
+    let pid = target.pid();
+    let mut memtrace = Memtrace::attach(pid, &[])?;
+    target.tell("go")?;
+    let first: Count = target.hear_json()?;
+    let report = memtrace.report_where("the calls by the second pointer", |report| {
+        report.process(pid).is_ok_and(|process| process.totals.allocations == first.allocations)
+    })?;
+    let predicted = report.tracer.results_predicted;
+    target.tell("more")?;
+    let all: Count = target.hear_json()?;
+    let report = memtrace.interrupt()?.final_report()?;
+    // That is as right as ever: which blocks they were is what went wrong.
+    assert_eq!(report.process(pid)?.totals.allocations, all.allocations);
+    assert_eq!(report.tracer.results_predicted, predicted, "after the wrong one");
+    if kernel_predicts()? {
+        assert!((1..64).contains(&predicted), "{predicted}");
+        assert_eq!(report.lost("predictions_wrong"), 1, "{:?}", report.loss);
+    } else {
+        assert!(predicted == 0 && report.losses().is_empty(), "{predicted}, {:?}", report.loss);
+    }
+    target.exit()
+}

@@ -9,6 +9,14 @@ use memtrace_tests::{
 };
 use serde::Deserialize;
 
+const JEMALLOC: &str = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2";
+const JEMALLOC_LINKED: &str = "-Wl,--whole-archive,-l:libjemalloc.a,--no-whole-archive";
+
+/// With jemalloc linked in.
+fn with_jemalloc() -> Build {
+    Build::c("cached.c").flag(JEMALLOC_LINKED).flag("-lm").flag("-lstdc++")
+}
+
 /// What the fixtures say of themselves.
 #[derive(Debug, Deserialize)]
 struct Count {
@@ -34,56 +42,52 @@ fn check(report: &Report, pid: u32, count: &Count) -> Result<()> {
     Ok(())
 }
 
-/// Runs `build` until it has done its work once.
-fn run(build: &Build, more: &[&str]) -> Result<(u64, Report)> {
-    let mut target = Target::start(build, &[])?;
+/// Traces `target` while it does its work once; how many blocks it made, and how many of its results were predicted.
+fn run(mut target: Target, more: &[&str]) -> Result<(u64, u64)> {
     let memtrace = Memtrace::attach(target.pid(), more)?;
     target.tell("go")?;
     let count: Count = target.hear_json()?;
     let report = memtrace.interrupt()?.final_report()?;
     check(&report, target.pid(), &count)?;
     target.exit()?;
-    Ok((count.allocations, report))
+    Ok((count.allocations, report.tracer.results_predicted))
 }
 
-#[test]
-fn most_results_are_known_and_everything_is_counted_exactly() -> Result<()> {
-    for build in [Build::c("cached.c"), Build::c("cached.c").without_frame_pointers()] {
-        let (allocations, report) = run(&build, &[])?;
-        let predicted = report.tracer.results_predicted;
-        if kernel_predicts()? {
-            // Sizes above 1,032 bytes are not cached, and one in 64 is compared.
-            assert!(predicted > allocations / 2, "{predicted} of {allocations}");
-        } else {
-            assert_eq!(predicted, 0);
-        }
+/// The same, and most results must be predicted where any are.
+fn check_most(target: Target) -> Result<()> {
+    let (allocations, predicted) = run(target, &[])?;
+    if kernel_predicts()? {
+        // The largest blocks are not cached, and one in 64 is compared.
+        assert!(predicted > allocations / 2, "{predicted} of {allocations}");
+    } else {
+        assert_eq!(predicted, 0);
     }
     Ok(())
 }
 
 #[test]
-fn a_static_programs_results_are_known_too() -> Result<()> {
-    let (allocations, report) = run(&Build::c("cached.c").flag("-static"), &[])?;
-    let predicted = report.tracer.results_predicted;
-    assert_eq!(predicted > allocations / 2, kernel_predicts()?, "{predicted} of {allocations}");
-    Ok(())
+fn most_results_are_known_and_everything_is_counted_exactly() -> Result<()> {
+    check_most(Target::start(&Build::c("cached.c"), &[])?)?;
+    check_most(Target::start(&Build::c("cached.c").without_frame_pointers(), &[])?)?;
+    check_most(Target::start(&Build::c("cached.c").flag("-static"), &[])?)
+}
+
+#[test]
+fn jemallocs_results_are_known_as_well() -> Result<()> {
+    check_most(Target::start_preloaded(&Build::c("cached.c"), &[], JEMALLOC)?)?;
+    check_most(Target::start(&with_jemalloc(), &[])?)
 }
 
 #[test]
 fn nothing_is_predicted_where_that_is_asked_for_or_there_is_no_cache() -> Result<()> {
-    let (_, report) = run(&Build::c("cached.c"), &["--no-prediction"])?;
-    assert_eq!(report.tracer.results_predicted, 0);
-    let (_, report) = run(&Build::musl("cached.c"), &[])?;
-    assert_eq!(report.tracer.results_predicted, 0);
-    let without = ("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
-    let mut target = Target::start_with(&Build::c("cached.c"), &[], without.0, without.1)?;
-    let memtrace = Memtrace::attach(target.pid(), &[])?;
-    target.tell("go")?;
-    let count: Count = target.hear_json()?;
-    let report = memtrace.interrupt()?.final_report()?;
-    check(&report, target.pid(), &count)?;
-    assert_eq!(report.tracer.results_predicted, 0);
-    target.exit()
+    assert_eq!(run(Target::start(&Build::c("cached.c"), &[])?, &["--no-prediction"])?.1, 0);
+    assert_eq!(run(Target::start(&Build::musl("cached.c"), &[])?, &[])?.1, 0);
+    let (variable, value) = ("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
+    assert_eq!(run(Target::start_with(&Build::c("cached.c"), &[], variable, value)?, &[])?.1, 0);
+    let (variable, value) = ("MALLOC_CONF", "tcache:false");
+    let uncached = with_jemalloc();
+    assert_eq!(run(Target::start_with(&uncached, &[], variable, value)?, &[])?.1, 0);
+    Ok(())
 }
 
 #[test]

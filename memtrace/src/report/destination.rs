@@ -14,7 +14,7 @@ use std::{
 use tempfile::{Builder, NamedTempFile};
 use thiserror::Error;
 
-use super::{Rendering, render, snapshot::Snapshot};
+use super::{Rendering, render, snapshot::Snapshot, stream::Stream};
 
 /// A report that cannot be written.
 #[derive(Debug, Error)]
@@ -35,7 +35,7 @@ pub struct Destination {
 
 enum To {
     /// Written to as the run goes.
-    Stream(Box<dyn Write>),
+    Stream(Stream),
     /// Replaced as a whole by the last report.
     File(PathBuf),
 }
@@ -51,7 +51,7 @@ impl Destination {
             let stdout = io::stdout();
             // https://no-color.org
             let colour = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            let to = To::Stream(Box::new(BufWriter::new(stdout)));
+            let to = To::Stream(Stream::new(stdout));
             return Ok(Self { to, path: None, rendering: Rendering { colour, ..rendering } });
         };
         let to = Self::open_file(path, rendering).map_err(|source| WriteError { path: shown(path), source })?;
@@ -69,7 +69,7 @@ impl Destination {
             beside(path)?;
             return Ok(To::File(path.to_owned()));
         }
-        Ok(To::Stream(Box::new(BufWriter::new(File::create(path)?))))
+        Ok(To::Stream(Stream::new(File::create(path)?)))
     }
 
     /// Whether the report goes where nobody watches it grow.
@@ -77,8 +77,16 @@ impl Destination {
         self.path.is_some()
     }
 
+    /// Reports that were left out because their reader did not read.
+    pub fn left_out(&self) -> u64 {
+        match &self.to {
+            To::Stream(stream) => stream.left_out(),
+            To::File(_) => 0,
+        }
+    }
+
     /// Writes one report of a run; false when the reader has gone, which is no error. Of a form that is written once only
-    /// the last one is.
+    /// the last one is; of the others all for which the reader has time, and the last one.
     ///
     /// # Errors
     ///
@@ -87,7 +95,13 @@ impl Destination {
         if self.rendering.format.is_written_once() && !snapshot.is_final {
             return Ok(true);
         }
-        self.write_with(|rendering, out| render(rendering, snapshot, out))
+        match &mut self.to {
+            To::Stream(stream) if !snapshot.is_final => {
+                let written = stream.offer(|out| render(self.rendering, snapshot, out));
+                self.outcome(written)
+            }
+            _ => self.write_with(|rendering, out| render(rendering, snapshot, out)),
+        }
     }
 
     /// Writes what `render` makes; false when the reader has gone, which is no error.
@@ -100,9 +114,13 @@ impl Destination {
         render: impl FnOnce(Rendering, &mut dyn Write) -> io::Result<()>,
     ) -> Result<bool, WriteError> {
         let written = match &mut self.to {
-            To::Stream(stream) => render(self.rendering, stream).and_then(|()| stream.flush()),
+            To::Stream(stream) => stream.write(|out| render(self.rendering, out)),
             To::File(path) => replace(path, |out| render(self.rendering, out)),
         };
+        self.outcome(written)
+    }
+
+    fn outcome(&self, written: io::Result<()>) -> Result<bool, WriteError> {
         match written {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),

@@ -33,6 +33,7 @@ pub mod sampling;
 pub mod sarif;
 pub mod saved;
 pub mod snapshot;
+mod stream;
 pub mod text;
 pub mod tree;
 pub mod tui;

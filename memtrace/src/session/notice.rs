@@ -204,6 +204,16 @@ pub(super) fn exec(target: &Target) {
     );
 }
 
+/// A report found the last one not read yet.
+pub(super) fn unread() {
+    eprintln!("memtrace: nobody reads the reports: they are left out until somebody does; tracing goes on");
+}
+
+/// How many reports were left out for that reason.
+pub(super) fn left_out(reports: u64) {
+    eprintln!("memtrace: {reports} reports were left out because nobody read them; the last one has everything");
+}
+
 /// A process has joined the run.
 pub(super) fn joined(process: &Traced, others: usize) {
     const SHOWN: usize = 64;

@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use super::SessionError;
+use super::{SessionError, notice};
 use crate::{
     cli::{Format, TraceConfig},
     report::{Rendering, destination::Destination, snapshot::Snapshot},
@@ -49,7 +49,17 @@ impl Output {
     /// Writes one report; false when the reader has gone, which is no error.
     pub(super) fn write(&mut self, snapshot: &Snapshot) -> Result<bool, SessionError> {
         match self {
-            Self::To(destination) => Ok(destination.write(snapshot)?),
+            Self::To(destination) => {
+                let before = destination.left_out();
+                let is_read = destination.write(snapshot)?;
+                match destination.left_out() {
+                    0 => {}
+                    _ if before == 0 => notice::unread(),
+                    left_out if snapshot.is_final => notice::left_out(left_out),
+                    _ => {}
+                }
+                Ok(is_read)
+            }
             Self::Telling(tell) => {
                 tell(snapshot);
                 Ok(true)

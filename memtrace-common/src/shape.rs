@@ -22,6 +22,9 @@ const THROWS: u32 = 1 << 18;
 /// There is no return probe, but a probe on each way out, for another reason than exceptions.
 const EXITS: u32 = 1 << 19;
 
+/// The result may be known at the entry (see [`crate::prediction`]).
+const PREDICTED: u32 = 1 << 20;
+
 /// Integer arguments that are passed in registers (System V ABI for x86-64, section 3.2.3).
 pub const REGISTER_ARGUMENTS: u8 = 6;
 
@@ -71,6 +74,11 @@ impl Shape {
         Self(self.0 | EXITS)
     }
 
+    /// The same, but its result may be known at the entry.
+    pub const fn predicted(self) -> Self {
+        Self(self.0 | PREDICTED)
+    }
+
     const fn with(self, at: u32, argument: u8) -> Self {
         assert!(argument < REGISTER_ARGUMENTS, "arguments on the stack are not read");
         Self(self.0 & !(7 << at) | (argument as u32 + 1) << at)
@@ -111,6 +119,11 @@ impl Shape {
         self.0 & THROWS != 0
     }
 
+    /// Whether its result may be known at the entry.
+    pub const fn is_predicted(self) -> bool {
+        self.0 & PREDICTED != 0
+    }
+
     /// Whether probes on its ways out see its end, and no return probe.
     pub const fn ends_at_exits(self) -> bool {
         self.0 & (THROWS | EXITS) != 0
@@ -137,6 +150,7 @@ mod tests {
         assert_eq!((shape.result_selector(), shape.arguments()), (0, 0b111));
         assert!(!shape.is_in_place() && !shape.frees_on_failure() && !shape.throws() && !shape.ends_at_exits());
         assert!(shape.with_exits().ends_at_exits() && !shape.with_exits().throws());
+        assert!(shape.predicted().is_predicted() && !shape.is_predicted());
         let shape = Shape::size(2).stored_at(0);
         assert_eq!((shape.size_selector(), shape.result_selector(), shape.arguments()), (3, 1, 0b101));
         let shape = Shape::size(5).of(0).in_place().freeing_on_failure().throwing();

@@ -18,6 +18,6 @@ pub mod running {
     pub const NO: u64 = 0;
     /// Every call.
     pub const YES: u64 = 1;
-    /// Every call but `malloc`s that begin now, since the probe that would see their ends is about to go.
+    /// Every call but allocations that begin now, since the probe that sees both of their ends is about to go.
     pub const CLOSING: u64 = 2;
 }

@@ -65,7 +65,7 @@ fn argument(arguments: [u64; 6], selector: u32) -> u64 {
     }
 }
 
-/// Both ends of `malloc`. At the entry: 1 if the return need not be seen.
+/// Both ends of a call that returns a block. At the entry: 1 if the return need not be seen.
 #[inline(always)]
 pub fn session(context: &ProbeContext) -> u32 {
     // SAFETY: the kernel passes a valid pt_regs.
@@ -75,21 +75,29 @@ pub fn session(context: &ProbeContext) -> u32 {
         return u32::from(!entry::<true>(context, site));
     }
     if let Some(state) = thread::existing()
-        && state.return_slot != 0
-        && state.return_slot + 8 == regs.rsp
+        && is_its_return(state, regs.rsp)
     {
-        predict::compare(state, cookie::slot(state.cookie).0, regs.rax);
+        predict::compare(state, regs.rax);
         finish(context, state, regs.rax);
     }
     0
 }
 
-/// The entry of a call that returns a block; whether its return has to be seen. With `PREDICTS` it is glibc's `malloc`.
+/// Whether the return with stack pointer `sp` is that of the call that the thread is in.
 #[inline(always)]
-pub fn entry<const PREDICTS: bool>(context: &ProbeContext, site: Site) -> bool {
+fn is_its_return(state: &ThreadState, sp: u64) -> bool {
+    // It stands one word above the return address. Anything else is a nested call's return, or the second of two returns
+    // through one slot after a tail call.
+    state.return_slot != 0 && state.return_slot + 8 == sp && !cookie::shape(state.cookie).ends_at_exits()
+}
+
+/// The entry of a call that returns a block; whether its return has to be seen. In a `SESSION` one program sees both.
+#[inline(always)]
+pub fn entry<const SESSION: bool>(context: &ProbeContext, site: Site) -> bool {
     // SAFETY: the kernel passes a valid pt_regs.
     let regs = unsafe { &*context.regs };
-    let running = if PREDICTS { walk::running_to_the_end(site.slot) } else { walk::running(site.slot) };
+    let running =
+        if SESSION && site.call == ALLOCATE { walk::running_to_the_end(site.slot) } else { walk::running(site.slot) };
     if !running {
         return false;
     }
@@ -119,7 +127,7 @@ pub fn entry<const PREDICTS: bool>(context: &ProbeContext, site: Site) -> bool {
     if old != 0 && size.is_some() {
         begin_realloc(state, site.slot, old);
     }
-    if PREDICTS {
+    if SESSION {
         state.requested = state.size;
     }
     let level = if state.size < MIN_SIZE.load() || state.size > MAX_SIZE.load() {
@@ -149,9 +157,14 @@ pub fn entry<const PREDICTS: bool>(context: &ProbeContext, site: Site) -> bool {
         state.return_address = 0;
     }
     // As late as this, and with the size from memory: the verifier would look at the walk once for each outcome and size.
-    if PREDICTS && let Some(block) = predict::result(state, site.slot) {
-        appear(context, state, site.slot, block);
-        return false;
+    if SESSION {
+        state.predicted = 0;
+        if shape.is_predicted()
+            && let Some(block) = predict::result(state, site.slot)
+        {
+            appear(context, state, site.slot, block);
+            return false;
+        }
     }
     state.return_slot = sp;
     true
@@ -200,12 +213,9 @@ pub fn returned(context: &RetProbeContext) {
     // SAFETY: the kernel passes a valid pt_regs.
     let regs = unsafe { &*context.regs };
     let Some(state) = thread::existing() else { return };
-    // At return the stack pointer stands one word above the return address. Anything else is a nested call's return,
-    // or the second of two returns through one slot after a tail call.
-    if state.return_slot == 0 || state.return_slot + 8 != regs.rsp || cookie::shape(state.cookie).ends_at_exits() {
-        return;
+    if is_its_return(state, regs.rsp) {
+        finish(context, state, regs.rax);
     }
-    finish(context, state, regs.rax);
 }
 
 /// Ends the call that the thread is in, which returned `result`.

@@ -14,6 +14,7 @@ use aya_ebpf::{
     programs::ProbeContext,
 };
 use memtrace_common::{
+    cookie,
     counter::Counter,
     limits::MAX_TARGETS,
     prediction::{COMPARED_EVERY, Prediction, glibc, jemalloc, kind},
@@ -46,7 +47,6 @@ pub fn is_return(context: &ProbeContext, ip: u64) -> bool {
 /// known, or what is known is to be compared.
 #[inline(always)]
 pub fn result(state: &mut ThreadState, slot: u16) -> Option<u64> {
-    state.predicted = 0;
     let target = PREDICTIONS.get_ptr(u32::from(slot))?;
     // SAFETY: a live array element, written by user space at any moment. A half-written one is found out by comparing.
     let Prediction { kind, bins, .. } = unsafe { *target };
@@ -125,15 +125,12 @@ fn find(target: *const Prediction, quantum: &mut u64) -> Option<u64> {
 
 /// A call has returned `result`; it may have been predicted.
 #[inline(always)]
-pub fn compare(state: &mut ThreadState, slot: u16, result: u64) {
+pub fn compare(state: &ThreadState, result: u64) {
     if state.predicted != 0 && state.predicted != result {
-        if let Some(target) = PREDICTIONS.get_ptr_mut(u32::from(slot)) {
-            // SAFETY: a live array element.
-            unsafe { (&raw mut (*target).kind).write_volatile(kind::NONE) };
-        }
+        let slot = cookie::slot(state.cookie).0;
+        forget(slot);
         count::add(slot, Counter::PredictionsWrong, 1);
     }
-    state.predicted = 0;
 }
 
 /// A block is released; it may be the cache itself, at the end of the thread.
@@ -144,7 +141,7 @@ pub fn released(state: &mut ThreadState, address: u64) {
     }
 }
 
-/// The target runs another program, whose caches are elsewhere.
+/// Nothing is predicted any more for the target: it was wrong, or another program has its caches elsewhere.
 #[inline(always)]
 pub fn forget(slot: u16) {
     if let Some(target) = PREDICTIONS.get_ptr_mut(u32::from(slot)) {

@@ -107,14 +107,15 @@ pub fn confined() -> Check {
 /// Session uprobes ("bpf: Add support for uprobe multi session attach").
 const SESSIONS: (u32, u32) = (6, 13);
 
-/// Whether results can be predicted on this kernel, where a target's C library lets them.
-pub fn predicts() -> bool {
+/// Whether one program can stand at both ends of a call, and say at the entry whether it is needed at the return: without that
+/// nothing is predicted.
+pub fn has_sessions() -> bool {
     kernel_version().is_some_and(|version| version >= SESSIONS)
 }
 
 /// The same, as something that was looked at.
 pub fn predicting() -> Check {
-    let result = if predicts() { Ok(()) } else { Err(FeatureError::NoSessions) };
+    let result = if has_sessions() { Ok(()) } else { Err(FeatureError::NoSessions) };
     Check { name: "sessions", purpose: "no trap on return where malloc's result is known before", result }
 }
 

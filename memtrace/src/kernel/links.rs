@@ -146,7 +146,7 @@ impl Tracer {
         ordered.sort_by_key(|site| rank(site.call));
         let mut halves = Halves::default();
         if self.multi.is_some() {
-            for (program, sites, is_return) in by_program(&ordered, programs, self.predicts()) {
+            for (program, sites, is_return) in by_program(&ordered, programs, self.has_sessions()) {
                 let link = self.attach_many(program, pid, slot, &sites)?;
                 let links = match (program, is_return) {
                     (SESSION, _) => &mut halves.sessions,
@@ -170,8 +170,7 @@ impl Tracer {
     /// One link for sites of one file.
     fn attach_many(&self, program: &str, pid: Pid, slot: Slot, sites: &[&ProbeSite]) -> Result<Link, KernelError> {
         let (Some(multi), Some(first)) = (&self.multi, sites.first()) else { return Err(KernelError::Map("multi")) };
-        let offsets: Vec<(u64, u64)> =
-            sites.iter().map(|site| (site.file_offset, cookie::pack(site.call, site.shape, slot))).collect();
+        let offsets: Vec<(u64, u64)> = sites.iter().map(|site| (site.file_offset, cookie(site, slot))).collect();
         multi.attach(program, &first.open_path, pid, &offsets).map(Link::Multi).map_err(|source| {
             KernelError::AttachMany {
                 functions: sites.iter().map(|site| site.function.as_str()).collect::<Vec<_>>().join(", "),
@@ -197,7 +196,7 @@ impl Tracer {
         let scope = NonZeroU32::new(pid.0).map_or(UProbeScope::CallingProcess, UProbeScope::OneProcess);
         let point = UProbeAttachPoint {
             location: UProbeAttachLocation::AbsoluteOffset(site.file_offset),
-            cookie: Some(cookie::pack(site.call, site.shape, slot)),
+            cookie: Some(cookie(site, slot)),
         };
         let id = probe.attach(point, &site.open_path, scope).map_err(failed)?;
         probe.take_link(id).map(Link::Uprobe).map_err(failed)
@@ -278,6 +277,11 @@ impl Tracer {
     }
 }
 
+fn cookie(site: &ProbeSite, slot: Slot) -> u64 {
+    let shape = if site.prediction.is_some() { site.shape.predicted() } else { site.shape };
+    cookie::pack(site.call, shape, slot)
+}
+
 fn attach_error(tracepoint: &str, source: ProgramError) -> KernelError {
     KernelError::Attach {
         function: tracepoint.to_owned(),
@@ -290,7 +294,7 @@ fn attach_error(tracepoint: &str, source: ProgramError) -> KernelError {
 fn by_program<'a>(
     ordered: &[&'a ProbeSite],
     programs: Programs,
-    predicts: bool,
+    sessions: bool,
 ) -> Vec<(&'static str, Vec<&'a ProbeSite>, bool)> {
     let mut groups: Vec<(&'static str, &Path, Vec<&ProbeSite>, bool)> = Vec::new();
     let mut add = |program, site: &'a ProbeSite, is_return| {
@@ -301,25 +305,23 @@ fn by_program<'a>(
         }
     };
     for site in ordered {
-        if let (_, Some(returned)) = program_names(site, programs, predicts) {
+        if let (_, Some(returned)) = program_names(site, programs, sessions) {
             add(returned, site, true);
         }
     }
     for site in ordered {
-        add(program_names(site, programs, predicts).0, site, false);
+        add(program_names(site, programs, sessions).0, site, false);
     }
     groups.into_iter().map(|(program, _, sites, is_return)| (program, sites, is_return)).collect()
 }
 
-/// Entry program, and return program where the call needs one. One program may be both if it `predicts` results.
-fn program_names(site: &ProbeSite, programs: Programs, predicts: bool) -> (&'static str, Option<&'static str>) {
-    if predicts && programs == Programs::Trace && site.prediction.is_some() {
-        return (SESSION, None);
-    }
+/// Entry program, and return program where the call needs one. With `sessions` one program may be both.
+fn program_names(site: &ProbeSite, programs: Programs, sessions: bool) -> (&'static str, Option<&'static str>) {
     // Where a function has no return probe its ways out are sites of their own: see `allocator/exits.rs`.
     let returns = site.call.needs_return() && !site.shape.ends_at_exits();
     let (entry, returned) = match (programs, site.call) {
         (Programs::Empty, _) => ("empty_entry", "empty_return"),
+        (_, Call::Allocate | Call::Reallocate) if returns && sessions => return (SESSION, None),
         (_, Call::Release) => ("heap_release", ""),
         (_, Call::ReleaseOuter) => ("heap_release_outer", "heap_return"),
         (_, Call::Raise) => ("heap_raise", ""),

@@ -6,6 +6,7 @@
 //! Layouts and numbers: include/uapi/linux/bpf.h.
 
 use std::{
+    cell::OnceCell,
     collections::{HashMap, HashSet},
     ffi::CString,
     io,
@@ -35,8 +36,20 @@ const BPF_TRACE_UPROBE_MULTI: u32 = 48;
 const BPF_TRACE_UPROBE_SESSION: u32 = 57;
 const BPF_F_UPROBE_MULTI_RETURN: u32 = 1;
 
-/// The programs, loaded for multi links.
-pub(super) struct MultiPrograms(HashMap<&'static str, (OwnedFd, At)>);
+/// The programs, loaded for multi links when they are first needed.
+pub(super) struct MultiPrograms {
+    programs: HashMap<&'static str, Program>,
+    btf: OwnedFd,
+    /// What the programs that are not loaded yet refer to; others may close theirs.
+    _maps: Vec<OwnedFd>,
+    has_sessions: bool,
+}
+
+struct Program {
+    at: At,
+    function: Function,
+    loaded: OnceCell<OwnedFd>,
+}
 
 /// Where a program is attached.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -62,8 +75,11 @@ const PROGRAMS: [(&str, At); 11] = [
     ("empty_return", At::Return),
 ];
 
-/// The only one that a kernel may lack.
+/// The only one that a kernel of that age may not know.
 pub(super) const SESSION: &str = "heap_session";
+
+/// Those that the verifier takes some tenths of a second for, and that most runs need: with sessions and without.
+const LARGE: [[&str; 2]; 2] = [[SESSION, "mapping_entry"], ["heap_entry", "mapping_entry"]];
 
 impl At {
     /// `BPF_PROG_LOAD`'s and `BPF_LINK_CREATE`'s attach type.
@@ -76,43 +92,55 @@ impl At {
 }
 
 impl MultiPrograms {
-    /// Loads them over the maps of `programs`; `None` where the kernel cannot, so that the caller attaches one by one.
+    /// Loads the large ones over the maps of `programs`; `None` where the kernel cannot, so that the caller attaches one by
+    /// one.
     pub(super) fn load(programs: &Ebpf) -> Option<Self> {
         if features::kernel_version().is_none_or(|version| version < MINIMUM) {
             return None;
         }
-        let (functions, btf) = relocated(programs)?;
-        let mut loaded = HashMap::new();
-        // Side by side: the verifier takes some tenths of a second for each of the large ones.
-        let programs = thread::scope(|scope| {
-            let load = |(name, at): (&'static str, At)| {
-                let (function, btf) = (functions.get(name)?, btf.as_raw_fd());
-                Some((name, at, scope.spawn(move || load_program(name, function, at.attach_type(), btf))))
-            };
-            let begun: Option<Vec<_>> = PROGRAMS.into_iter().map(load).collect();
-            let ended = begun?.into_iter().map(|(name, at, program)| Some((name, at, program.join().ok()?)));
-            ended.collect::<Option<Vec<_>>>()
-        });
-        for (name, at, program) in programs? {
-            match program {
-                Ok(program) => drop(loaded.insert(name, (program, at))),
-                // Refused before 6.13, where calls are followed to their returns.
-                Err(_) if name == SESSION => {}
-                Err(_) => return None,
-            }
+        let maps: HashMap<&str, OwnedFd> =
+            programs.maps().filter_map(|(name, map)| Some((name, descriptor(map)?))).collect();
+        let (mut functions, btf) = relocated(&maps)?;
+        let mut programs = HashMap::new();
+        for (name, at) in PROGRAMS {
+            let function = functions.remove(name)?;
+            programs.insert(name, Program { at, function, loaded: OnceCell::new() });
         }
-        Some(Self(loaded))
+        let has_sessions = features::has_sessions();
+        let large = if has_sessions { LARGE[0] } else { LARGE[1] };
+        // Side by side.
+        let descriptor = btf.as_raw_fd();
+        let loaded: Option<Vec<_>> = thread::scope(|scope| {
+            let load = |name: &'static str| {
+                let Program { at, function, .. } = programs.get(name)?;
+                let (function, attach_type) = (function, at.attach_type());
+                Some((name, scope.spawn(move || load_program(name, function, attach_type, descriptor))))
+            };
+            let begun: Option<Vec<_>> = large.into_iter().map(load).collect();
+            begun?.into_iter().map(|(name, program)| Some((name, program.join().ok()?.ok()?))).collect()
+        });
+        for (name, program) in loaded? {
+            programs.get(name)?.loaded.set(program).ok()?;
+        }
+        Some(Self { programs, btf, _maps: maps.into_values().collect(), has_sessions })
     }
 
     /// Whether the kernel lets a program at the entry say whether it is needed at the return.
     pub(super) fn has_sessions(&self) -> bool {
-        self.0.contains_key(SESSION)
+        self.has_sessions
     }
 
     /// Attaches one program to `sites` (file offset, cookie) of `file`, for one process.
     pub(super) fn attach(&self, program: &str, file: &Path, pid: Pid, sites: &[(u64, u64)]) -> io::Result<OwnedFd> {
         let missing = || io::Error::new(io::ErrorKind::NotFound, format!("no program {program}"));
-        let (descriptor, at) = self.0.get(program).ok_or_else(missing)?;
+        let Program { at, function, loaded } = self.programs.get(program).ok_or_else(missing)?;
+        let descriptor = match loaded.get() {
+            Some(descriptor) => descriptor,
+            None => {
+                let descriptor = load_program(program, function, at.attach_type(), self.btf.as_raw_fd())?;
+                loaded.get_or_init(|| descriptor)
+            }
+        };
         let path = CString::new(file.as_os_str().as_bytes())?;
         let (offsets, cookies): (Vec<u64>, Vec<u64>) = sites.iter().copied().unzip();
         let attributes = LinkAttributes {
@@ -134,17 +162,17 @@ impl MultiPrograms {
 }
 
 /// The functions of the object with the maps' descriptors in place of their names, and the loaded type information.
-fn relocated(programs: &Ebpf) -> Option<(HashMap<String, Function>, OwnedFd)> {
-    let descriptors: HashMap<&str, RawFd> =
-        programs.maps().filter_map(|(name, map)| Some((name, descriptor(map)?))).collect();
+fn relocated(descriptors: &HashMap<&str, OwnedFd>) -> Option<(HashMap<String, Function>, OwnedFd)> {
     let mut object = Object::parse(OBJECT).ok()?;
     let features = aya::features();
     let btf = object.fixup_and_sanitize_btf(features.btf()?).ok()??.to_bytes();
     let btf = load_btf(&btf).ok()?;
     let maps: Vec<(String, aya_obj::Map)> = object.maps.drain().collect();
     let text_sections: HashSet<usize> = object.functions.keys().map(|&(section, _)| section).collect();
-    let map_table: Option<Vec<_>> =
-        maps.iter().map(|(name, map)| Some((name.as_str(), *descriptors.get(name.as_str())?, map))).collect();
+    let map_table: Option<Vec<_>> = maps
+        .iter()
+        .map(|(name, map)| Some((name.as_str(), descriptors.get(name.as_str())?.as_raw_fd(), map)))
+        .collect();
     object.relocate_maps(map_table?.into_iter(), &text_sections).ok()?;
     object.relocate_calls(&text_sections).ok()?;
     object.sanitize_functions(features);
@@ -156,13 +184,14 @@ fn relocated(programs: &Ebpf) -> Option<(HashMap<String, Function>, OwnedFd)> {
     Some((functions, btf))
 }
 
-fn descriptor(map: &Map) -> Option<RawFd> {
+/// A descriptor of our own for a map.
+fn descriptor(map: &Map) -> Option<OwnedFd> {
     let (Map::Array(data) | Map::HashMap(data) | Map::RingBuf(data) | Map::PerCpuArray(data) | Map::Unsupported(data)) =
         map
     else {
         return None;
     };
-    Some(data.fd().as_fd().as_raw_fd())
+    data.fd().as_fd().try_clone_to_owned().ok()
 }
 
 fn load_btf(bytes: &[u8]) -> io::Result<OwnedFd> {

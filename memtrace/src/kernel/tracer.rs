@@ -210,8 +210,7 @@ impl Tracer {
         )?;
         let sampler = Sampler::new(take(&mut programs, "SAMPLING")?, take(&mut programs, "SAMPLED")?)?;
         let log = Log::start(&mut programs);
-        let predicts =
-            options.predicts && thread_pointer.is_some() && multi.as_ref().is_some_and(MultiPrograms::has_sessions);
+        let predicts = options.predicts && thread_pointer.is_some();
         let tracer = Self {
             counters: typed(&mut programs, "COUNTERS")?,
             remembered: typed(&mut programs, "REMEMBERED_COUNTS")?,
@@ -279,8 +278,8 @@ impl Tracer {
         self.running.set(u32::from(slot.0), value, 0).map_err(access("RUNNING"))
     }
 
-    /// No `malloc` that begins now is recorded, until [`set_running`](Self::set_running): the probe that sees both of its ends
-    /// is going to be taken away.
+    /// No allocation that begins now is recorded in a session, until [`set_running`](Self::set_running): the probe that sees both of its
+    /// ends is going to be taken away.
     ///
     /// # Errors
     ///
@@ -289,9 +288,9 @@ impl Tracer {
         self.running.set(u32::from(slot.0), running::CLOSING, 0).map_err(access("RUNNING"))
     }
 
-    /// Whether results of `malloc` are predicted where a target's C library is known well enough.
-    pub fn predicts(&self) -> bool {
-        self.predicts
+    /// Whether one program sees both ends of a call, and so may say at the entry that the return need not be seen.
+    pub(super) fn has_sessions(&self) -> bool {
+        self.multi.as_ref().is_some_and(MultiPrograms::has_sessions)
     }
 
     /// From now on the target's results are predicted so, or not at all.
@@ -300,6 +299,7 @@ impl Tracer {
     ///
     /// When the map cannot be written.
     pub fn set_prediction(&mut self, slot: Slot, prediction: Option<Prediction>) -> Result<(), KernelError> {
+        let prediction = prediction.filter(|_| self.predicts);
         let Prediction { kind, offset_address, offset, bins, telling_address } = prediction.unwrap_or_default();
         self.predictions
             .set(u32::from(slot.0), [kind, offset_address, offset, bins, telling_address], 0)

@@ -136,7 +136,7 @@ fn look(target: &Target, plan: &Plan, all: &mut Cache, unwound: &mut Vec<Unwound
         instruction: site.instruction.clone(),
         emulated: site.emulated,
         reentered: site.reentered,
-        predicted: features::predicts() && site.prediction.is_some(),
+        predicted: features::has_sessions() && site.prediction.is_some(),
     });
     let allocators = plan.allocators.iter();
     let unusable = plan.unusable.iter();

@@ -70,6 +70,12 @@ pub mod jemalloc {
     /// Bytes of a stack's description: `cache_bin_t` in include/jemalloc/internal/cache_bin.h.
     pub const BIN_BYTES: u64 = 24;
 
+    /// Where in it the lowest bits (`u16`) stand that the address of the top had when there were the fewest blocks lately.
+    pub const LOW_WATER: u64 = 16;
+
+    /// Where in it the lowest bits (`u16`) stand that the address of the top has when there is no block.
+    pub const EMPTY: u64 = 20;
+
     /// Sizes in steps of 16, and 8.
     pub const QUANTUM: u64 = 16;
 

@@ -67,8 +67,8 @@ pub fn result(state: &mut ThreadState, slot: u16) -> Option<u64> {
         let (bin, size) = jemalloc::class(bytes, state.quantum)?;
         let [before, due] = read::<[u64; 2]>(state.cache)?;
         let [top, _requests, ends] = read::<[u64; 3]>(state.cache + bins + jemalloc::BIN_BYTES * bin)?;
-        // By the last bits of addresses: where the fewest blocks were left, how far it goes, and where none is left.
-        let (fewest, none) = (ends as u16, (ends >> 32) as u16);
+        let bits = |at: u64| (ends >> (8 * (at - 16))) as u16;
+        let (fewest, none) = (bits(jemalloc::LOW_WATER), bits(jemalloc::EMPTY));
         if before + size >= due || (top as u16 == fewest && top as u16 == none) {
             return None;
         }

@@ -10,7 +10,7 @@ use std::{
 
 use memtrace_common::{
     call::Call,
-    prediction::{Prediction, kind},
+    prediction::{Prediction, jemalloc, kind},
     shape::Shape,
 };
 use thiserror::Error;
@@ -23,7 +23,7 @@ use super::{
     site,
     source::{self, Source},
     symbols::Symbol,
-    thread_cache::{self, CachePointer, ThreadCache},
+    thread_cache::{self, ThreadCache, ThreadPlace},
 };
 use crate::{
     cli::{Place, Wrapper},
@@ -322,6 +322,9 @@ fn push(sites: Vec<ProbeSite>, plan: &mut Plan) {
     }
 }
 
+/// Where in jemalloc's table of classes that of [`jemalloc::TELLING_BYTES`] is: one byte for every eight of the size.
+const TELLING_CLASS: u64 = jemalloc::TELLING_BYTES.div_ceil(8);
+
 /// `malloc`'s shape.
 const PREDICTED: Shape = Shape::size(0);
 
@@ -392,15 +395,23 @@ impl Builder<'_> {
         Ok(sites)
     }
 
-    /// Where glibc's `malloc` finds what it returns; `None` for any other function.
+    /// Where a `malloc` finds what it returns, if that is known.
     fn prediction(&self, code: &[u8], symbol: &Symbol) -> Option<Prediction> {
-        let ThreadCache { pointer, bins } = thread_cache::find(code, symbol.address, symbol.size)?;
-        let prediction = Prediction { kind: kind::GLIBC, bins, ..Prediction::default() };
-        Some(match pointer {
-            CachePointer::Offset(offset) => Prediction { offset: offset.cast_unsigned(), ..prediction },
-            CachePointer::Slot(address) => {
-                let moved = self.source.moved(symbol.address)?;
-                Prediction { offset_address: address.wrapping_add(moved), ..prediction }
+        let cache = thread_cache::find(code, symbol.address, symbol.size)?;
+        let moved = self.source.moved(symbol.address)?;
+        let (place, prediction) = match cache {
+            ThreadCache::Glibc { pointer, bins } => {
+                (pointer, Prediction { kind: kind::GLIBC, bins, ..Prediction::default() })
+            }
+            ThreadCache::Jemalloc { allocated, bins, classes, .. } => {
+                let telling_address = classes.wrapping_add(TELLING_CLASS).wrapping_add(moved);
+                (allocated, Prediction { kind: kind::JEMALLOC, bins, telling_address, ..Prediction::default() })
+            }
+        };
+        Some(match place {
+            ThreadPlace::Offset(offset) => Prediction { offset: offset.cast_unsigned(), ..prediction },
+            ThreadPlace::Slot { slot, plus } => {
+                Prediction { offset_address: slot.wrapping_add(moved), offset: plus.cast_unsigned(), ..prediction }
             }
         })
     }

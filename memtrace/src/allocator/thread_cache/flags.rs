@@ -1,8 +1,11 @@
-//! What is known of the flags, and which conditions hold by it.
+//! What is known of the flags, which conditions hold by it, and what is known of values where a condition holds.
 
 use iced_x86::ConditionCode;
 
-use super::value::{Value, mask};
+use super::{
+    place::Place,
+    value::{Value, mask},
+};
 
 /// What is known of the flags.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -15,8 +18,43 @@ pub(super) enum Flags {
         sign: bool,
         overflow: bool,
     },
-    /// They are those of a comparison of this value, a count or a block, with zero.
-    Against0(Value),
+    /// They are those of a comparison of these values.
+    Compared(Value, Value),
+}
+
+/// What is known where a branch went one way.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) enum Fact {
+    Equal(Value, Value),
+    Different(Value, Value),
+    /// As numbers without a sign.
+    Below(Value, Value),
+    NotBelow(Value, Value),
+    /// Something that is not modelled.
+    Other,
+}
+
+impl Fact {
+    fn below(left: Value, right: Value, holds: bool) -> Fact {
+        match (left, holds) {
+            (Value::Number(0), _) => Fact::equal(right, left, !holds),
+            (_, true) => Fact::Below(left, right),
+            (_, false) => Fact::NotBelow(left, right),
+        }
+    }
+
+    fn equal(left: Value, right: Value, holds: bool) -> Fact {
+        if holds { Fact::Equal(left, right) } else { Fact::Different(left, right) }
+    }
+
+    /// The same of the other value.
+    pub(super) fn swapped(self) -> Fact {
+        match self {
+            Fact::Equal(left, right) => Fact::Equal(right, left),
+            Fact::Different(left, right) => Fact::Different(right, left),
+            fact => fact,
+        }
+    }
 }
 
 impl Flags {
@@ -45,10 +83,11 @@ impl Flags {
         }
     }
 
-    /// After a value was compared with zero.
-    pub(super) fn against_0(value: Value) -> Flags {
-        match value {
-            Value::Count { .. } | Value::First { .. } => Flags::Against0(value),
+    /// After values were compared that are not both numbers.
+    pub(super) fn compared(left: Value, right: Value) -> Flags {
+        match (left, right) {
+            (Value::Content { .. }, Value::Number(0)) => Flags::Compared(left, right),
+            (left, right) if is_found(left) && is_found(right) => Flags::Compared(left, right),
             _ => Flags::Unknown,
         }
     }
@@ -75,15 +114,27 @@ impl Flags {
         })
     }
 
-    /// What a branch on the condition tells of the value that was compared with zero: whether it is zero.
-    pub(super) fn tell(self, condition: ConditionCode, holds: bool) -> Option<(Value, bool)> {
-        let Flags::Against0(value) = self else { return None };
+    /// What is known where the condition holds, or where it does not.
+    pub(super) fn tell(self, condition: ConditionCode, holds: bool) -> Fact {
+        let Flags::Compared(left, right) = self else { return Fact::Other };
         match condition {
-            ConditionCode::e | ConditionCode::be => Some((value, holds)),
-            ConditionCode::ne | ConditionCode::a => Some((value, !holds)),
-            _ => None,
+            ConditionCode::b => Fact::below(left, right, holds),
+            ConditionCode::ae => Fact::below(left, right, !holds),
+            ConditionCode::a => Fact::below(right, left, holds),
+            ConditionCode::be => Fact::below(right, left, !holds),
+            ConditionCode::e => Fact::equal(left, right, holds),
+            ConditionCode::ne => Fact::equal(left, right, !holds),
+            _ => Fact::Other,
         }
     }
+}
+
+/// Whether it is, or comes of, something that is found by the thread's storage.
+fn is_found(value: Value) -> bool {
+    matches!(
+        value,
+        Value::Content { .. } | Value::LowBits(_) | Value::Sum { .. } | Value::Address(Place::Behind { .. })
+    )
 }
 
 fn is_negative(number: u64, bits: u32) -> bool {

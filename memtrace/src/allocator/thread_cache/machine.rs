@@ -1,37 +1,21 @@
 //! A machine that runs the code of `malloc` on an argument alone.
 //!
-//! In: one instruction after the other. Out: where control goes, and in the end what was taken from a cache. What is known
-//! of a word is a [`Value`]; a branch that depends on what is not known goes both ways. What an instruction that is not
-//! modelled writes is unknown from there on, and a call is the end of what is seen: then nothing is found, which is safe.
+//! In: one instruction after the other. Out: where control goes, and in the end what is returned, what was read and written,
+//! and what decided the way. What is known of a word is a [`Value`]; a branch that depends on what is not known goes both
+//! ways. What an instruction that is not modelled writes is unknown from there on, and a call is the end of what is seen:
+//! then nothing is found, which is safe.
 
 use iced_x86::{
-    ConditionCode, FlowControl, Instruction, InstructionInfoFactory, MemorySize, Mnemonic, OpAccess, OpKind, Register,
-    UsedMemory,
+    ConditionCode, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, UsedMemory,
 };
 
 use super::{
-    CachePointer,
-    flags::Flags,
+    flags::{Fact, Flags},
+    memory::Memory,
+    place::{Place, ThreadPlace},
     registers::Registers,
     value::{Value, bits_of, sign_extended},
 };
-
-/// A size that `malloc` is asked for, and the bin of its blocks.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(super) struct Request {
-    pub(super) size: u64,
-    pub(super) bin: u64,
-}
-
-/// What `malloc` took from a cache.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Taken {
-    pub(super) pointer: CachePointer,
-    /// Where in the cache the block was the first of its bin.
-    pub(super) offset: u64,
-    /// The size of the bin's count.
-    pub(super) count_bytes: u64,
-}
 
 /// What follows an instruction.
 pub(super) enum Next {
@@ -49,34 +33,20 @@ pub(super) enum Next {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Path {
     address: u64,
-    bin: u64,
     registers: Registers,
     flags: Flags,
-    /// Something was written that may be the cache or the pointer to it: what is read from now on may be new.
-    written: bool,
-    /// The cache of which this bin's count was read, and of how many bytes it is.
-    counted: Option<(CachePointer, u64)>,
-    /// What was last found not to be zero.
-    not_zero: Option<Value>,
-    /// The word of the cache that was last replaced.
-    replaced: Option<(CachePointer, u64)>,
+    memory: Memory,
+    /// What decided which way it is, each once.
+    facts: Vec<Fact>,
 }
 
 impl Path {
-    pub(super) fn at_entry(address: u64, request: Request) -> Path {
-        let mut path = Path {
-            address,
-            bin: request.bin,
-            registers: Registers::unknown(),
-            flags: Flags::Unknown,
-            written: false,
-            counted: None,
-            not_zero: None,
-            replaced: None,
-        };
-        path.registers.write(Register::RDI, Value::Number(request.size));
-        path.registers.write(Register::RSP, Value::Stack);
-        path
+    /// `byte` is what the first byte is taken to be that is read at a known address.
+    pub(super) fn at_entry(address: u64, size: u64, byte: Option<u64>) -> Path {
+        let mut registers = Registers::unknown();
+        registers.write(Register::RDI, Value::Number(size));
+        registers.write(Register::RSP, Value::Stack);
+        Path { address, registers, flags: Flags::Unknown, memory: Memory::at_entry(byte), facts: Vec::new() }
     }
 
     /// The address of the next instruction.
@@ -84,19 +54,17 @@ impl Path {
         self.address
     }
 
-    /// Whether the result is a word that was read from a cache.
-    pub(super) fn returns_from_cache(&self) -> bool {
-        matches!(self.registers.read(Register::RAX), Value::First { .. })
+    /// What the function returns, if the path is at its end.
+    pub(super) fn result(&self) -> Value {
+        self.registers.read(Register::RAX)
     }
 
-    /// What the path took from a cache and returns, if it is seen to have done all that this takes.
-    pub(super) fn taken(&self) -> Option<Taken> {
-        let Value::First { pointer, offset } = self.registers.read(Register::RAX) else { return None };
-        let (_, bytes) = self.counted.filter(|(counted, _)| *counted == pointer)?;
-        let not_empty = [Value::Count { pointer, bytes }, Value::First { pointer, offset }];
-        let is_taken =
-            self.not_zero.is_some_and(|value| not_empty.contains(&value)) && self.replaced == Some((pointer, offset));
-        is_taken.then_some(Taken { pointer, offset, count_bytes: bytes })
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    pub(super) fn facts(&self) -> &[Fact] {
+        &self.facts
     }
 
     /// Runs the instruction that the path is at.
@@ -108,9 +76,12 @@ impl Path {
             .map(|memory| (self.used_place(memory), memory.memory_size().size() as u64, memory.access()))
             .collect();
         self.address = instruction.next_ip();
+        let mut stored = Value::Unknown;
         let next = match instruction.flow_control() {
             FlowControl::Next => {
-                if !self.run(instruction) {
+                if let Some(result) = self.run(instruction) {
+                    stored = result;
+                } else {
                     let written = information.used_registers().iter().filter(|used| is_write(used.access()));
                     written.for_each(|used| self.registers.write(used.register().full_register(), Value::Unknown));
                     if instruction.rflags_modified() != 0 {
@@ -127,8 +98,14 @@ impl Path {
             FlowControl::Return => Next::Returns,
             _ => Next::OutOfSight,
         };
+        let is_repeated = instruction.has_rep_prefix() || instruction.has_repne_prefix();
         for (place, bytes, access) in places {
-            self.touch(place, bytes, access);
+            if matches!(access, OpAccess::Read | OpAccess::ReadWrite) {
+                self.memory.note_read(place, bytes);
+            }
+            if is_write(access) {
+                self.memory.note_write(place, if is_repeated { 0 } else { bytes }, stored);
+            }
         }
         next
     }
@@ -150,24 +127,26 @@ impl Path {
         Next::Onward
     }
 
-    /// Remembers whether a value is zero.
-    fn learn(&mut self, told: Option<(Value, bool)>) {
-        match told {
-            Some((value, true)) => self.registers.replace(value, Value::Number(0)),
-            Some((value, false)) => self.not_zero = Some(value),
-            None => {}
+    /// Remembers what decided the way.
+    fn learn(&mut self, fact: Fact) {
+        if let Fact::Equal(value, number @ Value::Number(_)) = fact {
+            self.registers.replace(value, number);
+        }
+        if !self.facts.contains(&fact) {
+            self.facts.push(fact);
         }
     }
 
-    /// Runs an instruction that is modelled, or says that it is not.
-    fn run(&mut self, instruction: &Instruction) -> bool {
-        let (to, from) = (instruction.op0_register(), || self.operand(instruction, 1));
-        match instruction.mnemonic() {
-            Mnemonic::Mov | Mnemonic::Movzx => self.registers.write(to, from()),
-            Mnemonic::Movsx | Mnemonic::Movsxd => self.registers.write(to, from().sign_extended(width(instruction, 1))),
-            Mnemonic::Lea => self.registers.write(to, self.address_of_operand(instruction)),
-            Mnemonic::Push => {}
-            Mnemonic::Pop => self.registers.write(to, Value::Unknown),
+    /// Runs an instruction that is modelled, and says what it leaves in its first operand.
+    fn run(&mut self, instruction: &Instruction) -> Option<Value> {
+        let (to, from) = (instruction.op0_register(), self.operand(instruction, 1));
+        let result = match instruction.mnemonic() {
+            Mnemonic::Mov | Mnemonic::Movzx => from,
+            Mnemonic::Movsx | Mnemonic::Movsxd => from.sign_extended(width(instruction, 1)),
+            Mnemonic::Lea => self.address_of_operand(instruction),
+            // What is left on the stack is not remembered.
+            Mnemonic::Push => return Some(Value::Unknown),
+            Mnemonic::Pop => Value::Unknown,
             Mnemonic::Add
             | Mnemonic::Sub
             | Mnemonic::Cmp
@@ -177,20 +156,21 @@ impl Path {
             | Mnemonic::Test
             | Mnemonic::Shl
             | Mnemonic::Shr
-            | Mnemonic::Sar => self.calculate(instruction),
+            | Mnemonic::Sar => return Some(self.calculate(instruction)),
             _ if is_conditional_move(instruction) => match self.flags.holds(instruction.condition_code()) {
-                Some(true) => self.registers.write(to, from()),
+                Some(true) => from,
                 // Which makes the upper half zero.
-                Some(false) => self.registers.write(to, self.registers.read(to)),
-                None => self.registers.write(to, Value::Unknown),
+                Some(false) => self.registers.read(to),
+                None => Value::Unknown,
             },
-            _ => return false,
-        }
-        true
+            _ => return None,
+        };
+        self.registers.write(to, result);
+        Some(result)
     }
 
     /// Runs an instruction that calculates something of its first two operands and leaves it in the first one.
-    fn calculate(&mut self, instruction: &Instruction) {
+    fn calculate(&mut self, instruction: &Instruction) -> Value {
         let bits = width(instruction, 0);
         let (left, right) = (self.operand(instruction, 0), self.operand(instruction, 1).low(bits));
         let is_itself = instruction.op1_kind() == OpKind::Register
@@ -202,12 +182,12 @@ impl Path {
         let (result, flags) = match instruction.mnemonic() {
             Mnemonic::Xor | Mnemonic::Sub if is_itself => (Value::Number(0), Some(Flags::of_logic(0, bits))),
             Mnemonic::Add => (left.plus(right), known(Flags::of_sum)),
-            Mnemonic::Sub | Mnemonic::Cmp if right == Value::Number(0) && numbers.is_none() => {
-                (left, Some(Flags::against_0(left)))
+            Mnemonic::Sub | Mnemonic::Cmp if numbers.is_none() => {
+                (left.minus(right), Some(Flags::compared(left, right)))
             }
             Mnemonic::Sub | Mnemonic::Cmp => (left.minus(right), known(Flags::of_difference)),
             Mnemonic::And | Mnemonic::Test if left == right && numbers.is_none() => {
-                (left, Some(Flags::against_0(left)))
+                (left, Some(Flags::compared(left, Value::Number(0))))
             }
             Mnemonic::And | Mnemonic::Test => (left.and(right), logic(left.and(right))),
             mnemonic => {
@@ -221,6 +201,7 @@ impl Path {
         if !matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Test) {
             self.registers.write(instruction.op0_register(), result);
         }
+        result
     }
 
     /// What an operand, the first (0) or the second one, holds.
@@ -229,7 +210,7 @@ impl Path {
             Ok(OpKind::Register) => self.registers.read(instruction.try_op_register(operand).unwrap_or_default()),
             Ok(OpKind::Memory) => {
                 let place = place(instruction.memory_segment(), self.address_of_operand(instruction));
-                self.load(place, instruction.memory_size())
+                self.memory.load(place, instruction.memory_size().size() as u64)
             }
             _ => instruction.try_immediate(operand).map_or(Value::Unknown, Value::Number),
         }
@@ -260,53 +241,15 @@ impl Path {
         };
         part(base).plus(part(index).times(scale.into())).plus(Value::Number(displacement))
     }
-
-    /// What is found at an address.
-    fn load(&self, place: Value, size: MemorySize) -> Value {
-        let bytes = size.size() as u64;
-        match (place, bytes) {
-            (Value::Number(address), 8) => Value::Word(address),
-            _ if self.written => Value::Unknown,
-            // The thread pointer points to itself, so that programs can load it.
-            (Value::Thread(CachePointer::Offset(0)), 8) => place,
-            (Value::Thread(pointer), 8) => Value::Cache { pointer, offset: 0 },
-            (Value::Cache { pointer, offset }, 8) => Value::First { pointer, offset },
-            (Value::Cache { pointer, .. }, _) if self.is_count(place, bytes) => Value::Count { pointer, bytes },
-            _ => Value::Unknown,
-        }
-    }
-
-    /// Whether counts of so many bytes would have that of this bin there.
-    fn is_count(&self, place: Value, bytes: u64) -> bool {
-        let offset = self.bin.wrapping_mul(bytes);
-        matches!(bytes, 1 | 2) && matches!(place, Value::Cache { offset: at, .. } if at == offset)
-    }
-
-    /// Remembers what was read or written.
-    fn touch(&mut self, place: Value, bytes: u64, access: OpAccess) {
-        let is_count = self.is_count(place, bytes);
-        if let Value::Cache { pointer, .. } = place
-            && matches!(access, OpAccess::Read | OpAccess::ReadWrite)
-            && is_count
-        {
-            self.counted = Some((pointer, bytes));
-        }
-        if is_write(access) && place != Value::Stack && !is_count {
-            self.written = true;
-            if let Value::Cache { pointer, offset } = place
-                && bytes == 8
-            {
-                self.replaced = Some((pointer, offset));
-            }
-        }
-    }
 }
 
 /// The place at an address in a segment.
 fn place(segment: Register, address: Value) -> Value {
     match (segment, address) {
-        (Register::FS, Value::Number(offset)) => Value::Thread(CachePointer::Offset(offset.cast_signed())),
-        (Register::FS, Value::Word(slot)) => Value::Thread(CachePointer::Slot(slot)),
+        (Register::FS, Value::Number(offset)) => {
+            Value::Address(Place::Thread(ThreadPlace::Offset(offset.cast_signed())))
+        }
+        (Register::FS, Value::Word { slot, plus }) => Value::Address(Place::Thread(ThreadPlace::Slot { slot, plus })),
         (Register::FS | Register::GS, _) => Value::Unknown,
         (_, address) => address,
     }

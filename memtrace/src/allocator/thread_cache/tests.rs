@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use self::assembly::*;
 use super::{
     flags::Flags,
+    glibc::MAX_COUNTS_BYTES,
     value::{mask, sign_extended},
     *,
 };
@@ -19,11 +20,12 @@ use crate::{
 };
 
 mod assembly;
+mod jemalloc;
 
 const ADDRESS: u64 = 0x1000;
 
 /// The place of the cache in static programs.
-const LOCAL: CachePointer = CachePointer::Offset(-72);
+const LOCAL: ThreadPlace = ThreadPlace::Offset(-72);
 
 fn code(pieces: &[&[&[u8]]]) -> Vec<u8> {
     pieces.concat().concat()
@@ -34,12 +36,14 @@ fn found(pieces: &[&[&[u8]]]) -> Option<ThreadCache> {
     find(&code, ADDRESS, Some(code.len() as u64))
 }
 
-/// What a file's `malloc` shows.
-fn found_in(path: &FilePath) -> Option<ThreadCache> {
+/// What the `malloc` of a file that has glibc's shows: where the pointer and the bins are.
+fn glibcs_in(path: &FilePath) -> (ThreadPlace, u64) {
     let elf = ElfFile::parse(File::open(path).expect("the file")).expect("an ELF file");
     let symbols = elf.symbols(&["malloc"]).expect("its symbols");
     let malloc = symbols.get("malloc").expect("malloc");
-    find(elf.code(malloc).expect("its code"), malloc.address, malloc.size)
+    let cache = find(elf.code(malloc).expect("its code"), malloc.address, malloc.size);
+    let Some(ThreadCache::Glibc { pointer, bins }) = cache else { panic!("no cache of glibc's: {cache:x?}") };
+    (pointer, bins)
 }
 
 #[test]
@@ -47,10 +51,10 @@ fn the_machines_own_glibc_has_a_cache_with_two_bytes_a_count() {
     let pid = Pid(std::process::id());
     let objects = objects(pid, &maps::read(pid).expect("our own maps"));
     let libc = objects.iter().map(|object| &object.path).find(|path| path.ends_with("libc.so.6"));
-    let cache = found_in(libc.expect("a glibc program")).expect("a cache");
-    assert!(matches!(cache.pointer, CachePointer::Slot(_)), "{cache:x?}");
+    let (pointer, bins) = glibcs_in(libc.expect("a glibc program"));
+    assert!(matches!(pointer, ThreadPlace::Slot { plus: 0, .. }), "{pointer:x?}");
     // glibc 2.42 has 76 bins.
-    assert!([128, 152].contains(&cache.bins), "{cache:x?}");
+    assert!([128, 152].contains(&bins), "{bins}");
 }
 
 #[test]
@@ -61,15 +65,16 @@ fn a_static_programs_malloc_has_the_offset_itself() {
     for options in [&["-static"][..], &["-static-pie", "-fPIE"]] {
         let status = Command::new("cc").args(options).arg(&source).arg("-o").arg(&program).status();
         assert!(status.expect("the package gcc").success(), "{options:?}");
-        let cache = found_in(&program).expect("a cache");
-        assert!(matches!(cache.pointer, CachePointer::Offset(..0)), "{cache:x?}");
-        assert!([128, 152].contains(&cache.bins), "{cache:x?}");
+        let (pointer, bins) = glibcs_in(&program);
+        assert!(matches!(pointer, ThreadPlace::Offset(..0)), "{pointer:x?}");
+        assert!([128, 152].contains(&bins), "{bins}");
     }
 }
 
 #[test]
 fn all_ways_to_the_pointer_lead_to_its_place() {
-    let of_first_instruction = |length| CachePointer::Slot(ADDRESS + code(&[BIN]).len() as u64 + length + 0x1000);
+    let of_first_instruction =
+        |length| ThreadPlace::Slot { slot: ADDRESS + code(&[BIN]).len() as u64 + length + 0x1000, plus: 0 };
     for (way, pointer) in [
         (INITIAL_EXEC, of_first_instruction(7)),
         (BY_THREAD_POINTER, of_first_instruction(9 + 7)),
@@ -78,7 +83,7 @@ fn all_ways_to_the_pointer_lead_to_its_place() {
         (RELAXED, LOCAL),
         (LOCAL_BY_THREAD_POINTER, LOCAL),
     ] {
-        assert_eq!(found(&[BIN, way, COUNTED]), Some(ThreadCache { pointer, bins: 128 }), "{way:x?}");
+        assert_eq!(found(&[BIN, way, COUNTED]), Some(ThreadCache::Glibc { pointer, bins: 128 }), "{way:x?}");
     }
 }
 
@@ -86,7 +91,7 @@ fn all_ways_to_the_pointer_lead_to_its_place() {
 fn all_ways_to_take_a_block_show_the_layout() {
     for (way, bins) in [(COUNTED, 128), (COUNTED_IN_PLACE, 128), (COUNTING_BYTES, 64), (COUNTING_FREE_PLACES, 152)] {
         for bin in [BIN, BIN_BY_BRANCHES] {
-            let cache = Some(ThreadCache { pointer: LOCAL, bins });
+            let cache = Some(ThreadCache::Glibc { pointer: LOCAL, bins });
             assert_eq!(found(&[bin, LOCAL_EXEC, way]), cache, "{way:x?}");
             assert_eq!(found(&[JUMPS, bin, SPINS, RELAXED, way]), cache, "{way:x?}");
         }
@@ -138,7 +143,7 @@ fn a_malloc_that_hands_its_work_on_finds_nothing() {
 fn nothing_behind_the_end_of_the_function_is_looked_at() {
     let malloc = code(&[BIN, LOCAL_EXEC, COUNTED]);
     let length = malloc.len() as u64;
-    let cache = Some(ThreadCache { pointer: LOCAL, bins: 128 });
+    let cache = Some(ThreadCache::Glibc { pointer: LOCAL, bins: 128 });
     for size in [None, Some(length), Some(length + 1), Some(u64::MAX)] {
         assert_eq!(find(&malloc, ADDRESS, size), cache);
     }
@@ -149,7 +154,7 @@ fn nothing_behind_the_end_of_the_function_is_looked_at() {
     assert_eq!(find(&malloc, u64::MAX - 20, None), cache, "addresses begin anew");
 }
 
-/// The fuzzer's seeds, by name.
+/// The fuzzer's seeds that are glibc's, by name.
 fn seeds() -> [(&'static str, Vec<u8>); 5] {
     [
         ("counted", code(&[BIN, INITIAL_EXEC, COUNTED])),
@@ -163,7 +168,7 @@ fn seeds() -> [(&'static str, Vec<u8>); 5] {
 #[test]
 fn the_fuzzers_seeds_are_these_files_and_have_caches() {
     let folder = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/thread_cache");
-    for (name, code) in seeds() {
+    for (name, code) in seeds().into_iter().chain(jemalloc::seeds()) {
         assert!(find(&code, ADDRESS, None).is_some(), "{name}");
         let path = folder.join(name);
         if std::env::var_os("MEMTRACE_WRITE_SEEDS").is_some() {
@@ -197,8 +202,8 @@ proptest! {
             let at = at.index(code.len());
             code[at] = byte;
         }
-        if let Some(cache) = find(&code, address, None) {
-            prop_assert!(cache.bins >= 64 && cache.bins <= MAX_COUNTS_BYTES, "{:x?}", cache);
+        if let Some(ThreadCache::Glibc { bins, .. }) = find(&code, address, None) {
+            prop_assert!((64..=MAX_COUNTS_BYTES).contains(&bins), "{bins}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! What is known of a word while the code of `malloc` is run on an argument alone.
 
-use super::CachePointer;
+use super::place::{Place, ThreadPlace};
 
 /// What is known of a word.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -9,21 +9,26 @@ pub(super) enum Value {
     Unknown,
     /// It is this number.
     Number(u64),
-    /// It is the word that is found at this address, as linked.
-    Word(u64),
-    /// It is the address of a place in the thread's storage, which may be where the pointer to the cache is.
-    Thread(CachePointer),
-    /// It is the address of a byte of what the pointer there points to, which may be the cache.
-    Cache { pointer: CachePointer, offset: u64 },
-    /// It is the number of blocks in the bin of the size asked for, if this is the cache; read from so many bytes.
-    Count { pointer: CachePointer, bytes: u64 },
-    /// It is the word at this offset of the cache, as it was at the entry: a bin's first block.
-    First { pointer: CachePointer, offset: u64 },
+    /// It is the word that is found at address `slot`, as linked, and `plus`.
+    Word { slot: u64, plus: i64 },
+    /// It is the address of this place. That behind a pointer is, without an offset, also what is found at the pointer.
+    Address(Place),
+    /// It is what is found at this place: a word of 8 bytes that is behind a pointer, or one of 1 or 2 bytes, extended.
+    Content { at: Place, bytes: u64 },
+    /// It is the lowest 16 bits of the address of this place.
+    LowBits(Place),
+    /// It is the sum of the word at a place in the thread's storage and the word at address `slot`, as linked.
+    Sum { place: ThreadPlace, slot: u64 },
     /// It is the address of something in the caller's or our own frame.
     Stack,
 }
 
 impl Value {
+    /// What is found at a place of the thread's storage.
+    pub(super) fn held_at(pointer: ThreadPlace) -> Value {
+        Value::Address(Place::Behind { pointer, offset: 0 })
+    }
+
     pub(super) fn number(self) -> Option<u64> {
         match self {
             Value::Number(number) => Some(number),
@@ -35,16 +40,21 @@ impl Value {
         match (self, other) {
             (Value::Number(one), Value::Number(other)) => Value::Number(one.wrapping_add(other)),
             (value, Value::Number(0)) | (Value::Number(0), value) => value,
-            (Value::Cache { pointer, offset }, Value::Number(number))
-            | (Value::Number(number), Value::Cache { pointer, offset }) => {
-                Value::Cache { pointer, offset: offset.wrapping_add(number) }
+            (Value::Word { slot, plus }, Value::Number(number))
+            | (Value::Number(number), Value::Word { slot, plus }) => {
+                Value::Word { slot, plus: plus.wrapping_add_unsigned(number) }
             }
-            (Value::Thread(CachePointer::Offset(offset)), Value::Number(number))
-            | (Value::Number(number), Value::Thread(CachePointer::Offset(offset))) => {
-                Value::Thread(CachePointer::Offset(offset.wrapping_add_unsigned(number)))
+            (Value::Address(place), Value::Number(number)) | (Value::Number(number), Value::Address(place)) => {
+                Value::Address(place.plus(number))
             }
-            (Value::Thread(CachePointer::Offset(0)), Value::Word(slot))
-            | (Value::Word(slot), Value::Thread(CachePointer::Offset(0))) => Value::Thread(CachePointer::Slot(slot)),
+            (Value::Address(Place::Thread(ThreadPlace::Offset(offset))), Value::Word { slot, plus })
+            | (Value::Word { slot, plus }, Value::Address(Place::Thread(ThreadPlace::Offset(offset)))) => {
+                Value::Address(Place::Thread(ThreadPlace::Slot { slot, plus: plus.wrapping_add(offset) }))
+            }
+            (Value::Address(Place::Behind { pointer, offset: 0 }), Value::Word { slot, plus: 0 })
+            | (Value::Word { slot, plus: 0 }, Value::Address(Place::Behind { pointer, offset: 0 })) => {
+                Value::Sum { place: pointer, slot }
+            }
             (Value::Stack, Value::Number(_)) | (Value::Number(_), Value::Stack) => Value::Stack,
             _ => Value::Unknown,
         }
@@ -76,8 +86,9 @@ impl Value {
     pub(super) fn low(self, bits: u32) -> Value {
         match self {
             Value::Number(number) => Value::Number(number & mask(bits)),
-            // Counts are extended when they are read: the bits above make no difference to whether it is zero.
-            Value::Count { bytes, .. } if u64::from(bits) >= 8 * bytes => self,
+            Value::Content { bytes, .. } if u64::from(bits) >= 8 * bytes => self,
+            Value::Address(place) if bits == 16 => Value::LowBits(place),
+            Value::LowBits(_) if bits >= 16 => self,
             value if bits == 64 => value,
             _ => Value::Unknown,
         }
@@ -87,7 +98,10 @@ impl Value {
     pub(super) fn sign_extended(self, bits: u32) -> Value {
         match self.low(bits) {
             Value::Number(number) => Value::Number(sign_extended(number, bits)),
-            value => value,
+            // The bits above make no difference to whether it is zero, and it is compared with nothing else.
+            value @ Value::Content { at: Place::Behind { .. }, .. } => value,
+            value if bits == 64 => value,
+            _ => Value::Unknown,
         }
     }
 }

@@ -203,6 +203,9 @@ pub struct Frame {
     pub module: Option<String>,
     /// Hexadecimal.
     pub address: String,
+    /// The same as an offset in the file.
+    #[serde(default)]
+    pub offset: Option<String>,
     /// The source file.
     pub file: Option<String>,
     /// The line.

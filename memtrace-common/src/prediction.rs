@@ -12,6 +12,9 @@
 pub struct Prediction {
     /// One of [`kind`].
     pub kind: u64,
+    /// Another one for each prediction of a run: a thread may run another program, or belong to another target, than when it
+    /// found its cache.
+    pub number: u64,
     /// Where in the target the distance of the cache, or of the pointer to it, from the thread pointer stands; 0 if that is
     /// `offset`.
     pub offset_address: u64,
@@ -24,7 +27,7 @@ pub struct Prediction {
     pub telling_address: u64,
 }
 
-const _: () = assert!(size_of::<Prediction>() == 40);
+const _: () = assert!(size_of::<Prediction>() == 48);
 
 /// Whose caches they are.
 pub mod kind {

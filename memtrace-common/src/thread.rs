@@ -40,6 +40,8 @@ pub struct ThreadState {
     pub requested: u64,
     /// The address of the thread's cache of free blocks (see [`crate::prediction`]); 0 where it is not known.
     pub cache: u64,
+    /// The [number](crate::prediction::Prediction::number) of the prediction by which it was found.
+    pub cache_of: u64,
     /// In which steps it counts sizes, if it is jemalloc's.
     pub quantum: u64,
     /// The block that the call is predicted to return, which is compared; 0 if nothing is.
@@ -62,7 +64,7 @@ pub struct ThreadState {
 
 const _: () = assert!(
     size_of::<ThreadState>()
-        == 16 * 8
+        == 17 * 8
             + 32
             + size_of::<Walk>()
             + GUESSES

@@ -55,7 +55,6 @@ pub fn exec(context: &RawTracePointContext) {
     thread::forget(id_before);
     if let Some(state) = thread::existing() {
         state.return_slot = 0;
-        state.cache = 0;
     }
     predict::forget(slot);
     if let Some(target) = TARGETS.get_ptr_mut(u32::from(slot)) {

@@ -49,12 +49,14 @@ pub fn is_return(context: &ProbeContext, ip: u64) -> bool {
 pub fn result(state: &mut ThreadState, slot: u16) -> Option<u64> {
     let target = PREDICTIONS.get_ptr(u32::from(slot))?;
     // SAFETY: a live array element, written by user space at any moment. A half-written one is found out by comparing.
-    let Prediction { kind, bins, .. } = unsafe { *target };
+    let Prediction { kind, number, bins, .. } = unsafe { *target };
     if kind == kind::NONE {
         return None;
     }
-    if state.cache == 0 {
+    if state.cache == 0 || state.cache_of != number {
         state.cache = find(target, &mut state.quantum).unwrap_or(0);
+        state.cache_of = number;
+        state.until_compared = 0;
         if state.cache == 0 {
             return None;
         }
@@ -69,7 +71,7 @@ pub fn result(state: &mut ThreadState, slot: u16) -> Option<u64> {
         let [top, _requests, ends] = read::<[u64; 3]>(state.cache + bins + jemalloc::BIN_BYTES * bin)?;
         let bits = |at: u64| (ends >> (8 * (at - 16))) as u16;
         let (fewest, none) = (bits(jemalloc::LOW_WATER), bits(jemalloc::EMPTY));
-        if before + size >= due || (top as u16 == fewest && top as u16 == none) {
+        if before.wrapping_add(size) >= due || (top as u16 == fewest && top as u16 == none) {
             return None;
         }
         thread::read_word(top)?

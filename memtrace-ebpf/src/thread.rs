@@ -121,7 +121,6 @@ fn clear(state: &mut ThreadState) {
     state.return_address = 0;
     state.until_point = 0;
     state.cache = 0;
-    state.until_compared = 0;
     state.window = 0;
     state.walk.previous = 0;
     for remembered in &mut state.remembered {

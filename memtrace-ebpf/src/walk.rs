@@ -35,8 +35,8 @@ static SENT: Array<u64, SENT_STACKS> = Array::new();
 #[btf_map]
 pub static TARGETS: Array<TargetState, MAX_TARGETS> = Array::new();
 
-/// By slot: one of [`running`], which says whether the target's calls are recorded. All of its probes are in place before, and stay until after, so
-/// that no block is seen to appear whose release would be missed.
+/// By slot: one of [`running`], which says whether the target's calls are recorded. All of its probes are in place before,
+/// and stay until after, so that no block is seen to appear whose release would be missed.
 #[btf_map]
 static RUNNING: Array<u64, MAX_TARGETS> = Array::new();
 

@@ -135,7 +135,9 @@ pub struct Tracer {
     counters: Array<MapData, [u64; COUNTERS]>,
     running: Array<MapData, u64>,
     remembered: PerCpuArray<MapData, [u64; 4]>,
-    predictions: Array<MapData, [u64; 5]>,
+    predictions: Array<MapData, [u64; 6]>,
+    /// The number of the last one.
+    prediction_number: u64,
     predicts: bool,
     targets: Array<MapData, [u64; 2]>,
     slots: HashMap<MapData, u32, u32>,
@@ -216,6 +218,7 @@ impl Tracer {
             remembered: typed(&mut programs, "REMEMBERED_COUNTS")?,
             running: typed(&mut programs, "RUNNING")?,
             predictions: typed(&mut programs, "PREDICTIONS")?,
+            prediction_number: 0,
             predicts,
             targets: typed(&mut programs, "TARGETS")?,
             slots: typed(&mut programs, "SLOTS")?,
@@ -300,9 +303,11 @@ impl Tracer {
     /// When the map cannot be written.
     pub fn set_prediction(&mut self, slot: Slot, prediction: Option<Prediction>) -> Result<(), KernelError> {
         let prediction = prediction.filter(|_| self.predicts);
-        let Prediction { kind, offset_address, offset, bins, telling_address } = prediction.unwrap_or_default();
+        self.prediction_number += 1;
+        let Prediction { kind, offset_address, offset, bins, telling_address, number: _ } =
+            prediction.unwrap_or_default();
         self.predictions
-            .set(u32::from(slot.0), [kind, offset_address, offset, bins, telling_address], 0)
+            .set(u32::from(slot.0), [kind, self.prediction_number, offset_address, offset, bins, telling_address], 0)
             .map_err(access("PREDICTIONS"))
     }
 

@@ -134,6 +134,33 @@ fn a_new_image_has_its_caches_elsewhere() -> Result<()> {
 }
 
 #[test]
+fn a_spawned_child_has_its_cache_elsewhere_than_its_parent() -> Result<()> {
+    let mut target = Target::start(&Build::c("cached.c"), &[])?;
+    let pid = target.pid();
+    let mut memtrace = Memtrace::attach(pid, &["--follow"])?;
+    target.tell("spawn")?;
+    let ready = target.hear()?;
+    let child: u32 = ready.strip_prefix("ready ").context("a child")?.parse()?;
+    memtrace.report_where("the child", |report| report.process(child).is_ok())?;
+    target.tell("go")?;
+    let count: Count = target.hear_json()?;
+    memtrace.report_where("the child's calls", |report| {
+        report.process(child).is_ok_and(|process| process.totals.frees == count.allocations)
+    })?;
+    target.tell("exit")?;
+    assert_eq!(target.hear()?, "ended");
+    let report = memtrace.interrupt()?.final_report()?;
+    check(&report, child, &count)?;
+    // What it did in its parent's memory is its parent's where single probes see it; multi-uprobe links let the threads of
+    // one process through.
+    let totals = report.process(pid)?.totals;
+    assert!(totals.allocations == totals.frees && [0, 100].contains(&totals.frees), "{totals:?}");
+    let predicted = report.tracer.results_predicted;
+    assert_eq!(predicted > count.allocations / 2, kernel_predicts()?, "{predicted} of {count:?}");
+    target.exit()
+}
+
+#[test]
 fn a_launched_programs_cache_is_found_once_its_loader_has_been_there() -> Result<()> {
     require_root()?;
     let fixture = Build::c("cached.c").compile()?;

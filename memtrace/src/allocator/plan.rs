@@ -53,7 +53,8 @@ pub struct ProbeSite {
     pub emulated: bool,
     /// Whether the function branches back to its entry, so that one call may count more than once.
     pub reentered: bool,
-    /// How the function's result can be told at its entry, where that is known: glibc's `malloc`. At most one site has it.
+    /// How the function's result can be told at its entry, where that is known: `malloc` of glibc and of
+    /// jemalloc. At most one site has it.
     pub prediction: Option<Prediction>,
 }
 
@@ -403,7 +404,7 @@ impl Builder<'_> {
             ThreadCache::Glibc { pointer, bins } => {
                 (pointer, Prediction { kind: kind::GLIBC, bins, ..Prediction::default() })
             }
-            ThreadCache::Jemalloc { allocated, bins, classes, .. } => {
+            ThreadCache::Jemalloc { allocated, bins, classes } => {
                 let telling_address = classes.wrapping_add(TELLING_CLASS).wrapping_add(moved);
                 (allocated, Prediction { kind: kind::JEMALLOC, bins, telling_address, ..Prediction::default() })
             }

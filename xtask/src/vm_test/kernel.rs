@@ -15,11 +15,18 @@ pub struct Kernel {
     pub series: &'static str,
     /// What memtrace's uprobe links are there, as the kernel names them.
     pub link: &'static str,
+    /// Programs that it is too old for.
+    pub without: &'static [&'static str],
 }
 
+/// Sessions came with 6.13.
+const BEFORE_SESSIONS: &[&str] = &["heap_session"];
+
 /// The oldest kernel that a current distribution keeps, and the first long-term one with usable multi-uprobe links.
-pub const KERNELS: &[Kernel] =
-    &[Kernel { series: "6.1", link: "perf" }, Kernel { series: "6.12", link: "uprobe_multi" }];
+pub const KERNELS: &[Kernel] = &[
+    Kernel { series: "6.1", link: "perf", without: BEFORE_SESSIONS },
+    Kernel { series: "6.12", link: "uprobe_multi", without: BEFORE_SESSIONS },
+];
 
 impl Kernel {
     /// The newest image of the series; fetched into `folder` unless it is there.

@@ -48,7 +48,10 @@ pub fn judge(said: &str, kernel: &Kernel, programs: &[String]) -> Result<String>
         verdict = verdict.or(found);
     }
     let loaded: BTreeSet<_> = passes.iter().flat_map(|pass| &pass.programs).map(String::as_str).collect();
-    let missing: Vec<_> = programs.iter().filter(|name| !loaded.contains(short(name))).cloned().collect();
+    let (too_new, programs): (Vec<&str>, Vec<&str>) =
+        programs.iter().map(String::as_str).partition(|name| kernel.without.contains(name));
+    ensure!(too_new.len() == kernel.without.len(), "the object lacks one of {}", kernel.without.join(", "));
+    let missing: Vec<_> = programs.iter().filter(|name| !loaded.contains(short(name))).copied().collect();
     ensure!(missing.is_empty(), "never loaded, by any of {} runs: {}", passes.len(), missing.join(", "));
     let verdict = verdict.context("no run traced")?;
     Ok(format!("{release}: {verdict}; {} programs loaded, {} links", programs.len(), kernel.link))
@@ -126,7 +129,7 @@ fn judge_pass(pass: &Pass, kernel: &Kernel) -> Result<Option<String>> {
 mod tests {
     use super::*;
 
-    const KERNEL: Kernel = Kernel { series: "6.1", link: "perf" };
+    const KERNEL: Kernel = Kernel { series: "6.1", link: "perf", without: &["too_new"] };
     const SAID: &str = r#"release 6.1.0-56-cloud-amd64
 pass --duration 12s
 programs [{"id":5,"name":"heap_entry"},{"id":6,"name":"a_name_that_is_too_long"},{"id":7}]
@@ -143,7 +146,7 @@ done
 "#;
 
     fn judged(said: &str) -> Result<String> {
-        let programs = ["heap_entry", "a_name_that_is_too_long", "empty_entry"].map(str::to_owned);
+        let programs = ["heap_entry", "a_name_that_is_too_long", "empty_entry", "too_new"].map(str::to_owned);
         judge(said, &KERNEL, &programs)
     }
 

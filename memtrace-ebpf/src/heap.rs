@@ -23,7 +23,7 @@ use crate::{
     deferred::{self, Settled},
     predict, remember,
     ring::{self, Class},
-    sample, thread, walk,
+    sample, session, thread, walk,
 };
 
 /// Blocks smaller than this are left out.
@@ -70,7 +70,7 @@ fn argument(arguments: [u64; 6], selector: u32) -> u64 {
 pub fn session(context: &ProbeContext) -> u32 {
     // SAFETY: the kernel passes a valid pt_regs.
     let regs = unsafe { &*context.regs };
-    if !predict::is_return(context, regs.rip) {
+    if !session::is_return(context) {
         let site = attach_cookie(context);
         return u32::from(!entry::<true>(context, site));
     }

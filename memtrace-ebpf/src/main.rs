@@ -1,6 +1,6 @@
 //! memtrace's BPF programs: one file a task, the probe programs here.
 //!
-//! In: uprobe hits on allocator functions (`heap`, `mapping`, `exits`, `raise`), system-call tracepoints (`syscall`), page
+//! In: uprobe hits on allocator functions (`heap`, `mapping`, `exits`, `raise`, and `session` for both ends at once), system-call tracepoints (`syscall`), page
 //! faults (`fault`), exec (`lifecycle`). Out: records in the ring (`ring`), blocks that had to wait (`deferred`), counters
 //! (`count`). With `--sample` most blocks are left out (`sample`).
 
@@ -22,6 +22,7 @@ mod raise;
 mod remember;
 mod ring;
 mod sample;
+mod session;
 mod syscall;
 mod thread;
 mod walk;
@@ -55,8 +56,8 @@ fn heap_entry(context: ProbeContext) -> u32 {
     0
 }
 
-/// Both ends of a call whose result may be known at its entry. At the entry 1 means that the return need not be seen. What the
-/// attribute of the other programs would write, but for the value that is returned.
+/// Both ends of the same, see `session`. What the attribute of the other programs would write, but for the value that is
+/// returned.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "uprobe")]
 extern "C" fn heap_session(context: *mut c_void) -> u32 {
@@ -103,6 +104,13 @@ fn heap_raise(context: ProbeContext) -> u32 {
 fn mapping_entry(context: ProbeContext) -> u32 {
     mapping::entry(&context, attach_cookie(&context));
     0
+}
+
+/// Both ends of the same.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "uprobe")]
+extern "C" fn mapping_session(context: *mut c_void) -> u32 {
+    mapping::session(&ProbeContext::new(context))
 }
 
 /// Return of the same calls.

@@ -2,7 +2,10 @@
 //!
 //! Shared by the uprobes on libc's functions and by the system-call tracepoints.
 
-use aya_ebpf::programs::{ProbeContext, RetProbeContext};
+use aya_ebpf::{
+    EbpfContext as _,
+    programs::{ProbeContext, RetProbeContext},
+};
 use memtrace_common::{
     Slot,
     call::Call,
@@ -15,9 +18,9 @@ use memtrace_common::{
 };
 
 use crate::{
-    Site, count,
+    Site, attach_cookie, count,
     ring::{self, Class},
-    thread, walk,
+    session, thread, walk,
 };
 
 const MMAP: u8 = Call::Mmap as u8;
@@ -30,21 +33,32 @@ const MREMAP_DONTUNMAP: u64 = 4;
 /// The first four arguments of a mapping call.
 pub type Arguments = [u64; 4];
 
-/// The entry of `mmap`, `munmap` or `mremap` in libc.
+/// Both ends of `mmap`, `munmap` or `mremap` in libc. At the entry: 1 if the return need not be seen.
 #[inline(always)]
-pub fn entry(context: &ProbeContext, site: Site) {
+pub fn session(context: &ProbeContext) -> u32 {
+    if session::is_return(context) {
+        returned(&RetProbeContext::new(context.as_ptr()));
+        return 0;
+    }
+    u32::from(!entry(context, attach_cookie(context)))
+}
+
+/// The entry of the same; whether its return has to be seen.
+#[inline(always)]
+pub fn entry(context: &ProbeContext, site: Site) -> bool {
     // SAFETY: the kernel passes a valid pt_regs.
     let regs = unsafe { &*context.regs };
     if !walk::running(site.slot) {
-        return;
+        return false;
     }
-    let Some(state) = thread::state(site.slot) else { return };
+    let Some(state) = thread::state(site.slot) else { return false };
     if thread::in_call(state, site.slot, regs.rsp) {
-        return;
+        return false;
     }
     let first = thread::read_word(regs.rsp).unwrap_or(0);
     let registers = Registers { ip: first, sp: regs.rsp + 8, fp: regs.rbp };
     begin(state, site, [regs.rdi, regs.rsi, regs.rdx, regs.rcx], registers, regs.rsp);
+    true
 }
 
 /// The return of the same.

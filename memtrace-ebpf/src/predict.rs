@@ -4,14 +4,13 @@
 //! and some later ones are compared with what the call returns; the first wrong one ends them for the target.
 
 use aya_ebpf::{
-    EbpfContext as _, Global,
+    Global,
     btf_maps::Array,
     helpers::{
         bpf_probe_read_user,
-        generated::{bpf_get_current_task_btf, bpf_get_func_ip, bpf_probe_read_kernel},
+        generated::{bpf_get_current_task_btf, bpf_probe_read_kernel},
     },
     macros::btf_map,
-    programs::ProbeContext,
 };
 use memtrace_common::{
     cookie,
@@ -34,14 +33,6 @@ static PREDICTIONS: Array<Prediction, MAX_TARGETS> = Array::new();
 /// Where in the kernel's `task_struct` the thread pointer is: bytes.
 #[unsafe(no_mangle)]
 static THREAD_POINTER: Global<u64> = Global::new(0);
-
-/// Whether this program runs at the return of a call, for it runs at both ends.
-#[inline(always)]
-pub fn is_return(context: &ProbeContext, ip: u64) -> bool {
-    // The probe's own address; at the return the instruction pointer is the caller's already.
-    // SAFETY: the context is the one that this program was called with.
-    unsafe { bpf_get_func_ip(context.as_ptr()) != ip }
-}
 
 /// The block that the call which the thread is about to make will return. `None` if its return has to be seen: nothing is
 /// known, or what is known is to be compared.

@@ -51,7 +51,8 @@ pub enum FeatureError {
     NoSessions,
 }
 
-const BTF: &str = "/sys/kernel/btf/vmlinux";
+/// The kernel's type information.
+pub(super) const BTF: &str = "/sys/kernel/btf/vmlinux";
 const UPROBE_PMU: &str = "/sys/bus/event_source/devices/uprobe/type";
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 const TRACEFS: [&str; 2] = ["/sys/kernel/tracing/events/syscalls", "/sys/kernel/debug/tracing/events/syscalls"];

@@ -19,7 +19,7 @@ use thiserror::Error;
 use super::{
     OBJECT, btf,
     deferred::Deferred,
-    features::FeatureError,
+    features::{self, FeatureError},
     log::Log,
     multi::MultiPrograms,
     ring::{self, Ring},
@@ -124,9 +124,6 @@ pub enum KernelError {
     TooManyTargets,
 }
 
-/// The kernel's type information.
-const BTF: &str = "/sys/kernel/btf/vmlinux";
-
 /// The loaded programs and their maps.
 pub struct Tracer {
     pub(super) programs: Ebpf,
@@ -177,8 +174,12 @@ impl Tracer {
         let verify = u64::from(options.verify_stacks);
         let samples = u64::from(options.samples);
         let (device, inode) = (namespace.dev(), namespace.ino());
-        // Without it nothing is predicted, as on kernels without sessions.
-        let thread_pointer = fs::read(BTF).ok().and_then(|btf| btf::thread_pointer(&btf));
+        // Without it nothing is predicted.
+        let thread_pointer = if options.predicts && features::has_sessions() {
+            fs::read(features::BTF).ok().and_then(|btf| btf::thread_pointer(&btf))
+        } else {
+            None
+        };
         let mut programs = EbpfLoader::new()
             // Task storage is used by the programs only.
             .allow_unsupported_maps()
@@ -212,14 +213,13 @@ impl Tracer {
         )?;
         let sampler = Sampler::new(take(&mut programs, "SAMPLING")?, take(&mut programs, "SAMPLED")?)?;
         let log = Log::start(&mut programs);
-        let predicts = options.predicts && thread_pointer.is_some();
         let tracer = Self {
             counters: typed(&mut programs, "COUNTERS")?,
             remembered: typed(&mut programs, "REMEMBERED_COUNTS")?,
             running: typed(&mut programs, "RUNNING")?,
             predictions: typed(&mut programs, "PREDICTIONS")?,
             prediction_number: 0,
-            predicts,
+            predicts: thread_pointer.is_some(),
             targets: typed(&mut programs, "TARGETS")?,
             slots: typed(&mut programs, "SLOTS")?,
             generations: Vec::new(),

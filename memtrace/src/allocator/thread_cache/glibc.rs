@@ -13,17 +13,16 @@
 //!
 //! What the code alone does not show: whether a hook (`__malloc_hook`, up to glibc 2.33) takes the call over.
 
+use memtrace_common::prediction::glibc::{BINS, MAX_BYTES, bin};
+
 use super::{
     ThreadCache, ThreadPlace,
     flags::Fact,
     machine::Path,
     place::Place,
     value::Value,
-    ways::{Code, returning},
+    ways::{Code, ends_of_classes, returning},
 };
-
-/// The bins that are proven: those of 16 bytes each. glibc 2.42 has further ones for larger blocks.
-const BINS: u64 = 64;
 
 /// The most bytes before the bins: 152 with glibc 2.42.
 pub(super) const MAX_COUNTS_BYTES: u64 = 1 << 10;
@@ -41,7 +40,7 @@ struct Taken {
 /// Finds glibc's cache, if this is proven for all sizes up to 1,032 bytes.
 pub(super) fn find(code: Code<'_>) -> Option<ThreadCache> {
     let mut agreed = None;
-    for (size, bin) in requests() {
+    for (size, bin) in ends_of_classes(MAX_BYTES, bin) {
         let Taken { pointer, offset, count_bytes } = only_taken(code, size, bin)?;
         let layout = (pointer, offset.checked_sub(8 * bin)?, count_bytes);
         if *agreed.get_or_insert(layout) != layout {
@@ -51,14 +50,6 @@ pub(super) fn find(code: Code<'_>) -> Option<ThreadCache> {
     let (pointer, bins, count_bytes) = agreed?;
     let may_be = bins.is_multiple_of(8) && (BINS * count_bytes..=MAX_COUNTS_BYTES).contains(&bins);
     may_be.then_some(ThreadCache::Glibc { pointer, bins })
-}
-
-/// The smallest and the largest size of each bin, with the bin.
-fn requests() -> impl Iterator<Item = (u64, u64)> {
-    (0..BINS).flat_map(|bin| {
-        let smallest = if bin == 0 { 0 } else { 16 * bin + 9 };
-        [smallest, 16 * bin + 24].map(|size| (size, bin))
-    })
 }
 
 /// What a call for this size takes from a cache: the same on every way that takes something, of which there is one.

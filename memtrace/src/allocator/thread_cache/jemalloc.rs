@@ -31,7 +31,7 @@ use super::{
     memory::Write,
     place::Place,
     value::Value,
-    ways::{Code, returning},
+    ways::{Code, ends_of_classes, returning},
 };
 
 /// Where in a bin the requests are counted.
@@ -63,11 +63,9 @@ pub(super) fn find(code: Code<'_>) -> Option<ThreadCache> {
     may_be.then_some(ThreadCache::Jemalloc { allocated, bins, classes })
 }
 
-/// The smallest and the largest size of each class, with the class.
+/// The sizes that are tried, with their classes.
 fn requests(quantum: u64) -> impl Iterator<Item = (u64, u64)> {
-    let class = move |bytes| class(bytes, quantum).map(|(class, _)| class);
-    let sizes = (0..=MAX_BYTES).filter_map(move |size| Some((size, class(size)?)));
-    sizes.filter(move |&(size, of)| size == 0 || class(size - 1) != Some(of) || class(size + 1) != Some(of))
+    ends_of_classes(MAX_BYTES, move |size| class(size, quantum).map(|(class, _)| class))
 }
 
 /// What all ways that return show: some where the bin has never had fewer blocks lately, and some where it has.

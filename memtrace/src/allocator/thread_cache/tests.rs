@@ -179,6 +179,15 @@ fn the_fuzzers_seeds_are_these_files_and_have_caches() {
     }
 }
 
+/// Code with bytes of it replaced.
+fn damaged(mut code: Vec<u8>, damage: Vec<(prop::sample::Index, u8)>) -> Vec<u8> {
+    for (at, byte) in damage {
+        let at = at.index(code.len());
+        code[at] = byte;
+    }
+    code
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -197,11 +206,7 @@ proptest! {
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         address in any::<u64>(),
     ) {
-        let (_, mut code) = which.get(&seeds()).clone();
-        for (at, byte) in damage {
-            let at = at.index(code.len());
-            code[at] = byte;
-        }
+        let code = damaged(which.get(&seeds()).1.clone(), damage);
         if let Some(ThreadCache::Glibc { bins, .. }) = find(&code, address, None) {
             prop_assert!((64..=MAX_COUNTS_BYTES).contains(&bins), "{bins}");
         }

@@ -17,6 +17,15 @@ pub(super) struct Code<'a> {
     pub(super) address: u64,
 }
 
+/// The smallest and the largest size of each class of sizes up to `max`, with the class; `class` tells it, in rising order.
+pub(super) fn ends_of_classes(max: u64, class: impl Fn(u64) -> Option<u64>) -> impl Iterator<Item = (u64, u64)> {
+    (0..=max).filter_map(move |size| {
+        let of = class(size)?;
+        let is_end = size == 0 || class(size - 1) != Some(of) || class(size + 1) != Some(of);
+        is_end.then_some((size, of))
+    })
+}
+
 /// What is known at the end of each way that returns, if there are not too many to follow. `byte` is what the first byte
 /// is taken to be that is read at a known address.
 pub(super) fn returning(code: Code<'_>, size: u64, byte: Option<u64>) -> Option<Vec<Path>> {

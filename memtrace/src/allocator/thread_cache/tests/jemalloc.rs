@@ -111,11 +111,7 @@ proptest! {
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         address in any::<u64>(),
     ) {
-        let (_, mut code) = which.get(&seeds()).clone();
-        for (at, byte) in damage {
-            let at = at.index(code.len());
-            code[at] = byte;
-        }
+        let code = damaged(which.get(&seeds()).1.clone(), damage);
         if let Some(ThreadCache::Jemalloc { bins, .. }) = find(&code, address, None) {
             prop_assert!((16..=MAX_BYTES_BEFORE_BINS).contains(&bins), "{bins}");
         }

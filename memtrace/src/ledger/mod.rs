@@ -6,6 +6,7 @@
 //! clock, no I/O, no BPF; the same events give the same ledger.
 
 mod blocks;
+mod cohorts;
 mod deferred;
 mod distribution;
 mod estimate;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     escape::escape,
+    group::Group,
     number,
     snapshot::{Frame, Snapshot, Stack},
 };
@@ -26,8 +27,10 @@ pub enum Ruling {
 pub struct Gate {
     /// The rate that a growing stack must reach to fail; `None` without one.
     pub leak_threshold_bytes_per_hour: Option<f64>,
-    /// Growing stacks that make the run fail.
+    /// Growing stacks that make the run fail, without those of reported groups.
     pub failing_stacks: u64,
+    /// Growing groups that make the run fail.
+    pub failing_groups: u64,
     /// Growing stacks below the threshold.
     pub slow_stacks: u64,
     /// Growing stacks that suppressions name.
@@ -37,12 +40,19 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Counts.
-    pub fn of<'a>(stacks: impl IntoIterator<Item = &'a Stack>, threshold_bytes_per_hour: Option<f64>) -> Self {
+    /// Counts stacks and reported groups. What the stacks of a group do is the group's.
+    pub fn of<'a>(
+        stacks: impl IntoIterator<Item = &'a Stack>,
+        groups: &'a [Group],
+        threshold_bytes_per_hour: Option<f64>,
+    ) -> Self {
         let mut gate = Self { leak_threshold_bytes_per_hour: threshold_bytes_per_hour, ..Self::default() };
-        for stack in stacks {
+        let groups = groups.iter().map(|group| (true, &group.sum));
+        let stacks = stacks.into_iter().filter(|stack| stack.group.is_none()).map(|stack| (false, stack));
+        for (is_group, stack) in groups.chain(stacks) {
             match gate.rule(stack) {
                 None => {}
+                Some(Ruling::Fails) if is_group => gate.failing_groups += 1,
                 Some(Ruling::Fails) => gate.failing_stacks += 1,
                 Some(Ruling::Slow) => gate.slow_stacks += 1,
                 Some(Ruling::Suppressed) => {
@@ -68,6 +78,11 @@ impl Gate {
         })
     }
 
+    /// Whether anything makes the run fail.
+    pub const fn fails(&self) -> bool {
+        self.failing_stacks > 0 || self.failing_groups > 0
+    }
+
     /// What the reader has to know of it, in sentences.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
@@ -88,9 +103,20 @@ pub fn grows(stack: &Stack) -> bool {
     stack.verdict == Verdict::Growing && (stack.outstanding_bytes > 0 || stack.outstanding_blocks > 0)
 }
 
-/// The growing stacks of a snapshot with what becomes of them, in its order.
+/// Whether something grows that is no known leak.
+pub(super) fn any_grows(snapshot: &Snapshot) -> bool {
+    leaks(snapshot).any(|stack| grows(stack) && stack.suppressed.is_none())
+}
+
+/// The growing groups and stacks of a snapshot with what becomes of them, in its order.
 pub(super) fn growing(snapshot: &Snapshot) -> impl Iterator<Item = (&Stack, Ruling)> {
-    snapshot.stacks.iter().filter_map(|stack| Some((stack, snapshot.gate.rule(stack)?)))
+    leaks(snapshot).filter_map(|stack| Some((stack, snapshot.gate.rule(stack)?)))
+}
+
+/// What a leak may be: the groups that are reported, and the stacks that are in none of them.
+fn leaks(snapshot: &Snapshot) -> impl Iterator<Item = &Stack> {
+    let alone = snapshot.stacks.iter().filter(|stack| stack.group.is_none());
+    snapshot.groups.iter().map(|group| &group.sum).chain(alone)
 }
 
 /// The same for the same code from run to run, whatever the addresses: of the kind and the names of functions and modules,
@@ -171,20 +197,20 @@ mod tests {
         let level = Stack { verdict: Verdict::Plateau, ..sample::stack() };
         let gone = Stack { outstanding_bytes: 0, outstanding_blocks: 0, ..sample::stack() };
         let stacks = [growing(2e6, None), growing(0.5e6, None), growing(9e9, Some("leak:x")), level, gone];
-        let gate = Gate::of(&stacks, Some(1e6));
+        let gate = Gate::of(&stacks, &[], Some(1e6));
         assert_eq!((gate.failing_stacks, gate.slow_stacks, gate.suppressed_stacks), (1, 1, 1));
         assert_eq!(gate.suppressed_bytes, stacks[2].outstanding_bytes);
         assert_eq!(
             gate.notes(),
             ["1 stack suppressed, 603 kB.", "1 stack grows more slowly than --leak-threshold, +1.00 MB/h."]
         );
-        assert_eq!(Gate::of(&stacks, None).failing_stacks, 2);
-        assert!(Gate::of(&stacks[..1], None).notes().is_empty());
+        assert_eq!(Gate::of(&stacks, &[], None).failing_stacks, 2);
+        assert!(Gate::of(&stacks[..1], &[], None).notes().is_empty());
     }
 
     #[test]
     fn a_stack_at_the_threshold_fails() {
-        assert_eq!(Gate::of(&[growing(1e6, None)], Some(1e6)).failing_stacks, 1);
+        assert_eq!(Gate::of(&[growing(1e6, None)], &[], Some(1e6)).failing_stacks, 1);
     }
 
     #[test]

@@ -1,38 +1,441 @@
-//! The answer first.
+//! The answer first: one sentence that no figure below it contradicts.
+//!
+//! It is made of all stacks and groups, shown or not, and of how the processes grow as a whole. What is small against the
+//! process is no reason to say that nothing is known; that a process grows is said even when no stack explains it.
+
+use serde::{Deserialize, Serialize};
 
 use super::{
+    group::{Group, GroupBy},
+    memory::ProcessMemory,
     name::{holds, place},
-    number::{count, of, rate},
-    snapshot::Stack,
+    number::{bytes, count, of, rate},
+    snapshot::{Frame, Snapshot, Stack},
 };
-use crate::trend::Verdict;
+use crate::trend::{MIN_INTERVALS, Verdict};
 
-/// The answer in a sentence.
-pub fn headline(stacks: &[Stack]) -> String {
-    let with = |verdict: Verdict| {
-        // A suppressed stack is a known one: no news.
-        stacks.iter().filter(move |stack| holds(stack) && stack.verdict == verdict && stack.suppressed.is_none())
-    };
-    let growing: Vec<&Stack> = with(Verdict::Growing).collect();
-    if let Some(first) = growing.first() {
-        let place = first.frames.first().map_or_else(|| "an unknown place".to_owned(), place);
-        let total = rate(growing.iter().map(|stack| stack.growth_bytes_per_hour).sum());
-        return match growing.len() {
-            1 => format!("1 stack keeps growing: {total} in {place}"),
-            many => format!("{} stacks keep growing: {total} together, first in {place}", count(many as u64)),
-        };
+/// Undecided stacks matter when they hold this much together,
+const LEAST_BYTES: u64 = 64 << 10;
+
+/// or, of a larger process, this share of its memory.
+const LEAST_SHARE: f64 = 0.01;
+
+/// A process's growth matters from here on, or from [`LEAST_SHARE`] of what it had on.
+const LEAST_GROWTH: u64 = 512 << 10;
+
+/// Growing stacks and live blocks that account for less than this share of a process's growth do not explain it.
+const EXPLAINED: f64 = 0.5;
+
+/// What the answer is.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// A stack or a group of stacks keeps growing.
+    Growing,
+    /// A process grows, and nothing that is growing explains it.
+    Unexplained,
+    /// It is too early to tell.
+    Undecided,
+    /// Nothing that matters grows.
+    #[default]
+    Level,
+    /// memtrace does not see what an allocator in use hands out.
+    Blind,
+}
+
+/// The answer and its parts.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct Headline {
+    /// The sentence.
+    pub text: String,
+    /// What it says.
+    pub state: State,
+    /// How fast the growing stacks and groups grow together; with `unexplained` how fast the process does. `None` when
+    /// nothing grows.
+    pub growth_bytes_per_hour: Option<f64>,
+    /// What live blocks account for of the processes' growth since the attach, 0 to 1; `None` when they hardly grew.
+    pub explained: Option<f64>,
+}
+
+/// Sums over all stacks and groups of a run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tally {
+    /// Growing stacks that are in no reported group.
+    growing_stacks: u64,
+    growing_groups: u64,
+    /// How fast these grow together, in bytes an hour.
+    growing_rate: f64,
+    /// The fastest of them.
+    first: Option<First>,
+    undecided: u64,
+    undecided_bytes: u64,
+    /// Stacks that hold anything.
+    holding: u64,
+    /// Completed intervals since the attach or the last mark; `None` where that is not known.
+    pub intervals: Option<usize>,
+}
+
+/// What the sentence names.
+#[derive(Clone, Debug, PartialEq)]
+struct First {
+    rate: f64,
+    frames: Vec<Frame>,
+    group: Option<(GroupBy, u64)>,
+}
+
+impl Tally {
+    /// Counts every stack and group; one that is suppressed is known, and no news.
+    pub fn of<'a>(stacks: impl IntoIterator<Item = &'a Stack>, groups: &[Group]) -> Self {
+        let mut tally = Self::default();
+        for stack in stacks.into_iter().filter(|stack| holds(stack)) {
+            tally.holding += 1;
+            match stack.verdict {
+                _ if stack.suppressed.is_some() || stack.group.is_some() => {}
+                Verdict::Growing => {
+                    tally.growing_stacks += 1;
+                    tally.grows(stack, None);
+                }
+                Verdict::Undecided => {
+                    tally.undecided += 1;
+                    tally.undecided_bytes = tally.undecided_bytes.saturating_add(stack.outstanding_bytes);
+                }
+                Verdict::Plateau | Verdict::Sawtooth | Verdict::Shrinking => {}
+            }
+        }
+        for group in groups.iter().filter(|group| group.sum.suppressed.is_none()) {
+            tally.growing_groups += 1;
+            tally.grows(&group.sum, Some((group.by, group.stack_count)));
+        }
+        tally
     }
-    let undecided = with(Verdict::Undecided).count();
-    let held = stacks.iter().filter(|stack| holds(stack)).count();
-    match (undecided, held) {
-        (0, 0) => "No stack keeps growing: nothing is held that was allocated since the attach.".to_owned(),
+
+    fn grows(&mut self, sum: &Stack, group: Option<(GroupBy, u64)>) {
+        let rate = sum.growth_bytes_per_hour;
+        self.growing_rate += rate;
+        if self.first.as_ref().is_none_or(|first| rate > first.rate) {
+            self.first = Some(First { rate, frames: sum.frames.clone(), group });
+        }
+    }
+
+    /// The frames of the fastest growing stack, once they are known.
+    pub fn name_first(&mut self, frames: impl FnOnce() -> Vec<Frame>) {
+        if let Some(first) = self.first.as_mut().filter(|first| first.frames.is_empty()) {
+            first.frames = frames();
+        }
+    }
+}
+
+/// The sentence of a snapshot; for one that was saved without it, made of the stacks that were saved.
+pub fn headline(snapshot: &Snapshot) -> String {
+    if snapshot.headline.text.is_empty() {
+        return answer(&Tally::of(&snapshot.stacks, &snapshot.groups), snapshot).text;
+    }
+    snapshot.headline.text.clone()
+}
+
+/// How the processes that grow do so together.
+#[derive(Clone, Copy, Debug, Default)]
+struct Whole {
+    processes: u64,
+    rate: f64,
+    low: f64,
+    high: f64,
+    before: u64,
+    growth: u64,
+    stacks: u64,
+    rest: i64,
+    files: i64,
+    shared: i64,
+}
+
+impl Whole {
+    fn of<'a>(processes: impl Iterator<Item = &'a ProcessMemory>) -> Self {
+        let mut whole = Self::default();
+        for memory in processes.filter(|memory| memory.grows) {
+            let (Some(growth), Some(since)) = (memory.growth, memory.since_attach) else { continue };
+            whole.processes += 1;
+            whole.rate += growth.bytes_per_hour;
+            whole.low += growth.low_bytes_per_hour;
+            whole.high += growth.high_bytes_per_hour;
+            whole.before = whole.before.saturating_add(since.before_bytes);
+            whole.growth = whole.growth.saturating_add(u64::try_from(since.growth_bytes).unwrap_or(0));
+            whole.stacks = whole.stacks.saturating_add(since.stacks_bytes);
+            whole.rest = whole.rest.saturating_add(since.rest_bytes);
+            whole.files = whole.files.saturating_add(since.file_bytes);
+            whole.shared = whole.shared.saturating_add(since.shmem_bytes);
+        }
+        whole
+    }
+
+    fn matters(&self) -> bool {
+        self.growth >= LEAST_GROWTH && self.growth as f64 >= LEAST_SHARE * self.before as f64
+    }
+
+    fn explained(&self) -> Option<f64> {
+        (self.growth > 0).then(|| (self.stacks as f64 / self.growth as f64).min(1.0))
+    }
+
+    /// `The process grows by +35.0 MB/h (+30.0 MB/h to +40.0 MB/h)`.
+    fn says(&self) -> String {
+        let who = match self.processes {
+            1 => "The process grows".to_owned(),
+            many => format!("{} processes grow", count(many)),
+        };
+        format!("{who} by {} ({} to {})", rate(self.rate), rate(self.low), rate(self.high))
+    }
+
+    /// Where most of what the stacks do not hold is, and what would show it.
+    fn rest(&self, is_growth_mode: bool) -> &'static str {
+        let largest = self.rest.max(self.files).max(self.shared);
+        if largest == self.files && self.files > 0 {
+            "most of the rest is pages of mapped files"
+        } else if largest == self.shared && self.shared > 0 {
+            "most of the rest is shared memory"
+        } else if is_growth_mode {
+            "most of the rest is memory that was mapped before the attach or is kept by the allocator"
+        } else {
+            "the rest is memory that no traced call allocated, or that the allocator keeps; --mode growth shows who touches \
+             it first"
+        }
+    }
+}
+
+/// The answer of a run.
+pub fn answer(tally: &Tally, snapshot: &Snapshot) -> Headline {
+    let memories =
+        || snapshot.processes.iter().filter(|process| !process.exited).filter_map(|process| process.memory.as_ref());
+    let whole = Whole::of(memories());
+    let resident: u64 = snapshot.processes.iter().map(|process| process.rss_bytes).fold(0, u64::saturating_add);
+    let explained = if whole.matters() { whole.explained() } else { None };
+    let is_growth_mode = snapshot.stacks.iter().any(|stack| stack.kind == super::snapshot::StackKind::Page);
+    let say = |state, growth_bytes_per_hour, text: String| Headline { text, state, growth_bytes_per_hour, explained };
+    if let Some(sentence) = growing(tally) {
+        if whole.matters() && tally.growing_rate < EXPLAINED * whole.low {
+            let share = percent(tally.growing_rate / whole.rate);
+            let text = format!("{}, of which what is known to grow explains {share}: {sentence}", whole.says());
+            return say(State::Growing, Some(tally.growing_rate), text);
+        }
+        return say(State::Growing, Some(tally.growing_rate), sentence);
+    }
+    let least = LEAST_BYTES.max((LEAST_SHARE * resident as f64) as u64);
+    let undecided_matter = tally.undecided_bytes >= least;
+    if whole.matters() {
+        let share = whole.explained().unwrap_or(0.0);
+        if share < EXPLAINED {
+            let text = format!(
+                "{}, and no stack explains it: live blocks account for {} of the growth since the attach; {}.",
+                whole.says(),
+                percent(share),
+                whole.rest(is_growth_mode)
+            );
+            return say(State::Unexplained, Some(whole.rate), text);
+        }
+        if undecided_matter {
+            let are = of(tally.undecided, "stack is undecided and holds", "stacks are undecided and hold");
+            let text =
+                format!("Too early to tell: {}; {are} {}.", lower_first(&whole.says()), bytes(tally.undecided_bytes));
+            return say(State::Undecided, Some(whole.rate), text);
+        }
+        let text = format!(
+            "{}: live blocks account for {} of that, but no stack of them is known to grow.",
+            whole.says(),
+            percent(share)
+        );
+        return say(State::Unexplained, Some(whole.rate), text);
+    }
+    let small =
+        if whole.processes > 0 { format!(" Memory rose by {} only.", bytes(whole.growth)) } else { String::new() };
+    if let Some(intervals) = tally.intervals.filter(|&intervals| intervals < MIN_INTERVALS && tally.undecided > 0) {
+        let passed = of(intervals as u64, "has passed", "have passed");
+        let text = format!("Too early to tell: a verdict takes {MIN_INTERVALS} intervals, and {passed}.");
+        return say(State::Undecided, None, text);
+    }
+    if undecided_matter {
+        let are = if tally.undecided == 1 { "is undecided and holds" } else { "are undecided and hold" };
+        let text = format!(
+            "No stack is known to grow; {} of {} {are} {}.",
+            count(tally.undecided),
+            count(tally.holding),
+            bytes(tally.undecided_bytes)
+        );
+        return say(State::Undecided, None, text);
+    }
+    let text = match (tally.undecided, tally.holding) {
+        (_, 0) => "No stack keeps growing: nothing is held that was allocated since the attach.".to_owned(),
         (0, _) => "No stack keeps growing.".to_owned(),
-        (some, all) if some == all => {
-            format!("Too early to tell: {} undecided.", of(some as u64, "stack is", "stacks are"))
+        (some, _) => format!(
+            "Nothing that matters grows: {} {} in all.",
+            of(some, "stack is undecided and holds", "stacks are undecided and hold"),
+            bytes(tally.undecided_bytes)
+        ),
+    };
+    say(State::Level, None, text + &small)
+}
+
+/// What grows; `None` when nothing does.
+fn growing(tally: &Tally) -> Option<String> {
+    let first = tally.first.as_ref()?;
+    let place = first.frames.first().map_or_else(|| "an unknown place".to_owned(), place);
+    let total = rate(tally.growing_rate);
+    let stacks = of(tally.growing_stacks, "stack", "stacks");
+    Some(match (tally.growing_stacks, tally.growing_groups) {
+        (1, 0) => format!("1 stack keeps growing: {total} in {place}"),
+        (_, 0) => format!("{stacks} keep growing: {total} together, first in {place}"),
+        (0, 1) => match first.group {
+            Some((GroupBy::Process | GroupBy::Heap, many)) => format!(
+                "The memory of {} grows together: {total}, and no few of them account for it",
+                of(many, "stack", "stacks")
+            ),
+            Some((_, many)) => format!("A group of {} keeps growing: {total} in {place}", of(many, "stack", "stacks")),
+            None => format!("1 group of stacks keeps growing: {total} in {place}"),
+        },
+        (0, groups) => format!("{} groups of stacks keep growing: {total} together, first in {place}", count(groups)),
+        (_, groups) => {
+            let groups = of(groups, "group of stacks", "groups of stacks");
+            format!("{groups} and {stacks} keep growing: {total} together, first in {place}")
         }
-        (some, all) => {
-            let are = if some == 1 { "is" } else { "are" };
-            format!("No stack is known to grow; {} of {} {are} undecided.", count(some as u64), count(all as u64))
+    })
+}
+
+/// Never all and never none by rounding.
+fn percent(share: f64) -> String {
+    match share {
+        share if share <= 0.0 => "none".to_owned(),
+        share if share < 0.01 => "less than 1%".to_owned(),
+        share => format!("{}%", (share * 100.0).floor().min(100.0)),
+    }
+}
+
+fn lower_first(text: &str) -> String {
+    let mut rest = text.chars();
+    rest.next().map_or_else(String::new, |first| first.to_lowercase().chain(rest).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{
+        memory::{Growth, SinceAttach},
+        sample,
+    };
+
+    fn stack(verdict: Verdict, outstanding_bytes: u64) -> Stack {
+        Stack { verdict, outstanding_bytes, ..sample::stack() }
+    }
+
+    /// Of these stacks, in a process that grew by so much, of which the stacks hold so much.
+    fn said(stacks: Vec<Stack>, grown: Option<(u64, u64)>, intervals: usize) -> Headline {
+        let mut snapshot = sample::snapshot();
+        snapshot.stacks = stacks;
+        if let Some((growth, held)) = grown {
+            snapshot.processes[0].memory = Some(ProcessMemory {
+                grows: true,
+                growth: Some(Growth { bytes_per_hour: 35e6, low_bytes_per_hour: 30e6, high_bytes_per_hour: 40e6 }),
+                since_attach: Some(SinceAttach {
+                    before_bytes: 10_000_000,
+                    growth_bytes: growth as i64,
+                    stacks_bytes: held,
+                    rest_bytes: growth as i64 - held as i64,
+                    ..SinceAttach::default()
+                }),
+                ..ProcessMemory::default()
+            });
         }
+        let tally = Tally { intervals: Some(intervals), ..Tally::of(&snapshot.stacks, &[]) };
+        answer(&tally, &snapshot)
+    }
+
+    #[test]
+    fn what_grows_is_counted_and_summed_over_all() {
+        let growing = || stack(Verdict::Growing, 603_340);
+        assert_eq!(
+            said(vec![growing()], None, 12).text,
+            "1 stack keeps growing: +36.2 MB/h in leak_here (server.c:42)"
+        );
+        let two = said(vec![growing(), growing(), stack(Verdict::Plateau, 1)], None, 12);
+        assert_eq!(two.text, "2 stacks keep growing: +72.4 MB/h together, first in leak_here (server.c:42)");
+        assert_eq!((two.state, two.growth_bytes_per_hour), (State::Growing, Some(72_400_800.0)));
+        let nameless = Stack { frames: Vec::new(), ..growing() };
+        assert_eq!(said(vec![nameless], None, 12).text, "1 stack keeps growing: +36.2 MB/h in an unknown place");
+        let suppressed = Stack { suppressed: Some("leak:x".to_owned()), ..growing() };
+        assert_eq!(said(vec![suppressed], None, 12).text, "No stack keeps growing.");
+    }
+
+    #[test]
+    fn a_group_stands_for_its_stacks() {
+        let mut snapshot = sample::snapshot();
+        let group = |by, stack_count| Group {
+            by,
+            name: "node_new".to_owned(),
+            stack_count,
+            stacks: Vec::new(),
+            paths: Vec::new(),
+            sum: sample::stack(),
+        };
+        for stack in &mut snapshot.stacks {
+            stack.group = Some("9f3c00d1e2a4b5c6".to_owned());
+        }
+        let said = |groups: &[Group]| answer(&Tally::of(&snapshot.stacks, groups), &snapshot).text;
+        let function = group(GroupBy::Function, 812);
+        assert_eq!(
+            said(std::slice::from_ref(&function)),
+            "A group of 812 stacks keeps growing: +36.2 MB/h in leak_here (server.c:42)"
+        );
+        assert_eq!(
+            said(&[group(GroupBy::Heap, 812)]),
+            "The memory of 812 stacks grows together: +36.2 MB/h, and no few of them account for it"
+        );
+        assert!(
+            said(&[function.clone(), function]).starts_with("2 groups of stacks keep growing: +72.4 MB/h together")
+        );
+    }
+
+    #[test]
+    fn a_process_that_grows_is_told_whatever_the_stacks_say() {
+        let unexplained = said(vec![stack(Verdict::Plateau, 9000)], Some((5_000_000, 9000)), 12);
+        assert_eq!(unexplained.state, State::Unexplained);
+        assert!(
+            unexplained.text.starts_with(
+                "The process grows by +35.0 MB/h (+30.0 MB/h to +40.0 MB/h), and no stack explains it: live blocks account \
+                 for less than 1% of the growth since the attach; "
+            ),
+            "{}",
+            unexplained.text
+        );
+        assert!(unexplained.text.contains("--mode growth"));
+        let small = Stack { growth_bytes_per_hour: 1e6, ..stack(Verdict::Growing, 9000) };
+        let partly = said(vec![small], Some((5_000_000, 9000)), 12);
+        assert!(
+            partly.text.contains("The process grows by +35.0 MB/h")
+                && partly.text.ends_with("explains 2%: 1 stack keeps growing: +1.00 MB/h in leak_here (server.c:42)"),
+            "{}",
+            partly.text
+        );
+        let undecided = said(vec![stack(Verdict::Undecided, 4_500_000)], Some((5_000_000, 4_500_000)), 12);
+        assert_eq!(undecided.state, State::Undecided);
+        assert!(
+            undecided.text.contains("the process grows") && undecided.text.contains("1 stack is undecided and holds")
+        );
+        let level = said(vec![stack(Verdict::Plateau, 4_500_000)], Some((5_000_000, 4_500_000)), 12);
+        assert_eq!(level.state, State::Unexplained, "{}", level.text);
+        let little = said(vec![stack(Verdict::Plateau, 9000)], Some((90_000, 9000)), 12);
+        assert_eq!(little.text, "No stack keeps growing. Memory rose by 90.0 kB only.");
+    }
+
+    #[test]
+    fn what_is_small_is_no_reason_to_doubt() {
+        let crumbs = || vec![stack(Verdict::Undecided, 21), stack(Verdict::Plateau, 1 << 20)];
+        assert_eq!(
+            said(crumbs(), None, 12).text,
+            "Nothing that matters grows: 1 stack is undecided and holds 21 B in all."
+        );
+        assert_eq!(said(crumbs(), None, 3).text, "Too early to tell: a verdict takes 5 intervals, and 3 have passed.");
+        let large = said(vec![stack(Verdict::Undecided, 5 << 20), stack(Verdict::Plateau, 7)], None, 12);
+        assert_eq!(large.text, "No stack is known to grow; 1 of 2 is undecided and holds 5.24 MB.");
+        assert_eq!(large.state, State::Undecided);
+        assert_eq!(said(vec![stack(Verdict::Plateau, 7)], None, 2).text, "No stack keeps growing.");
+        let nothing = Stack { outstanding_bytes: 0, outstanding_blocks: 0, ..sample::stack() };
+        assert!(said(vec![nothing], None, 9).text.ends_with("nothing is held that was allocated since the attach."));
     }
 }

@@ -20,6 +20,9 @@ pub struct ProcessMemory {
     pub pss_bytes: Option<u64>,
     /// How fast RSS and swap grow; `None` before six samples.
     pub growth: Option<Growth>,
+    /// Whether it is known to grow, and has gone on to lately.
+    #[serde(default)]
+    pub grows: bool,
     /// What the growth since the attach consists of; `None` where nothing is traced.
     pub since_attach: Option<SinceAttach>,
     /// The limit that it is nearest to; `None` when not even the machine's memory is known.
@@ -146,7 +149,7 @@ mod tests {
         };
         let expected = json!({
             "rss_bytes": 0, "anon_bytes": 0, "file_bytes": 0, "shmem_bytes": 0, "swap_bytes": 0, "pss_bytes": null,
-            "growth": { "bytes_per_hour": 2.0, "low_bytes_per_hour": 1.0, "high_bytes_per_hour": 3.0 },
+            "growth": { "bytes_per_hour": 2.0, "low_bytes_per_hour": 1.0, "high_bytes_per_hour": 3.0 }, "grows": false,
             "since_attach": {
                 "before_bytes": 0, "growth_bytes": -1, "stacks_bytes": 0, "explained": null, "rest_bytes": 0,
                 "file_bytes": 0, "shmem_bytes": 0,

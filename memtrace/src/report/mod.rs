@@ -1,6 +1,6 @@
 //! The `report` room: one [`snapshot::Snapshot`] in, a report of any form out. It keeps no truth of its own.
 //!
-//! [`rank`] puts the stacks in order; [`text`] is for people, [`tui`] for people who watch, [`json`] for scripts,
+//! [`headline`] is the answer, [`rank`] puts the stacks in order, [`group`] is what several of them are together; [`text`] is for people, [`tui`] for people who watch, [`json`] for scripts,
 //! [`folded`], [`flamegraph`] and [`pprof`] for the tools of those names, [`html`] for a browser. [`memory`] and [`outer`]
 //! are the whole process's memory and its words. [`destination`] is where reports go. [`saved`] reads a run back, for
 //! [`again`], which shows it once more or compares it with another ([`diff`]). Names of the target are escaped
@@ -18,6 +18,7 @@ pub mod flamegraph;
 pub mod focus;
 pub mod folded;
 pub mod gate;
+pub mod group;
 pub mod headline;
 pub mod html;
 pub mod json;

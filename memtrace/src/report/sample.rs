@@ -28,6 +28,7 @@ pub(super) fn stack() -> Stack {
         confidence: 0.984,
         evidence: "rose in 12 and fell in 0 of 12 intervals".to_owned(),
         suppressed: None,
+        group: None,
         estimate: None,
         since_mark: None,
         outstanding_bytes: 603_340,
@@ -83,6 +84,7 @@ pub(super) fn snapshot() -> Snapshot {
         is_final: true,
         at: "2025-01-02T03:04:05Z".to_owned(),
         elapsed_ms: 60_000,
+        headline: super::headline::Headline::default(),
         processes: vec![Process {
             pid: 4242,
             command: "./server --port 8080".to_owned(),
@@ -120,6 +122,7 @@ pub(super) fn snapshot() -> Snapshot {
         gate: Gate { failing_stacks: 1, ..Gate::default() },
         loss: [("allocations_dropped".into(), 12), ("releases_dropped".into(), 0), ("releases_deferred".into(), 5)]
             .into(),
+        groups: Vec::new(),
         stacks: vec![stack(), cache, gone],
         modules: vec![Module { name: "server".to_owned(), build_id: "0badc0de".to_owned() }],
     }

@@ -165,7 +165,7 @@ mod tests {
     }
 
     fn with(stacks: Vec<Stack>) -> Snapshot {
-        let gate = Gate::of(&stacks, Some(1e6));
+        let gate = Gate::of(&stacks, &[], Some(1e6));
         Snapshot { stacks, gate, ..sample::snapshot() }
     }
 

@@ -8,6 +8,8 @@ use super::{
     budget::Budget,
     focus::{Focus, Mark, SinceMark},
     gate::Gate,
+    group::Group,
+    headline::Headline,
     memory::ProcessMemory,
     sampling::{Estimate, Sampling},
 };
@@ -28,6 +30,9 @@ pub struct Snapshot {
     pub at: String,
     /// Milliseconds since the probes were attached.
     pub elapsed_ms: u64,
+    /// The answer in a sentence, with its parts.
+    #[serde(default)]
+    pub headline: Headline,
     /// The targets.
     pub processes: Vec<Process>,
     /// Targets that ended so long ago that only their sums are kept.
@@ -52,7 +57,11 @@ pub struct Snapshot {
     /// What of it makes a build fail, over every growing stack.
     #[serde(default)]
     pub gate: Gate,
-    /// The first `--top` stacks: by verdict, then growth, then size.
+    /// Groups of stacks that keep growing where no few stacks explain it, the fastest first.
+    #[serde(default)]
+    pub groups: Vec<Group>,
+    /// The first `--top` stacks: those that could matter before those that hold next to nothing of what grows, then by
+    /// verdict, growth and size.
     pub stacks: Vec<Stack>,
     /// Modules of the frames that have a build id.
     #[serde(default)]
@@ -212,6 +221,9 @@ pub struct Stack {
     /// The suppression that lets it pass, as written; only growing stacks are asked.
     #[serde(default)]
     pub suppressed: Option<String>,
+    /// The id of the reported group that it is part of; `None` when there is none.
+    #[serde(default)]
+    pub group: Option<String>,
     /// Bytes that live.
     pub outstanding_bytes: u64,
     /// Blocks (or mapped ranges) that live.

@@ -8,7 +8,7 @@ use std::{
 
 use hdrhistogram::Histogram;
 use memtrace_common::{
-    Slot,
+    Slot, StackId,
     counter::{Counter, TargetCounters},
 };
 
@@ -21,7 +21,7 @@ use crate::{
         snapshot::{Frame, Module, Process, Quantiles, Stack, StackKind, Survival, Totals, Tracer as TracerState},
     },
     symbol::ResolvedFrame,
-    trend::{Judgement, Verdict},
+    trend::{Judgement, Sample, Verdict},
 };
 
 /// Puts what the trend says into the report's words.
@@ -172,6 +172,7 @@ pub(super) fn unjudged(pid: u32, totals: &ledger::StackTotals, precision: Option
         confidence: 0.0,
         evidence: "nothing was outstanding at any sample".to_owned(),
         suppressed: None,
+        group: None,
         estimate: drawn.map(|known| Estimate::new(totals.outstanding_bytes, known.live, known.live_seen)),
         since_mark: None,
         outstanding_bytes: totals.outstanding_bytes,
@@ -187,6 +188,19 @@ pub(super) fn unjudged(pid: u32, totals: &ledger::StackTotals, precision: Option
         truncated: None,
         series: Vec::new(),
     }
+}
+
+/// What a group holds as of its last sample; nothing is said of it yet.
+pub(super) fn unjudged_group(id: u64, kind: ledger::Kind, last: &Sample) -> Stack {
+    let totals = ledger::StackTotals {
+        id: StackId(id),
+        kind,
+        outstanding_bytes: last.bytes,
+        outstanding_blocks: last.blocks,
+        allocations: 0,
+        allocated_bytes: 0,
+    };
+    unjudged(0, &totals, None)
 }
 
 pub(super) fn frame(resolved: ResolvedFrame) -> Frame {

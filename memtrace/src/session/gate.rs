@@ -13,6 +13,7 @@ use crate::{
     cli::{gate::GateConfig, pattern::Names, suppressions::Suppression},
     report::{
         gate::{Gate, grows},
+        group::Group,
         junit, sarif,
         snapshot::{Snapshot, Stack},
     },
@@ -44,8 +45,29 @@ impl Gatekeeper {
         }
     }
 
-    /// Marks the growing stacks that a suppression names, and counts.
-    pub(super) fn judge(&mut self, stacks: &mut [(Key, Stack)], symbols: &mut Symbolizer, is_final: bool) -> Gate {
+    /// The rate that a growing stack must reach to fail.
+    pub(super) const fn threshold(&self) -> Option<f64> {
+        self.threshold_bytes_per_hour
+    }
+
+    /// Counts what fails.
+    pub(super) fn judge(&self, stacks: &[(Key, Stack)], groups: &[Group]) -> Gate {
+        Gate::of(stacks.iter().map(|(_, stack)| stack), groups, self.threshold_bytes_per_hour)
+    }
+
+    /// Marks a group when one suppression names every one of `members`, its largest stacks.
+    pub(super) fn suppress_group(&mut self, group: &mut Group, members: &[Key], symbols: &mut Symbolizer) {
+        let resolved: Vec<ResolvedStack> = members.iter().map(|key| symbols.frames(key.0, key.1)).collect();
+        let names: Vec<Vec<Names<'_>>> = resolved.iter().map(names).collect();
+        let all = |suppression: &Suppression| names.iter().all(|names| suppression.rule.matches(names));
+        if let Some(index) = self.suppressions.iter().position(all).filter(|_| !names.is_empty()) {
+            self.used[index] = true;
+            group.sum.suppressed = Some(self.suppressions[index].rule.to_string());
+        }
+    }
+
+    /// Marks the growing stacks that a suppression names.
+    pub(super) fn suppress(&mut self, stacks: &mut [(Key, Stack)], symbols: &mut Symbolizer, is_final: bool) {
         if !self.suppressions.is_empty() {
             if is_final || self.known.len() > 100 * MAX_CANDIDATES {
                 self.known.clear();
@@ -65,7 +87,6 @@ impl Gatekeeper {
                 }
             }
         }
-        Gate::of(stacks.iter().map(|(_, stack)| stack), self.threshold_bytes_per_hour)
     }
 
     /// Cuts ranked stacks to those that are shown; at the end with every growing one, if a file asks for them.

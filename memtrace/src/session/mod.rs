@@ -13,6 +13,7 @@ mod doctor;
 mod error;
 mod focus;
 mod gate;
+mod grouping;
 mod live;
 mod mark;
 mod members;
@@ -288,7 +289,7 @@ impl Run<'_> {
                     }
                     Told::Mark => {
                         self.pump()?;
-                        notice::marked(self.snapshots.mark(&self.pump));
+                        notice::marked(self.snapshots.mark(&mut self.pump));
                     }
                 },
                 () = tui::ended(&mut self.view) => return Ok(()),
@@ -303,7 +304,7 @@ impl Run<'_> {
                 }
                 _ = look.tick(), if self.budget.is_some() => {
                     self.pump()?;
-                    self.snapshots.sample(&self.pump);
+                    self.snapshots.sample(&mut self.pump);
                     self.keep_budget()?;
                 }
                 _ = drain.tick() => {

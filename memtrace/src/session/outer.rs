@@ -129,6 +129,7 @@ impl Outer {
             swap_bytes: self.now.swap_bytes,
             pss_bytes: self.pss.bytes,
             growth: self.rate().map(growth),
+            grows: self.rate().is_some_and(|rate| rate.low > 0.0) && self.size.goes_on(),
             since_attach,
             limit: self.bounds.nearest(self.rate()),
             oom_kills: self.kills.since_start(),

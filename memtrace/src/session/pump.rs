@@ -81,6 +81,11 @@ impl Pump {
         })
     }
 
+    /// The process in a slot; 0 when there is none.
+    pub(super) fn pid(&self, slot: Slot) -> u32 {
+        pid_of(&self.pids, slot).map_or(0, |pid| pid.0)
+    }
+
     /// Blocks are drawn through this from now on, at this mean distance in bytes.
     pub(super) fn sample(&mut self, sampler: Sampler, base: u64) -> Result<(), SessionError> {
         self.sampler = Some(sampler);

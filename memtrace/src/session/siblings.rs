@@ -1,39 +1,33 @@
 //! Equal stacks of several processes are one line of the report: a server's workers run the same code, and a leak in it is
 //! one leak.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, hash::Hash};
 
-use super::snapshot::Key;
-use crate::{
-    ledger,
-    report::{focus::SinceMark, sampling::Estimate, snapshot::Stack},
-};
+use crate::report::{focus::SinceMark, sampling::Estimate, snapshot::Stack};
 
 /// The stacks that one of them speaks for, itself first, by that one.
-pub(super) type Siblings = HashMap<Key, Vec<Key>>;
-
-/// What a stack is of: equal for the same stack in processes that run the same files, `None` when that is not known.
-pub(super) type Shape = Option<u64>;
+pub(super) type Siblings<K> = HashMap<K, Vec<K>>;
 
 /// Puts equal stacks together. `stacks` must be ranked: the first of equal ones speaks for all, with its verdict. What
 /// they hold is added up over the processes that run; over all when none does, as the memory of those has gone with them.
-pub(super) fn group(
-    stacks: Vec<(Key, Stack)>,
-    shape: impl Fn(Key) -> Shape,
-    runs: impl Fn(Key) -> bool,
-) -> (Vec<(Key, Stack)>, Siblings) {
-    let mut groups: Vec<Vec<(Key, Stack)>> = Vec::with_capacity(stacks.len());
-    let mut known: HashMap<(u64, ledger::Kind), usize> = HashMap::new();
+/// `shape` is equal for the same stack in processes that run the same files, and `None` when that is not known.
+pub(super) fn group<K: Copy + Eq + Hash, S: Eq + Hash>(
+    stacks: Vec<(K, Stack)>,
+    shape: impl Fn(K) -> Option<S>,
+    runs: impl Fn(K) -> bool,
+) -> (Vec<(K, Stack)>, Siblings<K>) {
+    let mut groups: Vec<Vec<(K, Stack)>> = Vec::with_capacity(stacks.len());
+    let mut known: HashMap<S, usize> = HashMap::new();
     for (key, stack) in stacks {
-        let place = shape(key).map_or(groups.len(), |shape| *known.entry((shape, key.2)).or_insert(groups.len()));
+        let place = shape(key).map_or(groups.len(), |shape| *known.entry(shape).or_insert(groups.len()));
         match groups.get_mut(place) {
             Some(group) => group.push((key, stack)),
             None => groups.push(vec![(key, stack)]),
         }
     }
     let mut siblings = Siblings::new();
-    let one = |group: Vec<(Key, Stack)>| {
-        let keys: Vec<Key> = group.iter().map(|(key, _)| *key).collect();
+    let one = |group: Vec<(K, Stack)>| {
+        let keys: Vec<K> = group.iter().map(|(key, _)| *key).collect();
         let (key, stack) = add_up(group, &runs)?;
         if keys.len() > 1 {
             siblings.insert(key, keys);
@@ -44,11 +38,11 @@ pub(super) fn group(
 }
 
 /// One stack for all of a group; `None` for an empty one.
-fn add_up(group: Vec<(Key, Stack)>, runs: impl Fn(Key) -> bool) -> Option<(Key, Stack)> {
+fn add_up<K: Copy>(group: Vec<(K, Stack)>, runs: impl Fn(K) -> bool) -> Option<(K, Stack)> {
     let any_runs = group.iter().any(|(key, _)| runs(*key));
     let mut group = group.into_iter();
     let (key, mut sum) = group.next()?;
-    let counts = |key: Key| runs(key) || !any_runs;
+    let counts = |key: K| runs(key) || !any_runs;
     if !counts(key) {
         (sum.outstanding_bytes, sum.outstanding_blocks, sum.growth_bytes_per_hour) = (0, 0, 0.0);
         sum.estimate = sum.estimate.map(|_| Estimate { blocks_seen: 0, outstanding_interval_bytes: (0, 0) });

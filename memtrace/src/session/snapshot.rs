@@ -20,6 +20,7 @@ use super::{
     },
     focus::Focus,
     gate::Gatekeeper,
+    grouping::Grouping,
     pump::Pump,
     siblings::{self, Siblings},
     traced::Traced,
@@ -29,6 +30,9 @@ use crate::{
     kernel::Tracer,
     ledger::{self, Distributions},
     report::{
+        gate::grows,
+        group::Group,
+        headline::{self, Headline, Tally},
         rank,
         snapshot::{Process, Retired, SCHEMA, Snapshot, Stack},
     },
@@ -54,6 +58,9 @@ pub(super) enum Scope {
 pub(super) struct Snapshots {
     started: Instant,
     trend: Trend<Key>,
+    grouping: Grouping,
+    /// Intervals that were observed since the attach or the last mark.
+    intervals: usize,
     /// Settled blocks and bytes that the ledger has been told of, by slot.
     settled: HashMap<Slot, (u64, u64)>,
     /// Targets that had ended at the last snapshot.
@@ -68,7 +75,7 @@ pub(super) struct Snapshots {
     focus: Focus,
     growing: bool,
     /// The stacks of the last snapshot that stand for others.
-    siblings: Siblings,
+    siblings: Siblings<Key>,
     /// Whose turn it is in the next snapshot of all stacks.
     pub(super) turn: usize,
     /// Until when the time is recorded as a gap in which allocations are not seen; `None` while they are.
@@ -80,6 +87,8 @@ impl Snapshots {
         Self {
             started,
             trend: Trend::new(),
+            grouping: Grouping::default(),
+            intervals: 0,
             settled: HashMap::new(),
             dropped: (0, 0),
             looks: LookLimit::default(),
@@ -102,22 +111,24 @@ impl Snapshots {
 
     /// Begins a new measuring window: series start again, with what each stack holds now as the base. Milliseconds since
     /// the attach.
-    pub(super) fn mark(&mut self, pump: &Pump) -> u64 {
+    pub(super) fn mark(&mut self, pump: &mut Pump) -> u64 {
         let (elapsed_ms, now_ns) = (self.elapsed_ms(), monotonic_ns());
         self.trend = Trend::beginning_at(elapsed_ms);
+        self.grouping.groups.begin_at(elapsed_ms);
         self.observe_all(pump, elapsed_ms);
+        self.intervals = 0;
         self.focus.mark(elapsed_ms, now_ns);
         elapsed_ms
     }
 
     /// Allocations are not seen from now on.
-    pub(super) fn rest(&mut self, pump: &Pump, elapsed_ms: u64) {
+    pub(super) fn rest(&mut self, pump: &mut Pump, elapsed_ms: u64) {
         self.observe(pump, elapsed_ms);
         self.resting_from_ms.get_or_insert(elapsed_ms);
     }
 
     /// They are again.
-    pub(super) fn resume(&mut self, pump: &Pump, elapsed_ms: u64) {
+    pub(super) fn resume(&mut self, pump: &mut Pump, elapsed_ms: u64) {
         self.note_rest(elapsed_ms);
         self.resting_from_ms = None;
         self.observe(pump, elapsed_ms);
@@ -127,13 +138,14 @@ impl Snapshots {
     fn note_rest(&mut self, elapsed_ms: u64) -> bool {
         if let Some(from_ms) = &mut self.resting_from_ms {
             self.trend.add_gap(*from_ms, elapsed_ms);
+            self.grouping.groups.add_gap(*from_ms, elapsed_ms);
             *from_ms = elapsed_ms;
         }
         self.resting_from_ms.is_some()
     }
 
     /// Samples every stack between reports.
-    pub(super) fn sample(&mut self, pump: &Pump) {
+    pub(super) fn sample(&mut self, pump: &mut Pump) {
         self.observe(pump, self.elapsed_ms());
         self.look(pump);
     }
@@ -165,6 +177,10 @@ impl Snapshots {
         }
         if REAL_LOSSES.iter().any(|name| loss.get(*name).is_some_and(|&count| count > 0)) {
             self.trend.mark_all_lossy();
+            self.grouping.groups.mark_all_lossy();
+        }
+        for process in traced {
+            self.grouping.name_program(process.slot, process.target.command());
         }
         self.observe(pump, elapsed_ms);
         self.mark_gap(pump, &counters);
@@ -174,16 +190,24 @@ impl Snapshots {
         let mut stacks = self.judged(pump, traced, is_final);
         self.focus.narrow(&mut stacks, pump, elapsed_ms, monotonic_ns());
         self.siblings.clear();
+        let running: HashSet<Slot> =
+            traced.iter().filter(|process| !process.exited).map(|process| process.slot).collect();
         if traced.len() > 1 {
-            stacks.sort_by(|(_, a), (_, b)| rank::compare(a, b));
-            let running: HashSet<Slot> =
-                traced.iter().filter(|process| !process.exited).map(|process| process.slot).collect();
-            let shape = |key: Key| pump.symbols.shape(key.0, key.1);
+            sort(&mut stacks);
+            let shape = |key: Key| Some((pump.symbols.shape(key.0, key.1)?, key.2));
             (stacks, self.siblings) = siblings::group(stacks, shape, |key| running.contains(&key.0));
         }
-        let gate = self.gatekeeper.judge(&mut stacks, &mut pump.symbols, is_final);
-        self.growing = gate.failing_stacks > 0;
-        stacks.sort_by(|(_, a), (_, b)| rank::compare(a, b));
+        self.gatekeeper.suppress(&mut stacks, &mut pump.symbols, is_final);
+        let threshold = self.gatekeeper.threshold();
+        let mut groups = self.grouping.report(&mut stacks, pump, threshold, |slot| running.contains(&slot)).groups;
+        for group in &mut groups {
+            let members = self.grouping.representatives(group, &stacks);
+            self.gatekeeper.suppress_group(group, &members, &mut pump.symbols);
+        }
+        let gate = self.gatekeeper.judge(&stacks, &groups);
+        self.growing = gate.fails();
+        sort(&mut stacks);
+        let tally = self.tally(&stacks, &groups, pump);
         let stacks = match scope {
             Scope::Top(top) => {
                 self.gatekeeper.cut(&mut stacks, top, is_final);
@@ -193,11 +217,12 @@ impl Snapshots {
         };
         let modules = modules(&stacks, pump);
         let processes = traced.iter().map(|process| describe(process, pump, counters.get(&process.slot))).collect();
-        Ok(Snapshot {
+        let mut snapshot = Snapshot {
             schema: SCHEMA.into(),
             is_final,
             at: Timestamp::now().to_string(),
             elapsed_ms,
+            headline: Headline::default(),
             processes,
             retired: self.retired,
             loss,
@@ -207,9 +232,26 @@ impl Snapshots {
             focus: self.focus.shown(),
             marks: self.focus.marks().to_vec(),
             gate,
+            groups,
             stacks,
             modules,
-        })
+        };
+        snapshot.headline = headline::answer(&tally, &snapshot);
+        Ok(snapshot)
+    }
+
+    /// The sums that the headline is made of. `stacks` are ranked.
+    fn tally(&self, stacks: &[(Key, Stack)], groups: &[Group], pump: &mut Pump) -> Tally {
+        let mut tally = Tally::of(stacks.iter().map(|(_, stack)| stack), groups);
+        tally.intervals = Some(self.intervals);
+        let fastest = stacks
+            .iter()
+            .filter(|(_, stack)| grows(stack) && stack.suppressed.is_none() && stack.group.is_none())
+            .max_by(|(_, a), (_, b)| a.growth_bytes_per_hour.total_cmp(&b.growth_bytes_per_hour));
+        if let Some((key, _)) = fastest {
+            tally.name_first(|| pump.symbols.frames(key.0, key.1).frames.into_iter().map(frame).collect());
+        }
+        tally
     }
 
     /// A target that has ended gives up its slot: its totals and losses are kept in sums.
@@ -230,6 +272,7 @@ impl Snapshots {
         self.retired.outstanding_bytes = self.retired.outstanding_bytes.saturating_add(totals.outstanding_bytes);
         if let Some(ledger) = pump.forget(slot) {
             ledger.stacks().for_each(|stack| self.trend.forget((slot, stack.id, stack.kind)));
+            self.grouping.forget(slot);
         }
         Ok(())
     }
@@ -245,16 +288,20 @@ impl Snapshots {
         }
     }
 
-    fn observe(&mut self, pump: &Pump, elapsed_ms: u64) {
+    fn observe(&mut self, pump: &mut Pump, elapsed_ms: u64) {
         // A series has room for so many samples; those of a gap would take it from the others.
         if !self.note_rest(elapsed_ms) {
             self.observe_all(pump, elapsed_ms);
         }
     }
 
-    fn observe_all(&mut self, pump: &Pump, elapsed_ms: u64) {
+    fn observe_all(&mut self, pump: &mut Pump, elapsed_ms: u64) {
+        let now_ns = monotonic_ns();
+        self.intervals += 1;
         self.trend.sample(pump.sampling_distance());
-        self.trend.begin_interval(elapsed_ms, monotonic_ns());
+        self.trend.begin_interval(elapsed_ms, now_ns);
+        self.grouping.groups.begin_interval(elapsed_ms, now_ns, pump.sampling_distance());
+        let mut all = Vec::new();
         for (slot, process) in pump.ledger.processes().filter(|(slot, _)| !self.closed.contains(slot)) {
             let mut precision = process.precision();
             for stack in process.stacks() {
@@ -271,9 +318,11 @@ impl Snapshots {
                         precision,
                     };
                     self.trend.observe(key, seen);
+                    all.push((key, seen));
                 }
             }
         }
+        self.grouping.observe(pump, &self.trend, all);
     }
 
     /// An interval in which more allocations were dropped than recorded is a gap: what did not grow in it was not seen
@@ -284,6 +333,7 @@ impl Snapshots {
         let before = std::mem::replace(&mut self.dropped, (dropped, recorded));
         if dropped.saturating_sub(before.0) > recorded.saturating_sub(before.1) {
             self.trend.mark_gap();
+            self.grouping.groups.mark_gap();
         }
     }
 
@@ -293,17 +343,7 @@ impl Snapshots {
             return;
         }
         let begun = Instant::now();
-        let mut by_slot: HashMap<Slot, Vec<(StackId, ledger::Kind)>> = HashMap::new();
-        for (slot, id, kind) in self.trend.followed() {
-            by_slot.entry(slot).or_default().push((id, kind));
-        }
-        for (slot, wanted) in by_slot {
-            let Some(process) = pump.ledger.process(slot) else { continue };
-            let found = process.cohorts(&wanted, self.trend.cohort_ends_ns());
-            for ((id, kind), alive) in wanted.into_iter().zip(found) {
-                self.trend.look((slot, id, kind), &alive);
-            }
-        }
+        self.grouping.look(pump, &mut self.trend);
         self.looks.ended(begun.elapsed());
     }
 
@@ -382,6 +422,12 @@ impl Snapshots {
     fn with_siblings<'a>(&'a self, key: &'a Key) -> &'a [Key] {
         self.siblings.get(key).map_or(std::slice::from_ref(key), Vec::as_slice)
     }
+}
+
+/// In the order of the report.
+fn sort(stacks: &mut [(Key, Stack)]) {
+    let order = rank::Order::of(stacks.iter().map(|(_, stack)| stack));
+    stacks.sort_by(|(_, a), (_, b)| order.compare(a, b));
 }
 
 /// Keeps the passes over all live blocks to a small share of the time: with tens of millions of blocks one takes a while.

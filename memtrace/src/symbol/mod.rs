@@ -12,6 +12,7 @@
 //! take 0.07 s in node (99 MB, symbols only) and 0.5 s in a Rust program with 60 MB of DWARF; again, under 1 ms.
 
 mod demangle;
+pub mod family;
 mod file;
 mod names;
 mod object;

@@ -9,15 +9,22 @@
 //! [`survival`] what became of them; [`kendall`] and [`slope`] are the statistics, [`window`], [`pace`], [`steps`],
 //! [`bend`] and [`returns`] ask them about a part of a series; [`rules`] turn one series into a finding, [`judge`] weighs it against
 //! survival, [`sampled`] against the chance of what was drawn, [`family`] corrects for the number of stacks. docs/design/verdict.md has the reasons and the measurements.
+//! [`groups`] are sums of stacks, judged in the same way, and [`explain`] chooses those that a report needs.
 //! [`outer`] and [`alert`] do the like for whole processes and cgroups.
 
-use std::{cmp::Reverse, collections::HashMap, hash::Hash};
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, hash_map::Entry},
+    hash::Hash,
+};
 
 pub mod alert;
 pub mod bend;
 pub mod cohorts;
+pub mod explain;
 pub mod family;
 pub mod gaps;
+pub mod groups;
 pub mod judge;
 pub mod kendall;
 pub mod outer;
@@ -87,7 +94,20 @@ pub struct Trend<K> {
     distance: u64,
 }
 
-#[derive(Debug, Default)]
+impl Observation {
+    /// Adds what another stack holds.
+    pub fn add(&mut self, other: &Self) {
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.blocks = self.blocks.saturating_add(other.blocks);
+        self.allocations = self.allocations.saturating_add(other.allocations);
+        self.allocated_bytes = self.allocated_bytes.wrapping_add(other.allocated_bytes);
+        if let Some(precision) = other.precision {
+            self.precision.get_or_insert_default().add(precision);
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
 struct Track {
     series: Series,
     /// Empty where every block is seen.
@@ -174,6 +194,21 @@ impl<K: Eq + Hash + Copy + Ord> Trend<K> {
             track.row.skip(allocations, seen.allocated_bytes);
         } else {
             track.row.count(allocations, seen.allocated_bytes);
+        }
+    }
+
+    /// Adds the past of `other`, a key of another trend that was told of the same intervals, to that of `key`.
+    pub fn absorb<J: Eq + Hash + Copy + Ord>(&mut self, key: K, from: &Trend<J>, other: J) {
+        let Some(added) = from.tracks.get(&other) else { return };
+        match self.tracks.entry(key) {
+            Entry::Vacant(place) => _ = place.insert(added.clone()),
+            Entry::Occupied(mut known) => {
+                let known = known.get_mut();
+                known.series.add(&added.series, Sample::plus);
+                known.spreads.add(&added.spreads, Spread::plus);
+                known.row.add(&added.row);
+                known.lossy |= added.lossy;
+            }
         }
     }
 

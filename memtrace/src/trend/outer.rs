@@ -110,12 +110,20 @@ impl Track {
 
     /// How fast it grows; `None` before there are enough samples.
     pub fn rate(&self) -> Option<Rate> {
+        Rate::of(&self.points())
+    }
+
+    /// What a rate is made of, oldest first.
+    fn points(&self) -> Vec<Point> {
         let points = |samples: &mut dyn Iterator<Item = &Sample>| -> Vec<Point> {
             samples.map(|s| Point { hours: s.elapsed_ms as f64 / 3_600_000.0, value: s.bytes as f64 }).collect()
         };
         match &self.kept {
             Kept::Run(series) => {
-                let (first, last) = (series.samples().first()?.elapsed_ms, series.samples().last()?.elapsed_ms);
+                let (Some(first), Some(last)) = (series.samples().first(), series.samples().last()) else {
+                    return Vec::new();
+                };
+                let (first, last) = (first.elapsed_ms, last.elapsed_ms);
                 let age = last - first;
                 let from = first + age.saturating_sub(WHOLE_RUN_MS).min(age / 2);
                 let newer: Vec<Sample> =
@@ -124,10 +132,20 @@ impl Track {
                 // Counted from the newest one, which always stays.
                 let mut points = points(&mut newer.iter().rev().step_by(step));
                 points.reverse();
-                Rate::of(&points)
+                points
             }
-            Kept::Newest { samples, .. } => Rate::of(&points(&mut samples.iter())),
+            Kept::Newest { samples, .. } => points(&mut samples.iter()),
         }
+    }
+
+    /// Whether the newer half of the samples rises, too, at a third of the whole rate at least: what filled at the start and
+    /// is level since does not.
+    pub fn goes_on(&self) -> bool {
+        let points = self.points();
+        let whole = Rate::of(&points).map(|rate| rate.estimate);
+        let newer = &points[points.len() / 2..];
+        let slope = theil_sen(newer, Kendall::of(newer), Z_95).estimate;
+        whole.is_some_and(|whole| slope > 0.0 && slope >= whole / 3.0)
     }
 
     /// The rate, once the samples cover half of the span: what a program takes in its first moments is no reason for an
@@ -287,6 +305,14 @@ mod tests {
         assert_eq!(track.rate().map(|rate| rate.estimate), Some(0.0));
         let young = fed(Span::Run, 5000, (0..60).map(|step| step.min(40) * MB));
         assert!(young.rate().is_some_and(|rate| rate.estimate > 0.0), "the whole of a short run counts");
+    }
+
+    #[test]
+    fn what_filled_at_the_start_does_not_go_on() {
+        assert!(fed(Span::Run, 5000, (0..60).map(|step| step * MB)).goes_on());
+        assert!(!fed(Span::Run, 5000, (0..60).map(|step| step.min(25) * MB)).goes_on());
+        assert!(!fed(Span::Run, 5000, (0..60).map(|step| 100 * MB + noise(step, 20 * MB))).goes_on());
+        assert!(!fed(Span::Run, 5000, 0..0).goes_on());
     }
 
     #[test]

@@ -24,6 +24,13 @@ pub struct Spread {
     pub turnover: f64,
 }
 
+impl Spread {
+    /// That of what two stacks hold together, at the time of the first.
+    pub fn plus(self, other: Self) -> Self {
+        Self { live: self.live + other.live, turnover: self.turnover + other.turnover, ..self }
+    }
+}
+
 impl Timed for Spread {
     fn elapsed_ms(&self) -> u64 {
         self.elapsed_ms

@@ -20,6 +20,13 @@ pub struct Sample {
     pub blocks: u64,
 }
 
+impl Sample {
+    /// What two stacks hold together, at the time of the first sample.
+    pub fn plus(self, other: Self) -> Self {
+        Self { bytes: self.bytes.saturating_add(other.bytes), blocks: self.blocks.saturating_add(other.blocks), ..self }
+    }
+}
+
 /// Something that is known for one moment.
 pub trait Timed: Copy {
     /// Milliseconds since the attach.
@@ -55,6 +62,21 @@ impl<T: Timed> Series<T> {
                     self.thin();
                 }
                 self.samples.push(sample);
+            }
+        }
+    }
+
+    /// Adds another series to this one, at the times of this one. Before its first sample the other has nothing; between
+    /// two samples it has what it had at the first of them.
+    pub fn add(&mut self, other: &Self, plus: impl Fn(T, T) -> T) {
+        let mut later = other.samples.iter().peekable();
+        let mut now = None;
+        for sample in &mut self.samples {
+            while let Some(next) = later.next_if(|next| next.elapsed_ms() <= sample.elapsed_ms()) {
+                now = Some(*next);
+            }
+            if let Some(now) = now {
+                *sample = plus(*sample, now);
             }
         }
     }
@@ -145,6 +167,19 @@ mod tests {
         let middle = &gaps[..gaps.len() - 1];
         let (least, most) = (middle.iter().min().unwrap(), middle.iter().max().unwrap());
         assert!(*most <= least * 4, "gaps from {least} to {most}");
+    }
+
+    #[test]
+    fn series_are_added_at_the_times_of_the_first() {
+        let series = |samples: &[(u64, u64)]| {
+            let mut series = Series::default();
+            samples.iter().for_each(|&(elapsed_ms, bytes)| series.push(Sample { elapsed_ms, bytes, blocks: 1 }));
+            series
+        };
+        let mut sum = series(&[(0, 1), (10, 2), (20, 3), (30, 4)]);
+        sum.add(&series(&[(10, 100), (25, 200), (40, 300)]), Sample::plus);
+        let bytes: Vec<u64> = sum.samples().iter().map(|sample| sample.bytes).collect();
+        assert_eq!(bytes, [1, 102, 103, 204]);
     }
 
     proptest! {

@@ -65,6 +65,21 @@ impl Row {
         self.counted = (allocations, bytes);
     }
 
+    /// Adds what another stack allocated, beside the same cohorts. Looks at its blocks are not added: those of the sum come
+    /// with the next look, and only the looks that are equally old compare.
+    pub fn add(&mut self, other: &Self) {
+        for (born, added) in self.born.iter_mut().zip(&other.born) {
+            born.blocks = born.blocks.saturating_add(added.blocks);
+            born.bytes = born.bytes.saturating_add(added.bytes);
+        }
+        self.counted.0 = self.counted.0.saturating_add(other.counted.0);
+        self.counted.1 = self.counted.1.wrapping_add(other.counted.1);
+        if other.born.iter().any(|born| born.blocks > 0) {
+            // What lived of the sum at earlier looks is not known.
+            self.looks.retain(|look| look.alive.iter().zip(&other.born).all(|(_, born)| born.blocks == 0));
+        }
+    }
+
     /// It was looked which blocks live.
     pub fn look(&mut self, at_ms: u64, alive: &[Cohort]) {
         self.looks.retain(|look| look.at_ms < at_ms);

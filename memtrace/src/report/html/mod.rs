@@ -17,15 +17,8 @@ use std::{
     io::{self, Write},
 };
 
-use super::{
-    escape::escape,
-    focus,
-    headline::headline,
-    name::moment,
-    number::duration,
-    snapshot::{Snapshot, Stack},
-};
-use crate::{cli::Metric, trend::Verdict};
+use super::{escape::escape, focus, gate, headline::headline, name::moment, number::duration, snapshot::Snapshot};
+use crate::cli::Metric;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -40,9 +33,9 @@ const SCRIPT_HASH: &str = "1srSPA8GdsFCnvmO7uP9tcr2RaV5xinOzN1ziQAJeGg=";
 /// # Errors
 /// Those of `out`.
 pub fn render(snapshot: &Snapshot, metric: Metric, out: &mut dyn Write) -> io::Result<()> {
-    let headline = headline(&snapshot.stacks);
+    let headline = headline(snapshot);
     let headline = Text(&headline);
-    let class = if grows(&snapshot.stacks) { "growing" } else { "calm" };
+    let class = if gate::any_grows(snapshot) { "growing" } else { "calm" };
     write!(
         out,
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -66,10 +59,6 @@ pub fn render(snapshot: &Snapshot, metric: Metric, out: &mut dyn Write) -> io::R
     flame::section(snapshot, metric, out)?;
     losses::section(snapshot, out)?;
     write!(out, "</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n")
-}
-
-fn grows(stacks: &[Stack]) -> bool {
-    stacks.iter().any(|stack| stack.verdict == Verdict::Growing && stack.suppressed.is_none())
 }
 
 /// Text of the target, or of anybody, for between tags and in quoted attributes.

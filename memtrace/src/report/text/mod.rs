@@ -1,8 +1,9 @@
 //! The report for a person, at 80 columns: the answer first, then what it rests on.
 //!
 //! The last report of a run has every stack with its frames; those of the intervals before are a few lines each.
-//! [`page`] breaks lines, [`process`], [`stack`] and [`losses`] fill them.
+//! [`page`] breaks lines, [`process`], [`group`], [`stack`] and [`losses`] fill them.
 
+mod group;
 mod losses;
 pub(in crate::report) mod page;
 mod process;
@@ -22,7 +23,7 @@ use super::{
     name::holds,
     number::duration,
     sampling,
-    snapshot::{Process, Snapshot},
+    snapshot::{Process, Snapshot, Stack},
     whole,
 };
 
@@ -48,7 +49,7 @@ fn listed(snapshot: &Snapshot) -> Vec<&Process> {
 /// Those of `out`.
 pub fn render(snapshot: &Snapshot, colour: bool, out: &mut dyn Write) -> io::Result<()> {
     let mut page = Page { out, colour };
-    let headline = headline(&snapshot.stacks);
+    let headline = headline(snapshot);
     if snapshot.is_final {
         page.wrapped("", &headline)?;
     } else {
@@ -62,11 +63,19 @@ pub fn render(snapshot: &Snapshot, colour: bool, out: &mut dyn Write) -> io::Res
         page.process(process, snapshot)?;
     }
     page.other_processes(snapshot, listed(snapshot).len())?;
-    let holding = snapshot.stacks.iter().filter(|stack| holds(stack));
+    let narrow: Vec<&str> =
+        snapshot.groups.iter().filter(|group| group.is_narrow()).map(|group| group.sum.id.as_str()).collect();
+    let is_shown_by_group = |stack: &Stack| stack.group.as_deref().is_some_and(|group| narrow.contains(&group));
+    let holding = snapshot.stacks.iter().filter(|stack| holds(stack) && !is_shown_by_group(stack));
+    let several = snapshot.processes.len() > 1;
     if snapshot.is_final {
-        for (number, stack) in (1..).zip(holding) {
+        for (number, group) in (1..).zip(&snapshot.groups) {
             page.line("")?;
-            page.stack(number, stack, snapshot.processes.len() > 1)?;
+            page.group(number, group, several)?;
+        }
+        for (number, stack) in (1 + snapshot.groups.len()..).zip(holding) {
+            page.line("")?;
+            page.stack(number, stack, several)?;
         }
         page.emptied(&snapshot.stacks)?;
         if let Some(sentence) = whole::sentence(&snapshot.tracer) {
@@ -74,7 +83,11 @@ pub fn render(snapshot: &Snapshot, colour: bool, out: &mut dyn Write) -> io::Res
             page.wrapped("", &sentence)?;
         }
     } else {
-        for (number, stack) in (1..).zip(holding.take(INTERVAL_STACKS)) {
+        for (number, group) in (1..).zip(snapshot.groups.iter().take(INTERVAL_STACKS)) {
+            page.group_line(number, group)?;
+        }
+        let room = INTERVAL_STACKS.saturating_sub(snapshot.groups.len());
+        for (number, stack) in (1 + snapshot.groups.len()..).zip(holding.take(room)) {
             page.stack_line(number, stack)?;
         }
     }

@@ -49,6 +49,18 @@ impl Page<'_> {
     }
 
     pub fn stack(&mut self, number: usize, stack: &Stack, several: bool) -> io::Result<()> {
+        self.sum(number, stack, several)?;
+        for frame in &stack.frames {
+            self.frame(frame)?;
+        }
+        if let Some(reason) = &stack.truncated {
+            self.wrapped("      ", &format!("the stack ends here: {}", escape(reason)))?;
+        }
+        Ok(())
+    }
+
+    /// What a stack or a group holds, and what is said of it.
+    pub fn sum(&mut self, number: usize, stack: &Stack, several: bool) -> io::Result<()> {
         let growth = rate_within(stack.growth_bytes_per_hour, stack.growth_interval_bytes_per_hour);
         let head = format!("#{number}  {}  {growth}", self.verdict(stack));
         let held = holding(stack);
@@ -82,12 +94,6 @@ impl Page<'_> {
         if let Some(rule) = &stack.suppressed {
             self.wrapped("    ", &format!("suppressed by {}", escape(rule)))?;
         }
-        for frame in &stack.frames {
-            self.frame(frame)?;
-        }
-        if let Some(reason) = &stack.truncated {
-            self.wrapped("      ", &format!("the stack ends here: {}", escape(reason)))?;
-        }
         Ok(())
     }
 
@@ -110,7 +116,7 @@ impl Page<'_> {
         self.line(&format!("{mark}{name}{place}{module}"))
     }
 
-    /// One stack of an interval's report: a line of numbers, a line of the nearest callers.
+    /// One stack or group of an interval's report: a line of numbers, a line of the nearest callers.
     pub fn stack_line(&mut self, number: usize, stack: &Stack) -> io::Result<()> {
         let verdict = self.verdict(stack);
         let growth = rate(stack.growth_bytes_per_hour);

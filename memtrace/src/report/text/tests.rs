@@ -8,15 +8,7 @@ use super::{
     width::width,
     *,
 };
-use crate::{
-    report::{
-        focus,
-        gate::Gate,
-        sample,
-        snapshot::{Stack, Tracer},
-    },
-    trend::Verdict,
-};
+use crate::report::{focus, gate::Gate, sample, snapshot::Tracer};
 
 fn text(snapshot: &Snapshot) -> String {
     let mut out = Vec::new();
@@ -92,7 +84,7 @@ fn a_suppressed_stack_is_no_headline_and_the_focus_is_said() {
     snapshot.stacks[0].suppressed = Some("leak:\u{1b}[31mpool".to_owned());
     snapshot.stacks[0].since_mark = Some(focus::SinceMark { window_ms: 40_000, ..Default::default() });
     snapshot.marks = vec![focus::Mark { elapsed_ms: 20_000 }];
-    snapshot.gate = Gate::of(&snapshot.stacks, None);
+    snapshot.gate = Gate::of(&snapshot.stacks, &[], None);
     let text = text(&snapshot);
     assert_fits(&text);
     assert!(text.starts_with(
@@ -125,27 +117,6 @@ fn an_empty_run() {
     snapshot.loss.clear();
     snapshot.tracer = Tracer::default();
     assert_eq!(text(&snapshot), "No stack keeps growing: nothing is held that was allocated since the attach.\n");
-}
-
-#[test]
-fn the_headline_answers_first() {
-    let stack = |verdict| Stack { verdict, ..sample::stack() };
-    assert_eq!(headline(&[stack(Verdict::Plateau)]), "No stack keeps growing.");
-    assert_eq!(headline(&[stack(Verdict::Undecided)]), "Too early to tell: 1 stack is undecided.");
-    assert_eq!(
-        headline(&[stack(Verdict::Undecided), stack(Verdict::Undecided)]),
-        "Too early to tell: 2 stacks are undecided."
-    );
-    assert_eq!(
-        headline(&[stack(Verdict::Plateau), stack(Verdict::Undecided)]),
-        "No stack is known to grow; 1 of 2 is undecided."
-    );
-    assert_eq!(
-        headline(&[stack(Verdict::Growing), stack(Verdict::Growing)]),
-        "2 stacks keep growing: +72.4 MB/h together, first in leak_here (server.c:42)"
-    );
-    let nameless = Stack { frames: Vec::new(), ..sample::stack() };
-    assert_eq!(headline(&[nameless]), "1 stack keeps growing: +36.2 MB/h in an unknown place");
 }
 
 #[test]

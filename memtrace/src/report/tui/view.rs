@@ -22,6 +22,7 @@ use super::{
 use crate::{
     report::{
         escape::escape,
+        gate,
         headline::headline,
         loss::{Harm, meaning},
         number::{bytes, count, duration, of},
@@ -156,10 +157,10 @@ fn process_lines(snapshot: &Snapshot, area: Rect) -> Vec<Line<'static>> {
 }
 
 fn answer_line(state: &State, snapshot: &Snapshot, theme: Theme, columns: u16) -> Line<'static> {
-    let grows = snapshot.stacks.iter().any(|stack| stack.verdict == Verdict::Growing && stack.outstanding_bytes > 0);
+    let grows = gate::any_grows(snapshot);
     let style = if grows { theme.verdict(Verdict::Growing) } else { Style::new().add_modifier(Modifier::BOLD) };
     let paused = if state.is_paused() { "PAUSED  " } else { "" };
-    let answer = shorten(&headline(&snapshot.stacks), usize::from(columns).saturating_sub(width(paused)));
+    let answer = shorten(&headline(snapshot), usize::from(columns).saturating_sub(width(paused)));
     Line::from(vec![Span::styled(paused, theme.warning()), Span::styled(answer, style)])
 }
 

@@ -184,14 +184,14 @@ impl Run<'_> {
                 budget.say(notice::rests);
                 budget.resting.begin();
                 self.traced.iter_mut().try_for_each(|process| process.rest(&mut self.tracer))?;
-                self.snapshots.rest(&self.pump, elapsed_ms);
+                self.snapshots.rest(&mut self.pump, elapsed_ms);
             }
             Some(Step::Leave) => {
                 budget.say(notice::leaves);
                 budget.resting.begin();
                 budget.away.begin();
                 self.traced.iter_mut().for_each(Traced::leave);
-                self.snapshots.rest(&self.pump, elapsed_ms);
+                self.snapshots.rest(&mut self.pump, elapsed_ms);
             }
             Some(Step::Resume) => {
                 budget.say(notice::resumes);
@@ -199,7 +199,7 @@ impl Run<'_> {
                 for process in self.traced.iter_mut().filter(|process| !process.exited) {
                     process.resume(&mut self.tracer)?;
                 }
-                self.snapshots.resume(&self.pump, elapsed_ms);
+                self.snapshots.resume(&mut self.pump, elapsed_ms);
                 budget.resting.end();
                 budget.away.end();
             }

@@ -56,7 +56,8 @@ pub(super) fn key(stack: &Stack) -> Key {
 pub(super) fn listed(stacks: &[Stack], sort: Sort, filter: &str) -> Vec<usize> {
     let mut rows: Vec<usize> = (0..stacks.len()).collect();
     rows.retain(|&index| filter.is_empty() || stacks[index].frames.iter().any(|frame| matches(frame, filter)));
-    rows.sort_by(|&a, &b| rank::compare(&stacks[a], &stacks[b]));
+    let order = rank::Order::of(stacks);
+    rows.sort_by(|&a, &b| order.compare(&stacks[a], &stacks[b]));
     let largest = |rows: &mut Vec<usize>, value: fn(&Stack) -> u64| {
         rows.sort_by_key(|&index| Reverse(value(&stacks[index])));
     };

@@ -58,6 +58,11 @@ counters! {
     ReleasesUnsampled = 17 => "releases_unsampled",
     /// Results of `malloc` that turned out other than predicted. Then nothing is predicted any more.
     PredictionsWrong = 18 => "predictions_wrong",
+    /// Calls made while the thread was in an allocator call on another stack (a signal handler on an alternate stack, a
+    /// coroutine): a return probe there would end the target.
+    CallsOnOtherStacks = 19 => "calls_on_other_stacks",
+    /// Blocks larger than a process's address space: the traced function has its size elsewhere.
+    ImplausibleSizes = 20 => "implausible_sizes",
 }
 
 /// How many counters there are.

@@ -58,3 +58,6 @@ pub const USER_ADDRESS_END: u64 = 1 << 47;
 
 /// The page size of the architectures supported so far.
 pub const PAGE_BYTES: u64 = 4096;
+
+/// The most calls that wait on stacks of their own (coroutines) over all targets.
+pub const MAX_SUSPENDED: usize = 1024;

@@ -8,9 +8,22 @@ pub struct TargetState {
     pub generation: u64,
     /// The end of the heap segment as the last `brk` system call left it; 0 when not known. Used with `--syscalls`.
     pub brk: u64,
+    /// The end of the first thread's stack; 0 when not known.
+    pub stack_end: u64,
 }
 
-const _: () = assert!(size_of::<TargetState>() == 16);
+/// What lies this many bytes below the end of the first thread's stack is that stack: other mappings begin below the usual
+/// limit of its size (`mmap_base` in arch/x86/mm/mmap.c).
+pub const MAIN_STACK: u64 = 8 << 20;
+
+impl TargetState {
+    /// Whether an address is on the first thread's stack.
+    pub const fn is_on_main_stack(&self, address: u64) -> bool {
+        address < self.stack_end && self.stack_end - address <= MAIN_STACK
+    }
+}
+
+const _: () = assert!(size_of::<TargetState>() == 24);
 
 /// What is recorded of a target: a value of the kernel's `RUNNING` array, which the slot indexes.
 pub mod running {

@@ -3,7 +3,7 @@
 use aya_ebpf::programs::ProbeContext;
 use memtrace_common::cookie;
 
-use crate::{Site, heap, mapping, thread};
+use crate::{Site, heap, mapping, suspend, thread};
 
 /// A thread is about to leave a function.
 #[inline(always)]
@@ -12,7 +12,10 @@ pub fn way_out(context: &ProbeContext, site: Site) {
     let regs = unsafe { &*context.regs };
     let Some(state) = thread::existing() else { return };
     // At a `ret`, or a jump that ends the function, the stack pointer is at the return address.
-    if state.return_slot == 0 || state.return_slot != regs.rsp || !cookie::shape(state.cookie).ends_at_exits() {
+    if state.return_slot != regs.rsp && !suspend::resume(state, regs.rsp) {
+        return;
+    }
+    if !cookie::shape(state.cookie).ends_at_exits() {
         return;
     }
     // A jump to a function that returns its first argument has it there, a `ret` in the register for results.

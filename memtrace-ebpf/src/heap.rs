@@ -13,6 +13,7 @@ use memtrace_common::{
     counter::Counter,
     deferred::{DeferredBlock, DeferredKey},
     event::{AddressRecord, BlockRecord, Head, Kind, MarkRecord},
+    limits::USER_ADDRESS_END,
     sampling,
     thread::{ThreadState, flag},
     unwind::Registers,
@@ -23,7 +24,9 @@ use crate::{
     deferred::{self, Settled},
     predict, remember,
     ring::{self, Class},
-    sample, session, thread, walk,
+    sample, session,
+    thread::{self, Standing},
+    walk,
 };
 
 /// Blocks smaller than this are left out.
@@ -105,8 +108,13 @@ pub fn entry<const SESSION: bool>(context: &ProbeContext, site: Site) -> bool {
     sample::begin_window(state);
     let sp = regs.rsp;
     let tail_called_by = if state.return_slot == sp { state.return_address } else { 0 };
-    if thread::in_call(state, site.slot, sp) {
-        return false;
+    match thread::standing(state, site.slot, sp) {
+        Standing::Outermost => {}
+        Standing::Nested => return false,
+        Standing::Elsewhere => {
+            count::add(site.slot, Counter::CallsOnOtherStacks, 1);
+            return false;
+        }
     }
     let shape = cookie::shape(site.cookie);
     let arguments = arguments(regs);
@@ -277,6 +285,10 @@ fn appear(context: &impl EbpfContext, state: &mut ThreadState, slot: u16, addres
         }
         return;
     }
+    if sampling::bytes(state.size) >= USER_ADDRESS_END {
+        count::add(slot, Counter::ImplausibleSizes, 1);
+        return;
+    }
     let time_ns = ring::now();
     let kind = if state.flags & flag::BEGUN != 0 { Kind::Reallocate } else { Kind::Allocate };
     let head = Head::new(kind, Slot(slot), state.thread as u32);
@@ -353,7 +365,7 @@ pub fn release(context: &ProbeContext, site: Site) {
     let mut thread = 0;
     if let Some(state) = thread::existing() {
         sample::begin_window(state);
-        if thread::in_call(state, site.slot, regs.rsp) {
+        if thread::standing(state, site.slot, regs.rsp) == Standing::Nested {
             return;
         }
         predict::released(state, address);
@@ -364,29 +376,53 @@ pub fn release(context: &ProbeContext, site: Site) {
     }
 }
 
-/// The entry of a function that releases a block and may call others that do, which are part of it.
+/// Both ends of a function that releases a block and may call others that do, as [`session`] of one that returns a block.
 #[inline(always)]
-pub fn release_outer(context: &ProbeContext, site: Site) {
+pub fn release_session(context: &ProbeContext) -> u32 {
+    if !session::is_return(context) {
+        return u32::from(!release_outer(context, attach_cookie(context)));
+    }
+    // SAFETY: the kernel passes a valid pt_regs.
+    let regs = unsafe { &*context.regs };
+    if let Some(state) = thread::existing()
+        && is_its_return(state, regs.rsp)
+        && cookie::call_number(state.cookie) == RELEASE_OUTER
+    {
+        state.return_slot = 0;
+    }
+    0
+}
+
+/// The entry of a function that releases a block and may call others that do, which are part of it; whether its return has
+/// to be seen.
+#[inline(always)]
+pub fn release_outer(context: &ProbeContext, site: Site) -> bool {
     // SAFETY: the kernel passes a valid pt_regs.
     let regs = unsafe { &*context.regs };
     let address = argument(arguments(regs), cookie::shape(site.cookie).block_selector());
     // SAFETY: a reference. Volatile, so that it is read once, at its place in the context.
     let sp = unsafe { core::ptr::read_volatile(&raw const regs.rsp) };
     if !walk::running(site.slot) {
-        return;
+        return false;
     }
-    let Some(state) = thread::state(site.slot) else { return };
+    let Some(state) = thread::state(site.slot) else { return false };
     sample::begin_window(state);
-    if thread::in_call(state, site.slot, sp) {
-        return;
+    let standing = thread::standing(state, site.slot, sp);
+    if standing == Standing::Nested {
+        return false;
     }
-    state.cookie = site.cookie;
-    state.return_address = thread::read_word(sp).unwrap_or(0);
-    state.return_slot = sp;
+    // On another stack the release counts all the same; what it calls is then a release of its own, of a block that is gone.
+    let is_outermost = standing == Standing::Outermost;
+    if is_outermost {
+        state.cookie = site.cookie;
+        state.return_address = thread::read_word(sp).unwrap_or(0);
+        state.return_slot = sp;
+    }
     let key = DeferredKey { address, slot: u64::from(site.slot) };
     if address != 0 && !sample::is_unseen(&key) {
         send_release(context, state.thread as u32, &key);
     }
+    is_outermost
 }
 
 #[inline(always)]

@@ -62,6 +62,7 @@ pub fn exec(context: &RawTracePointContext) {
         unsafe {
             (*target).generation += 1;
             (*target).brk = 0;
+            (*target).stack_end = 0;
         }
     }
     // The tables are those of the old image.

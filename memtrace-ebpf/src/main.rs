@@ -23,6 +23,7 @@ mod remember;
 mod ring;
 mod sample;
 mod session;
+mod suspend;
 mod syscall;
 mod thread;
 mod walk;
@@ -85,6 +86,13 @@ fn heap_release_outer(context: ProbeContext) -> u32 {
     0
 }
 
+/// Both ends of the same.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "uprobe")]
+extern "C" fn heap_release_session(context: *mut c_void) -> u32 {
+    heap::release_session(&ProbeContext::new(context))
+}
+
 /// The ways out of calls that have no return probe.
 #[uprobe]
 fn way_out(context: ProbeContext) -> u32 {
@@ -99,7 +107,7 @@ fn heap_raise(context: ProbeContext) -> u32 {
     0
 }
 
-/// Entry of `mmap`, `munmap` and `mremap`.
+/// Entry of `mmap`, `munmap` and `mremap` where the ways out are probed.
 #[uprobe]
 fn mapping_entry(context: ProbeContext) -> u32 {
     mapping::entry(&context, attach_cookie(&context));
@@ -111,13 +119,6 @@ fn mapping_entry(context: ProbeContext) -> u32 {
 #[unsafe(link_section = "uprobe")]
 extern "C" fn mapping_session(context: *mut c_void) -> u32 {
     mapping::session(&ProbeContext::new(context))
-}
-
-/// Return of the same calls.
-#[uretprobe]
-fn mapping_return(context: RetProbeContext) -> u32 {
-    mapping::returned(&context);
-    0
 }
 
 /// A process has replaced its image.

@@ -2,10 +2,7 @@
 //!
 //! Shared by the uprobes on libc's functions and by the system-call tracepoints.
 
-use aya_ebpf::{
-    EbpfContext as _,
-    programs::{ProbeContext, RetProbeContext},
-};
+use aya_ebpf::programs::ProbeContext;
 use memtrace_common::{
     Slot,
     call::Call,
@@ -20,7 +17,9 @@ use memtrace_common::{
 use crate::{
     Site, attach_cookie, count,
     ring::{self, Class},
-    session, thread, walk,
+    session,
+    thread::{self, Standing},
+    walk,
 };
 
 const MMAP: u8 = Call::Mmap as u8;
@@ -37,7 +36,7 @@ pub type Arguments = [u64; 4];
 #[inline(always)]
 pub fn session(context: &ProbeContext) -> u32 {
     if session::is_return(context) {
-        returned(&RetProbeContext::new(context.as_ptr()));
+        returned(context);
         return 0;
     }
     u32::from(!entry(context, attach_cookie(context)))
@@ -52,8 +51,13 @@ pub fn entry(context: &ProbeContext, site: Site) -> bool {
         return false;
     }
     let Some(state) = thread::state(site.slot) else { return false };
-    if thread::in_call(state, site.slot, regs.rsp) {
-        return false;
+    match thread::standing(state, site.slot, regs.rsp) {
+        Standing::Outermost => {}
+        Standing::Nested => return false,
+        Standing::Elsewhere => {
+            elsewhere(site, [regs.rdi, regs.rsi, regs.rdx, regs.rcx]);
+            return false;
+        }
     }
     let first = thread::read_word(regs.rsp).unwrap_or(0);
     let registers = Registers { ip: first, sp: regs.rsp + 8, fp: regs.rbp };
@@ -61,9 +65,20 @@ pub fn entry(context: &ProbeContext, site: Site) -> bool {
     true
 }
 
+/// A call whose return cannot be seen. What it unmaps goes, as it nearly always does; what it maps is not known.
+#[inline(always)]
+fn elsewhere(site: Site, arguments: Arguments) {
+    let length = whole_pages(arguments[1]);
+    if site.call == MUNMAP && arguments[0] & (PAGE_BYTES - 1) == 0 && length != 0 {
+        send_gone(site.slot, Kind::UnmapBegin, arguments[0], length);
+    } else {
+        count::add(site.slot, Counter::CallsOnOtherStacks, 1);
+    }
+}
+
 /// The return of the same.
 #[inline(always)]
-pub fn returned(context: &RetProbeContext) {
+fn returned(context: &ProbeContext) {
     // SAFETY: the kernel passes a valid pt_regs.
     let regs = unsafe { &*context.regs };
     let Some(state) = thread::existing() else { return };

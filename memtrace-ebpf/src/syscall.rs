@@ -56,7 +56,7 @@ pub fn entry(context: &TracePointContext) {
     let Some(call) = call(context) else { return };
     let Some(state) = thread::state(slot) else { return };
     let Some(regs) = saved_registers() else { return };
-    if thread::in_call(state, slot, regs.rsp) {
+    if thread::standing(state, slot, regs.rsp) != thread::Standing::Outermost {
         return;
     }
     // SAFETY: sys_enter records have six arguments of 8 bytes.

@@ -22,7 +22,7 @@ use memtrace_common::{
     thread::{ThreadState, flag},
 };
 
-use crate::{atomic, count};
+use crate::{atomic, count, suspend, walk::TARGETS};
 
 /// A task storage map, which aya-ebpf has no type for: the layout that its map macro expects.
 #[repr(C)]
@@ -148,13 +148,29 @@ pub fn id() -> u32 {
     unsafe { bpf_get_current_pid_tgid() as u32 }
 }
 
-/// Whether a call entered with stack pointer `sp` is nested in the call that the thread is in. A call that is proven
+/// How a call stands to the one that the thread is in.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub enum Standing {
+    /// The thread is in no other call.
+    Outermost,
+    /// It is part of that call.
+    Nested,
+    /// It is made on another stack while that call waits for its return.
+    Elsewhere,
+}
+
+/// How a call entered with stack pointer `sp` stands to the call that the thread is in. A call that is proven
 /// to be over, though its return was never seen, is forgotten and counted.
 #[inline(always)]
-pub fn in_call(state: &mut ThreadState, slot: u16, sp: u64) -> bool {
+pub fn standing(state: &mut ThreadState, slot: u16, sp: u64) -> Standing {
     if state.return_slot == 0 {
-        return false;
+        return Standing::Outermost;
     }
+    in_call(state, slot, sp)
+}
+
+#[inline(always)]
+fn in_call(state: &mut ThreadState, slot: u16, sp: u64) -> Standing {
     if cookie::shape(state.cookie).ends_at_exits() {
         // No return probe of ours waits for it: its return address stays as it was until the call is over, or is another
         // tool's trampoline. With sp equal a function has tail-called another, which does the work and is followed instead,
@@ -162,11 +178,16 @@ pub fn in_call(state: &mut ThreadState, slot: u16, sp: u64) -> bool {
         let pending =
             read_word(state.return_slot).is_none_or(|word| word == state.return_address || is_trampoline(word));
         if pending && (sp < state.return_slot || (sp == state.return_slot && has_begun(state))) {
-            return true;
+            return Standing::Nested;
         }
         if sp == state.return_slot {
             state.return_slot = 0;
-            return false;
+            return Standing::Outermost;
+        }
+        // A coroutine that waits in the call while another runs; its way out will find it again.
+        if pending && !is_main_stack(slot, state.return_slot, sp) && suspend::keep(state) {
+            state.return_slot = 0;
+            return Standing::Outermost;
         }
     } else if sp <= state.return_slot {
         // While the call is pending, its return address is replaced by the kernel's trampoline. The original standing
@@ -176,12 +197,26 @@ pub fn in_call(state: &mut ThreadState, slot: u16, sp: u64) -> bool {
             |word| if state.return_address == 0 { is_trampoline(word) } else { word != state.return_address };
         let pending = read_word(state.return_slot).is_none_or(is_pending);
         if pending {
-            return true;
+            return Standing::Nested;
         }
+    } else if read_word(state.return_slot).is_some_and(is_trampoline) && !is_main_stack(slot, state.return_slot, sp) {
+        // The kernel drops every return probe that waits on a lower address than a new one is put at, and ends a process
+        // that then returns to its trampoline (`cleanup_return_instances` in kernel/events/uprobes.c). A thread that
+        // jumped out of the call on the same stack looks alike until its old frames are written over; then calls are missed
+        // and the target lives.
+        return Standing::Elsewhere;
     }
     state.return_slot = 0;
     count::add(slot, Counter::CallsAbandoned, 1);
-    false
+    Standing::Outermost
+}
+
+/// Whether both addresses are on the first thread's stack: the higher one then proves that a call at the lower is over.
+#[inline(always)]
+fn is_main_stack(slot: u16, lower: u64, higher: u64) -> bool {
+    TARGETS
+        .get(u32::from(slot))
+        .is_some_and(|target| target.is_on_main_stack(lower) && target.is_on_main_stack(higher))
 }
 
 /// Whether a word can be the address to which return probes send a function's return: a page that the kernel asks to have at

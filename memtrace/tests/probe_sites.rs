@@ -235,7 +235,7 @@ impl Running {
 
     fn plan(&self) -> Result<Plan, allocator::AllocatorError> {
         let target = Target::open(Pid(self.0.id())).expect("a running child");
-        allocator::plan(&target.objects().expect("its objects"), &[], allocator::Ends::ReturnProbes)
+        allocator::plan(&target.objects().expect("its objects"), &[], allocator::Ends::Sessions)
     }
 }
 

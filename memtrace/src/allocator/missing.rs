@@ -2,7 +2,7 @@
 
 use std::{os::unix::ffi::OsStrExt, path::Path};
 
-use super::{catalogue::Family, plan::Plan, separate::DEBUG_DIRECTORY};
+use super::{catalogue::Family, go, plan::Plan, separate::DEBUG_DIRECTORY, symbols::ElfFile};
 use crate::target::{object::MappedObject, printable::printable};
 
 /// The most files and functions that are named.
@@ -33,9 +33,18 @@ pub(super) fn describe(objects: &[MappedObject], plan: &Plan) -> String {
     for pending in plan.pending.iter().take(SHOWN) {
         text += &format!("; {pending}: no mapped file has this name");
     }
+    if objects.first().is_some_and(is_go_program) {
+        return text + "; it is a Go program, whose heap is Go's own: see who makes it grow with --mode growth";
+    }
     text += "; a statically linked program needs its symbol table (do not strip it) or its debug file, or name its \
              functions with --alloc and --free";
     text
+}
+
+/// Whether Go linked the program.
+fn is_go_program(object: &MappedObject) -> bool {
+    let file = object.open().ok().map(|(_, file)| file);
+    file.and_then(|file| ElfFile::parse(file).ok()).is_some_and(|elf| go::is_linked_by_go(&elf))
 }
 
 fn show(path: &Path) -> String {

@@ -13,6 +13,7 @@ pub mod symbols;
 pub mod thread_cache;
 
 mod exits;
+mod go;
 mod missing;
 mod plan;
 mod route;

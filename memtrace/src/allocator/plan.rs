@@ -18,7 +18,7 @@ use thiserror::Error;
 use super::{
     catalogue::{Family, Function, c, cpp, rust},
     exits::{self, Exit, Linkage},
-    missing,
+    go, missing,
     route::{Destinations, Route},
     site,
     source::{self, Source},
@@ -98,8 +98,12 @@ pub struct Plan {
 /// How the ends of calls are seen.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Ends {
-    /// By return probes, but for functions that may throw.
+    /// By return probes that a program declines where another call waits on a lower address, but for functions that may
+    /// throw, and for the user's, which may switch stacks.
     #[default]
+    Sessions,
+    /// By return probes that cannot be declined: as above, and mapping functions, which signal handlers call on stacks of
+    /// their own, have probes on their ways out. (A return probe at a higher address than one that waits ends the target.)
     ReturnProbes,
     /// By probes on every way out: no return probe is used.
     WaysOut,
@@ -229,7 +233,7 @@ fn plan_source(builder: &Builder<'_>, known: &Known<'_>, plan: &mut Plan) -> Res
     for wrapper in &source.wrappers {
         let symbol = wrapper_symbol(source, wrapper)?;
         if addresses.insert(symbol.address) {
-            let sites = builder.build(&wrapper.text, wrapper.call, wrapper.shape, &symbol).map_err(|reason| {
+            let sites = builder.build_wrapper(wrapper, &symbol).map_err(|reason| {
                 let object = source.object.path.display().to_string();
                 AllocatorError::Refused { wrapper: wrapper.to_string(), object, reason }
             })?;
@@ -350,10 +354,32 @@ impl Builder<'_> {
         }
     }
 
+    /// The sites of a function of the user's. It may switch stacks or throw, so its ways out are probed where they are known.
+    fn build_wrapper(&self, wrapper: &Wrapper, symbol: &Symbol) -> Result<Vec<ProbeSite>, String> {
+        let Wrapper { text, call, shape, .. } = wrapper;
+        if go::is_go(&self.source.elf, symbol.address, source::symbol_of(wrapper)) {
+            return Err(
+                "it is Go code, which a probe on its return would crash, and which passes arguments in its own way; \
+                        see Go's heap with --mode growth"
+                    .into(),
+            );
+        }
+        let by_exits = self.build(text, *call, if call.needs_return() { shape.with_exits() } else { *shape }, symbol);
+        match self.ends {
+            Ends::Sessions => by_exits.or_else(|_| self.build(text, *call, *shape, symbol)),
+            Ends::ReturnProbes | Ends::WaysOut => by_exits,
+        }
+    }
+
     /// The sites of one function, or why there are none: one, and its ways out if it has no return probe.
     fn build(&self, function: &str, call: Call, shape: Shape, symbol: &Symbol) -> Result<Vec<ProbeSite>, String> {
         let source = self.source;
-        let shape = if self.ends == Ends::WaysOut && call.needs_return() { shape.with_exits() } else { shape };
+        let by_exits = match self.ends {
+            Ends::Sessions => false,
+            Ends::ReturnProbes => call.is_mapping(),
+            Ends::WaysOut => call.needs_return(),
+        };
+        let shape = if by_exits { shape.with_exits() } else { shape };
         if symbol.indirect {
             return Err("it is an indirect function, whose implementation is chosen when the program starts".into());
         }
@@ -434,7 +460,7 @@ mod tests {
 
     #[test]
     fn our_own_program_is_planned_from_its_libc_alone() {
-        let plan = plan(&own_objects(), &[], Ends::ReturnProbes).expect("a glibc program");
+        let plan = plan(&own_objects(), &[], Ends::Sessions).expect("a glibc program");
         assert!(plan.sites.iter().all(|site| site.object_path.ends_with("libc.so.6")), "{plan:#?}");
         for name in ["malloc", "calloc", "realloc", "free", "mmap", "munmap"] {
             assert_eq!(plan.sites.iter().filter(|site| site.function == name).count(), 1, "{name}");
@@ -461,9 +487,9 @@ mod tests {
     #[test]
     fn without_an_allocator_the_error_says_what_was_looked_for_and_where() {
         let objects: Vec<_> = own_objects().into_iter().filter(|object| !object.path.ends_with("libc.so.6")).collect();
-        let error = plan(&objects, &[], Ends::ReturnProbes).expect_err("no libc").to_string();
+        let error = plan(&objects, &[], Ends::Sessions).expect_err("no libc").to_string();
         assert!(error.contains("/memtrace-") && error.contains("jemalloc") && error.contains("debug file"), "{error}");
         assert!(error.contains("--alloc") && !error.contains('\n'), "{error}");
-        assert!(plan(&[], &[], Ends::ReturnProbes).expect_err("nothing").to_string().contains("none with code"));
+        assert!(plan(&[], &[], Ends::Sessions).expect_err("nothing").to_string().contains("none with code"));
     }
 }

@@ -67,10 +67,10 @@ const PROGRAMS: [(&str, At); 12] = [
     (HEAP_SESSION, At::Both),
     ("heap_release", At::Entry),
     ("heap_release_outer", At::Entry),
+    (RELEASE_SESSION, At::Both),
     ("way_out", At::Entry),
     ("heap_raise", At::Entry),
     ("mapping_entry", At::Entry),
-    ("mapping_return", At::Return),
     (MAPPING_SESSION, At::Both),
     ("empty_entry", At::Entry),
     ("empty_return", At::Return),
@@ -79,6 +79,7 @@ const PROGRAMS: [(&str, At); 12] = [
 /// Those that a kernel of that age may not know.
 pub(super) const HEAP_SESSION: &str = "heap_session";
 pub(super) const MAPPING_SESSION: &str = "mapping_session";
+pub(super) const RELEASE_SESSION: &str = "heap_release_session";
 
 /// Those that the verifier takes some tenths of a second for, and that most runs need: with sessions and without.
 const LARGE: [[&str; 2]; 2] = [[HEAP_SESSION, MAPPING_SESSION], ["heap_entry", "mapping_entry"]];

@@ -136,7 +136,7 @@ pub struct Tracer {
     /// The number of the last one.
     prediction_number: u64,
     predicts: bool,
-    targets: Array<MapData, [u64; 2]>,
+    targets: Array<MapData, [u64; 3]>,
     slots: HashMap<MapData, u32, u32>,
     /// Times that each slot has been given out.
     generations: Vec<u64>,
@@ -231,12 +231,13 @@ impl Tracer {
         Ok(Loaded { tracer, ring, deferred, tables, sampler })
     }
 
-    /// Gives a process a slot; `brk` is the end of its heap segment now, 0 if it has none.
+    /// Gives a process a slot; `brk` is the end of its heap segment now, 0 if it has none, and `stack_end` that of its first
+    /// thread's stack, 0 if that is not known.
     ///
     /// # Errors
     ///
     /// When all slots are taken or the map cannot be written.
-    pub fn add_target(&mut self, pid: Pid, brk: u64) -> Result<Slot, KernelError> {
+    pub fn add_target(&mut self, pid: Pid, brk: u64, stack_end: u64) -> Result<Slot, KernelError> {
         let slot = match self.free_slots.pop() {
             Some(slot) => slot,
             None if self.generations.len() >= MAX_TARGETS => return Err(KernelError::TooManyTargets),
@@ -249,7 +250,7 @@ impl Tracer {
         // Far enough apart that no exec of the earlier target had the same: equal addresses mean other code now.
         let generation = &mut self.generations[usize::from(slot)];
         *generation += 1 << 20;
-        self.targets.set(u32::from(slot), [*generation, brk], 0).map_err(access("TARGETS"))?;
+        self.targets.set(u32::from(slot), [*generation, brk, stack_end], 0).map_err(access("TARGETS"))?;
         self.counters.set(u32::from(slot), [0; COUNTERS], 0).map_err(access("COUNTERS"))?;
         self.slots.insert(pid.0, u32::from(slot), 0).map_err(access("SLOTS"))?;
         Ok(Slot(slot))

@@ -23,6 +23,12 @@ pub fn meaning(name: &str) -> (Harm, &'static str) {
         "predictions_wrong" => {
             (Harm::Some, "malloc returned other blocks than predicted: a few addresses may be wrong.")
         }
+        "calls_on_other_stacks" => {
+            (Harm::Some, "calls on a second stack within another allocator call; their returns are left alone.")
+        }
+        "implausible_sizes" => {
+            (Harm::Some, "blocks larger than any address space are left out: is the size in another argument?")
+        }
         "allocations_deferred" => (Harm::None, "waited while the ring was full; nothing is lost."),
         "releases_deferred" => (Harm::None, "waited while the ring was full; nothing is lost."),
         "settled_blocks" => (Harm::None, "allocated and freed while the ring was full; in the totals, not in stacks."),

@@ -19,7 +19,7 @@ use crate::{
     allocator::{self, Ends, Plan, ProbeSite},
     cli::TraceConfig,
     kernel::{
-        KernelError, Tracer,
+        KernelError, Tracer, features,
         links::{Halves, Links, Programs},
         return_probes,
     },
@@ -33,6 +33,7 @@ pub(super) struct Candidate {
     target: Target,
     plan: Plan,
     heap_end: u64,
+    stack_end: u64,
     /// Whether the probes on allocations can be taken away by themselves.
     may_rest: bool,
     /// Keeps the process's unwind tables until they are in the kernel; they are made then if there are none here.
@@ -124,10 +125,14 @@ impl Candidate {
         let plan = plan(&target, config)?;
         let mappings = target.mappings()?;
         let segments = cache.map_or_else(Vec::new, |cache| segments(pid, &mappings, cache).0);
-        let heap = mappings.iter().find(|mapping| mapping.path.as_deref() == Some(Path::new("[heap]")));
+        let end_of = |name: &str| {
+            let named = mappings.iter().find(|mapping| mapping.path.as_deref() == Some(Path::new(name)));
+            named.map_or(0, |mapping| mapping.end)
+        };
         Ok(Self {
             may_rest: config.max_overhead.is_some(),
-            heap_end: heap.map_or(0, |mapping| mapping.end),
+            heap_end: end_of("[heap]"),
+            stack_end: end_of("[stack]"),
             target,
             plan,
             _segments: segments,
@@ -147,7 +152,7 @@ impl Candidate {
         programs: Programs,
     ) -> Result<Traced, SessionError> {
         let pid = self.target.pid();
-        let slot = tracer.add_target(pid, self.heap_end)?;
+        let slot = tracer.add_target(pid, self.heap_end, self.stack_end)?;
         pump.add_process(slot, pid)?;
         let prediction = prediction(&self.plan);
         tracer.set_prediction(slot, prediction)?;
@@ -399,13 +404,18 @@ fn prediction(plan: &Plan) -> Option<Prediction> {
     plan.sites.iter().find_map(|site| site.prediction)
 }
 
+/// How the ends of calls are seen on this kernel.
+pub(super) fn ends() -> Ends {
+    if features::has_sessions() { Ends::Sessions } else { Ends::ReturnProbes }
+}
+
 /// The probes of a process; with `--syscalls` without those of the mapping functions.
 fn plan(target: &Target, config: &TraceConfig) -> Result<Plan, SessionError> {
     if config.growth {
         return Ok(Plan::default());
     }
     let pid = target.pid();
-    let ends = if config.no_return_probes { Ends::WaysOut } else { Ends::ReturnProbes };
+    let ends = if config.no_return_probes { Ends::WaysOut } else { ends() };
     let mut plan = allocator::plan(&target.objects()?, &config.wrappers, ends)
         .map_err(|source| SessionError::Allocator { pid, source })?;
     if config.syscalls {

@@ -14,7 +14,7 @@ use memtrace_common::{call::Call, unwind::Segment as KernelSegment};
 
 use super::{SessionError, members::Members, traced::confined, unwinding};
 use crate::{
-    allocator::{self, Ends, Plan},
+    allocator::{self, Plan},
     cli::{DEFAULT_UNWIND_BYTES, DoctorConfig},
     kernel::features,
     report::{
@@ -87,7 +87,7 @@ fn present(config: &DoctorConfig, named: &[Pid]) -> Result<Vec<Pid>, SessionErro
 /// A process and what would be attached to it.
 fn open(pid: Pid, config: &DoctorConfig) -> Result<(Target, Plan), SessionError> {
     let target = Target::open(pid)?;
-    let plan = allocator::plan(&target.objects()?, &config.wrappers, Ends::ReturnProbes)
+    let plan = allocator::plan(&target.objects()?, &config.wrappers, super::traced::ends())
         .map_err(|source| SessionError::Allocator { pid, source })?;
     Ok((target, plan))
 }

@@ -107,18 +107,11 @@ fn heap_raise(context: ProbeContext) -> u32 {
     0
 }
 
-/// Entry of `mmap`, `munmap` and `mremap` where the ways out are probed.
+/// Entry of `mmap`, `munmap` and `mremap`, whose ways out are probed.
 #[uprobe]
 fn mapping_entry(context: ProbeContext) -> u32 {
     mapping::entry(&context, attach_cookie(&context));
     0
-}
-
-/// Both ends of the same.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "uprobe")]
-extern "C" fn mapping_session(context: *mut c_void) -> u32 {
-    mapping::session(&ProbeContext::new(context))
 }
 
 /// A process has replaced its image.

@@ -15,9 +15,8 @@ use memtrace_common::{
 };
 
 use crate::{
-    Site, attach_cookie, count,
+    Site, count,
     ring::{self, Class},
-    session,
     thread::{self, Standing},
     walk,
 };
@@ -32,40 +31,30 @@ const MREMAP_DONTUNMAP: u64 = 4;
 /// The first four arguments of a mapping call.
 pub type Arguments = [u64; 4];
 
-/// Both ends of `mmap`, `munmap` or `mremap` in libc. At the entry: 1 if the return need not be seen.
+/// The entry of `mmap`, `munmap` or `mremap` in libc. It has no return probe but probes on its ways out: signal handlers
+/// call these on stacks of their own, where a return probe can end the target (see [`thread::standing`]).
 #[inline(always)]
-pub fn session(context: &ProbeContext) -> u32 {
-    if session::is_return(context) {
-        returned(context);
-        return 0;
-    }
-    u32::from(!entry(context, attach_cookie(context)))
-}
-
-/// The entry of the same; whether its return has to be seen.
-#[inline(always)]
-pub fn entry(context: &ProbeContext, site: Site) -> bool {
+pub fn entry(context: &ProbeContext, site: Site) {
     // SAFETY: the kernel passes a valid pt_regs.
     let regs = unsafe { &*context.regs };
     if !walk::running(site.slot) {
-        return false;
+        return;
     }
-    let Some(state) = thread::state(site.slot) else { return false };
+    let Some(state) = thread::state(site.slot) else { return };
     match thread::standing(state, site.slot, regs.rsp) {
         Standing::Outermost => {}
-        Standing::Nested => return false,
+        Standing::Nested => return,
         Standing::Elsewhere => {
             elsewhere(site, [regs.rdi, regs.rsi, regs.rdx, regs.rcx]);
-            return false;
+            return;
         }
     }
     let first = thread::read_word(regs.rsp).unwrap_or(0);
     let registers = Registers { ip: first, sp: regs.rsp + 8, fp: regs.rbp };
     begin(state, site, [regs.rdi, regs.rsi, regs.rdx, regs.rcx], registers, regs.rsp);
-    true
 }
 
-/// A call whose return cannot be seen. What it unmaps goes, as it nearly always does; what it maps is not known.
+/// A call while the thread is in another on another stack, whose end finds no room to be noted. What it unmaps goes, as it nearly always does; what it maps is not known.
 #[inline(always)]
 fn elsewhere(site: Site, arguments: Arguments) {
     let length = whole_pages(arguments[1]);
@@ -73,17 +62,6 @@ fn elsewhere(site: Site, arguments: Arguments) {
         send_gone(site.slot, Kind::UnmapBegin, arguments[0], length);
     } else {
         count::add(site.slot, Counter::CallsOnOtherStacks, 1);
-    }
-}
-
-/// The return of the same.
-#[inline(always)]
-fn returned(context: &ProbeContext) {
-    // SAFETY: the kernel passes a valid pt_regs.
-    let regs = unsafe { &*context.regs };
-    let Some(state) = thread::existing() else { return };
-    if state.return_slot != 0 && state.return_slot + 8 == regs.rsp && is_in(state) {
-        finish(state, regs.rax);
     }
 }
 

@@ -214,9 +214,7 @@ fn in_call(state: &mut ThreadState, slot: u16, sp: u64) -> Standing {
 /// Whether both addresses are on the first thread's stack: the higher one then proves that a call at the lower is over.
 #[inline(always)]
 fn is_main_stack(slot: u16, lower: u64, higher: u64) -> bool {
-    TARGETS
-        .get(u32::from(slot))
-        .is_some_and(|target| target.is_on_main_stack(lower) && target.is_on_main_stack(higher))
+    TARGETS.get(u32::from(slot)).is_some_and(|target| target.is_on_main_stack(lower) && target.is_on_main_stack(higher))
 }
 
 /// Whether a word can be the address to which return probes send a function's return: a page that the kernel asks to have at

@@ -98,12 +98,13 @@ pub struct Plan {
 /// How the ends of calls are seen.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Ends {
-    /// By return probes that a program declines where another call waits on a lower address, but for functions that may
-    /// throw, and for the user's, which may switch stacks.
+    /// By return probes that a program can decline, but for functions that may throw, mapping functions, which signal
+    /// handlers call on stacks of their own, and the user's, which may switch stacks: these have probes on their ways out. (A
+    /// return probe at a higher address than one that waits ends the target.)
     #[default]
     Sessions,
-    /// By return probes that cannot be declined: as above, and mapping functions, which signal handlers call on stacks of
-    /// their own, have probes on their ways out. (A return probe at a higher address than one that waits ends the target.)
+    /// The same with return probes that cannot be declined; those of the user's functions whose ways out are not known are
+    /// refused.
     ReturnProbes,
     /// By probes on every way out: no return probe is used.
     WaysOut,
@@ -375,8 +376,7 @@ impl Builder<'_> {
     fn build(&self, function: &str, call: Call, shape: Shape, symbol: &Symbol) -> Result<Vec<ProbeSite>, String> {
         let source = self.source;
         let by_exits = match self.ends {
-            Ends::Sessions => false,
-            Ends::ReturnProbes => call.is_mapping(),
+            Ends::Sessions | Ends::ReturnProbes => call.is_mapping() && call.needs_return(),
             Ends::WaysOut => call.needs_return(),
         };
         let shape = if by_exits { shape.with_exits() } else { shape };

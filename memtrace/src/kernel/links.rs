@@ -14,7 +14,7 @@ use aya::programs::{
 use memtrace_common::{Slot, call::Call, cookie};
 
 use super::{
-    multi::{HEAP_SESSION, MAPPING_SESSION, RELEASE_SESSION},
+    multi::{HEAP_SESSION, RELEASE_SESSION},
     tracer::{KernelError, Tracer},
 };
 use crate::{allocator::ProbeSite, target::Pid};
@@ -149,7 +149,7 @@ impl Tracer {
             for (program, sites, is_return) in by_program(&ordered, programs, self.has_sessions()) {
                 let link = self.attach_many(program, pid, slot, &sites)?;
                 let links = match (program, is_return) {
-                    (HEAP_SESSION | MAPPING_SESSION | RELEASE_SESSION, _) => &mut halves.sessions,
+                    (HEAP_SESSION | RELEASE_SESSION, _) => &mut halves.sessions,
                     (_, true) => &mut halves.returns,
                     (_, false) => &mut halves.entries,
                 };
@@ -322,14 +322,12 @@ fn program_names(site: &ProbeSite, programs: Programs, sessions: bool) -> (&'sta
     let (entry, returned) = match (programs, site.call) {
         (Programs::Empty, _) => ("empty_entry", "empty_return"),
         (_, Call::Allocate | Call::Reallocate) if returns && sessions => return (HEAP_SESSION, None),
-        (_, call) if call.is_mapping() && returns && sessions => return (MAPPING_SESSION, None),
         (_, Call::ReleaseOuter) if returns && sessions => return (RELEASE_SESSION, None),
         (_, Call::Release) => ("heap_release", ""),
         (_, Call::ReleaseOuter) => ("heap_release_outer", "heap_return"),
         (_, Call::Raise) => ("heap_raise", ""),
         (_, Call::Result) => ("way_out", ""),
-        // Without sessions its ways out are probed, see `allocator::Ends`.
-        (_, call) if call.is_mapping() => return ("mapping_entry", None),
+        (_, call) if call.is_mapping() => ("mapping_entry", ""),
         _ => ("heap_entry", "heap_return"),
     };
     (entry, returns.then_some(returned))

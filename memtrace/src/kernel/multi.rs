@@ -61,7 +61,7 @@ enum At {
 }
 
 /// Programs that are attached through uprobes.
-const PROGRAMS: [(&str, At); 12] = [
+const PROGRAMS: [(&str, At); 11] = [
     ("heap_entry", At::Entry),
     ("heap_return", At::Return),
     (HEAP_SESSION, At::Both),
@@ -71,18 +71,16 @@ const PROGRAMS: [(&str, At); 12] = [
     ("way_out", At::Entry),
     ("heap_raise", At::Entry),
     ("mapping_entry", At::Entry),
-    (MAPPING_SESSION, At::Both),
     ("empty_entry", At::Entry),
     ("empty_return", At::Return),
 ];
 
 /// Those that a kernel of that age may not know.
 pub(super) const HEAP_SESSION: &str = "heap_session";
-pub(super) const MAPPING_SESSION: &str = "mapping_session";
 pub(super) const RELEASE_SESSION: &str = "heap_release_session";
 
 /// Those that the verifier takes some tenths of a second for, and that most runs need: with sessions and without.
-const LARGE: [[&str; 2]; 2] = [[HEAP_SESSION, MAPPING_SESSION], ["heap_entry", "mapping_entry"]];
+const LARGE: [[&str; 2]; 2] = [[HEAP_SESSION, "mapping_entry"], ["heap_entry", "mapping_entry"]];
 
 impl At {
     /// `BPF_PROG_LOAD`'s and `BPF_LINK_CREATE`'s attach type.

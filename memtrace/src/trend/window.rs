@@ -55,7 +55,11 @@ impl Window {
         // residuals of a smooth curve on a straight line resemble their neighbours however sure its rise is.
         let p = if steps.falls == 0 {
             plain.p_rising()
-        } else if inflation > 1.0 { by_pairs.min(2.0 * by_signs).max(plain.p_rising()) } else { by_pairs };
+        } else if inflation > 1.0 {
+            by_pairs.min(2.0 * by_signs).max(plain.p_rising())
+        } else {
+            by_pairs
+        };
         let (early, late) = points.split_at(points.len() / 2);
         let hours = late.last().map_or(0.0, |point| point.hours) - early.first().map_or(0.0, |point| point.hours);
         let floor_rises = least(late) - least(early) > 0.1 * slope * hours;

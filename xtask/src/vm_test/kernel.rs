@@ -20,7 +20,7 @@ pub struct Kernel {
 }
 
 /// Sessions came with 6.13.
-const BEFORE_SESSIONS: &[&str] = &["heap_session", "heap_release_session", "mapping_session"];
+const BEFORE_SESSIONS: &[&str] = &["heap_session", "heap_release_session"];
 
 /// The oldest kernel that a current distribution keeps, and the first long-term one with usable multi-uprobe links.
 pub const KERNELS: &[Kernel] = &[

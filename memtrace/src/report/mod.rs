@@ -28,6 +28,7 @@ pub mod memory;
 pub mod name;
 pub mod number;
 pub mod outer;
+pub mod place;
 pub mod pprof;
 pub mod rank;
 pub mod sampling;

@@ -19,7 +19,7 @@ use crate::{
     report::{
         gate::{self, Gate, Ruling},
         group::{self, CalledBy, Group, GroupBy},
-        rank,
+        place, rank,
         snapshot::{Frame, Stack},
     },
     symbol::{Symbolizer, family::family},
@@ -369,7 +369,7 @@ struct Common {
 
 impl Common {
     fn of(frames: &[Frame]) -> Self {
-        let function = allocating(frames);
+        let function = place::blamed(frames);
         let Some(first) = frames.get(function) else { return Self::default() };
         let mut labels = vec![first.module.clone().unwrap_or_default()];
         let mut ends = Vec::new();
@@ -399,7 +399,7 @@ impl Common {
 
 /// The labels of a stack's frames from the allocating function on.
 fn labels(frames: &[Frame]) -> Vec<String> {
-    let function = allocating(frames);
+    let function = place::blamed(frames);
     frames.iter().skip(function).map(label).collect()
 }
 
@@ -411,11 +411,6 @@ fn label(frame: &Frame) -> String {
         (None, Some(module), None) => module.clone(),
         (None, None, _) => "unknown code".to_owned(),
     }
-}
-
-/// The frame of the allocating function.
-fn allocating(_frames: &[Frame]) -> usize {
-    0
 }
 
 fn frames(symbols: &mut Symbolizer, key: Key) -> Vec<Frame> {

@@ -1,0 +1,104 @@
+//! Which frame of a stack to blame: the innermost one that a person who looks for the leak can do something about.
+//!
+//! That an allocator, a wrapper such as `xmalloc`, a container or the C library asked for the memory is true of every leak of
+//! a program. [`blamed`] passes over such frames by the names of their functions, modules and source files ([`names`]), and
+//! [`blamed_below`] prefers the code of a checkout. [`source`] is where a frame's code is written, [`at`] names its place
+//! without an address, which no two runs share.
+
+mod names;
+
+use std::{
+    borrow::Cow,
+    path::{Component, Path, PathBuf},
+};
+
+use super::snapshot::Frame;
+
+/// What the code of a frame is for, from what is most worth blaming to what is least.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Role {
+    /// The program or one of its libraries.
+    Own,
+    /// The runtime of a language: an interpreter, a JIT compiler, an event loop.
+    Runtime,
+    /// A function that allocates for whoever calls it.
+    Wrapper,
+    /// The C library, the loader, an allocator, or how a program and its threads begin.
+    System,
+}
+
+/// The index of the frame to blame: the innermost one that is neither of the C library, nor of a language's runtime, nor a
+/// wrapper around the allocator. When there is none, the innermost one of a runtime, else the innermost wrapper. 0 for
+/// a stack without frames.
+pub fn blamed(frames: &[Frame]) -> usize {
+    // `min_by_key` takes the first of equals.
+    frames.iter().enumerate().min_by_key(|(_, frame)| role(frame)).map_or(0, |(index, _)| index)
+}
+
+/// The index of the frame to blame in a checkout: the innermost one that is no wrapper and whose source file lies below
+/// `root`, as `exists` says; [`blamed`] when there is none.
+pub fn blamed_below(frames: &[Frame], root: &Path, exists: impl Fn(&Path) -> bool) -> usize {
+    let is_ours = |frame: &Frame| {
+        role(frame) < Role::Wrapper
+            && source(frame).is_some_and(|(file, _)| below(&file, root).is_some_and(|file| exists(&root.join(file))))
+    };
+    frames.iter().position(is_ours).unwrap_or_else(|| blamed(frames))
+}
+
+/// The path of a source file relative to `root`, when it lies below it. A relative path counts from `root` on.
+pub fn below(file: &str, root: &Path) -> Option<PathBuf> {
+    let mut parts = PathBuf::new();
+    for part in root.join(file).components() {
+        match part {
+            Component::ParentDir => {
+                parts.pop();
+            }
+            Component::CurDir => {}
+            part => parts.push(part),
+        }
+    }
+    let relative = parts.strip_prefix(root).ok()?;
+    (!relative.as_os_str().is_empty()).then(|| relative.to_owned())
+}
+
+/// The source file and the line of a frame; those of JavaScript code stand in its name. `None` for a line that is unknown.
+pub fn source(frame: &Frame) -> Option<(Cow<'_, str>, Option<u32>)> {
+    // Line 0 stands for none in DWARF.
+    let line = frame.line.filter(|&line| line > 0);
+    match &frame.file {
+        Some(file) => Some((Cow::Borrowed(file), line)),
+        None => frame.function.as_deref().and_then(names::script).map(|(file, line)| (file.into(), Some(line))),
+    }
+}
+
+/// A function's name, or `module+0x1234` with the position in the module's file when it has none: never an address.
+pub fn at(frame: &Frame) -> Cow<'_, str> {
+    match (&frame.function, &frame.module, &frame.offset) {
+        (Some(function), ..) if !function.is_empty() => names::same_for_tiers(function),
+        (_, Some(module), Some(offset)) => format!("{module}+{offset}").into(),
+        (_, Some(module), None) => module.as_str().into(),
+        (_, None, _) => "unknown code".into(),
+    }
+}
+
+fn role(frame: &Frame) -> Role {
+    let function = frame.function.as_deref().unwrap_or_default();
+    let module = frame.module.as_deref().unwrap_or_default();
+    if names::is_script(function) {
+        Role::Own
+    } else if names::is_system_module(module)
+        || names::is_system_function(function)
+        || frame.file.as_deref().is_some_and(names::is_system_file)
+    {
+        Role::System
+    } else if names::is_wrapper(function) {
+        Role::Wrapper
+    } else if names::is_runtime_module(module) || names::is_runtime_function(function) {
+        Role::Runtime
+    } else {
+        Role::Own
+    }
+}
+
+#[cfg(test)]
+mod tests;

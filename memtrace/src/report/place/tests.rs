@@ -1,0 +1,183 @@
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::report::sample::frame;
+
+/// Of functions in modules.
+fn stack(names: &[(&str, &str)]) -> Vec<Frame> {
+    names.iter().map(|(function, module)| frame(function, module, None)).collect()
+}
+
+fn told(names: &[&str]) -> String {
+    let frames: Vec<Frame> = names.iter().map(|name| frame(name, "server", None)).collect();
+    at(&frames[blamed(&frames)]).into_owned()
+}
+
+fn unnamed(module: &str, offset: &str) -> Frame {
+    Frame { function: None, offset: Some(offset.to_owned()), ..frame("", module, None) }
+}
+
+#[test]
+fn allocation_wrappers_of_any_project_are_passed_over() {
+    for wrapper in [
+        "xmalloc",
+        "emalloc",
+        "ckalloc",
+        "xcalloc",
+        "safe_malloc",
+        "my_realloc",
+        "MyMalloc",
+        "myAlloc",
+        "g_malloc0_n",
+        "g_strdup",
+        "g_slice_alloc",
+        "zmalloc_usable",
+        "ztrymalloc_usable_internal",
+        "sqlite3Malloc",
+        "sqlite3MallocZero",
+        "sqlite3DbMallocRawNN",
+        "mallocWithAlarm",
+        "ngx_alloc",
+        "ngx_palloc",
+        "apr_pcalloc",
+        "PyMem_RawMalloc",
+        "CRYPTO_zalloc",
+        "av_mallocz",
+        "ruby_xmalloc2",
+        "xstrndup",
+        "xasprintf",
+        "xmalloc.constprop.0",
+        "operator new(unsigned long)",
+        "operator new[](unsigned long, std::nothrow_t const&)",
+        "std::vector<int>::push_back(int&&)",
+        "void std::vector<int, std::allocator<int> >::_M_realloc_insert<int>(int&&)",
+        "__gnu_cxx::new_allocator<int>::allocate(unsigned long, void const*)",
+        "alloc::raw_vec::finish_grow",
+        "<alloc::vec::Vec<T> as Extend>::extend",
+        "hashbrown::raw::RawTable<T,A>::reserve_rehash",
+        "__rust_alloc",
+        "Util::safeAlloc(unsigned long)",
+    ] {
+        assert_eq!(told(&[wrapper, "Cache::fill()", "main"]), "Cache::fill()", "{wrapper}");
+    }
+}
+
+#[test]
+fn functions_that_make_something_are_not() {
+    for own in [
+        "node_new",
+        "conn_alloc",
+        "parse",
+        "Cache::allocate_entry()",
+        "leak_malloc",
+        "leak_here",
+        "stdlib_wrapper",
+        "std::string format_all<int>(int)::helper",
+        "app::Table::new",
+        "<app::Table as core::clone::Clone>::clone",
+        "std::vector<int> app::make<int>(int)",
+        "create_session",
+        "allocation_report",
+    ] {
+        assert_eq!(told(&["operator new(unsigned long)", own, "main"]), own);
+    }
+}
+
+#[test]
+fn what_is_below_the_program_is_passed_over() {
+    let frames = stack(&[
+        ("__strdup", "libc.so.6"),
+        ("std::string::_M_create", "libstdc++.so.6.0.30"),
+        ("handle", "server"),
+        ("main", "server"),
+    ]);
+    assert_eq!(blamed(&frames), 2);
+    // A program without names has places all the same; the C library's debug information is no reason to blame it.
+    let frames = vec![
+        unnamed("lk", "0x1169"),
+        unnamed("lk", "0x1190"),
+        frame("__libc_start_call_main", "libc.so.6", Some(("./csu/../sysdeps/nptl/libc_start_call_main.h", 58))),
+        unnamed("lk", "0x1071"),
+    ];
+    assert_eq!((blamed(&frames), at(&frames[0]).as_ref()), (0, "lk+0x1169"));
+    // A static program has the C library in its own module.
+    let frames = [
+        frame("__strdup", "static", Some(("./string/strdup.c", 42))),
+        frame("run", "static", None),
+        frame("__libc_start_call_main", "static", Some(("./csu/../sysdeps/nptl/libc_start_call_main.h", 58))),
+    ];
+    assert_eq!(blamed(&frames), 1);
+}
+
+#[test]
+fn the_users_code_counts_before_its_runtime() {
+    let frames = stack(&[
+        ("uv__malloc", "node"),
+        ("uv__stream_open", "node"),
+        ("node::LibuvStreamWrap::OnUvAlloc", "node"),
+        ("JS:*remember /srv/app/map.js:3:18", "perf-7.map"),
+    ]);
+    assert_eq!(blamed(&frames), 3);
+    assert_eq!(source(&frames[3]).unwrap(), ("/srv/app/map.js".into(), Some(3)));
+    assert_eq!(at(&frames[3]), "JS:remember /srv/app/map.js:3:18");
+    // Without any, the runtime's first that does not merely allocate.
+    assert_eq!(blamed(&frames[..3]), 1);
+    let frames =
+        stack(&[("PyMem_RawMalloc", "python3.11"), ("list_resize", "python3.11"), ("load", "_ext.cpython-311.so")]);
+    assert_eq!(blamed(&frames), 2);
+    assert!(!names::is_runtime_module("nodes") && !names::is_runtime_module("rubydb"));
+}
+
+#[test]
+fn a_stack_of_wrappers_has_its_first() {
+    assert_eq!(told(&["xmalloc", "std::vector<int>::reserve"]), "xmalloc");
+    assert_eq!(blamed(&[]), 0);
+    let frames = stack(&[("__strdup", "libc.so.6"), ("xstrdup", "server"), ("_start", "server")]);
+    assert_eq!(blamed(&frames), 1);
+}
+
+#[test]
+fn in_a_checkout_its_own_files_win() {
+    let frames = [
+        frame("xmalloc", "server", Some(("/src/server/alloc.c", 5))),
+        frame("BIO_new", "libcrypto.so.3", Some(("crypto/bio/bio_lib.c", 80))),
+        frame("handle", "server", Some(("/src/server/../server/net.c", 97))),
+        frame("main", "server", Some(("main.c", 12))),
+    ];
+    let there = |names: &'static [&'static str]| move |path: &Path| names.iter().any(|name| path == Path::new(name));
+    let root = Path::new("/src/server");
+    assert_eq!(blamed_below(&frames, root, there(&["/src/server/alloc.c", "/src/server/net.c"])), 2);
+    assert_eq!(blamed_below(&frames, root, there(&["/src/server/main.c"])), 3);
+    assert_eq!(blamed_below(&frames, root, |_| false), 1);
+    assert_eq!(below("../other/x.c", root), None);
+    assert_eq!(below("/src/server", root), None);
+    assert_eq!(below("a/./b.c", root).as_deref(), Some(Path::new("a/b.c")));
+}
+
+#[test]
+fn lines_in_names_of_scripts() {
+    for (name, place) in [
+        ("JS:~f file:///a b/c.mjs:10:2", Some(("/a b/c.mjs", 10))),
+        ("JS:^readFile node:fs:418:18", None),
+        ("JS:*f", None),
+        ("JS:*f x.js:0:1", None),
+        ("f x.js:1:1", None),
+    ] {
+        assert_eq!(names::script(name), place, "{name}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_names_have_a_blamed_frame(names in prop::collection::vec((any::<Option<String>>(), any::<Option<String>>()), 1..9)) {
+        let frames: Vec<Frame> = names
+            .into_iter()
+            .map(|(function, module)| Frame { function, module, ..Frame::default() })
+            .collect();
+        let index = blamed(&frames);
+        prop_assert!(index < frames.len());
+        prop_assert!(frames.iter().all(|frame| role(frame) >= role(&frames[index])));
+    }
+}

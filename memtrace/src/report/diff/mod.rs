@@ -57,6 +57,8 @@ pub struct Run {
     pub outstanding_bytes: u64,
     /// Heap blocks that lived, of all processes.
     pub outstanding_blocks: u64,
+    /// Bytes of page ranges that were mapped since the attach and were mapped still, of all processes.
+    pub mapped_bytes: u64,
     /// Heap bytes of the stacks that the run was saved with: less, when it was saved with a small `--top`.
     pub listed_bytes: u64,
 }
@@ -202,9 +204,10 @@ impl Diff {
         }
     }
 
-    /// Bytes that all processes held in the later run, less those of the earlier one.
+    /// Bytes that all processes held in the later run, in heap blocks and mapped ranges, less those of the earlier one.
     pub fn bytes(&self) -> i64 {
-        difference(self.before.outstanding_bytes, self.after.outstanding_bytes)
+        let held = |run: &Run| run.outstanding_bytes.saturating_add(run.mapped_bytes);
+        difference(held(&self.before), held(&self.after))
     }
 }
 
@@ -257,6 +260,7 @@ impl Run {
             elapsed_ms: snapshot.elapsed_ms,
             outstanding_bytes: sum(&mut snapshot.processes.iter().map(|process| process.totals.outstanding_bytes)),
             outstanding_blocks: sum(&mut snapshot.processes.iter().map(|process| process.totals.outstanding_blocks)),
+            mapped_bytes: sum(&mut snapshot.processes.iter().map(|process| process.totals.mapped_bytes)),
             listed_bytes: sum(&mut heap.map(|stack| stack.outstanding_bytes)),
         }
     }

@@ -212,3 +212,23 @@ fn run_of_huge(bytes: u64) -> Snapshot {
     snapshot.processes[0].totals.outstanding_bytes = bytes;
     snapshot
 }
+
+#[test]
+fn the_total_has_mapped_ranges_as_well() {
+    let mapped = |heap, mapped| {
+        let stacks = vec![
+            stack(&["small", "main"], heap, 1),
+            Stack { kind: StackKind::Map, ..stack(&["arena", "main"], mapped, 1) },
+        ];
+        let mut run = run(stacks);
+        let totals = &mut run.processes[0].totals;
+        (totals.outstanding_bytes, totals.outstanding_blocks, totals.mapped_bytes) = (heap, 1, mapped);
+        run
+    };
+    let diff = Diff::of(&mapped(1_000_000, 4_000_000), &mapped(1_500_000, 19_700_000), By::Stack, 100);
+    assert_eq!(diff.bytes(), 16_200_000);
+    let text = text(&diff);
+    assert!(text.starts_with("+16.2 MB outstanding in all."), "{text}");
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("1.50 MB in 1 block, 19.7 MB mapped"), "{text}");
+}

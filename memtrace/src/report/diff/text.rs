@@ -19,7 +19,10 @@ pub fn render(diff: &Diff, out: &mut dyn Write) -> io::Result<()> {
     page.wrapped("", &headline(diff))?;
     page.line("")?;
     for (name, run) in [("before", &diff.before), ("after ", &diff.after)] {
-        let held = format!("{} in {}", bytes(run.outstanding_bytes), of(run.outstanding_blocks, "block", "blocks"));
+        let mut held = format!("{} in {}", bytes(run.outstanding_bytes), of(run.outstanding_blocks, "block", "blocks"));
+        if run.mapped_bytes > 0 {
+            held.push_str(&format!(", {} mapped", bytes(run.mapped_bytes)));
+        }
         page.wrapped("", &format!("{name}  {}, traced for {}: {held}", moment(&run.at), duration(run.elapsed_ms)))?;
     }
     for (number, change) in (1..).zip(&diff.changes) {

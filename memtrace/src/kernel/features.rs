@@ -39,7 +39,9 @@ pub enum FeatureError {
     )]
     LockedDown,
     /// The tracing file system is not mounted.
-    #[error("--syscalls needs tracefs, which is not mounted; run: mount -t tracefs tracefs /sys/kernel/tracing")]
+    #[error(
+        "--syscalls and --mode growth need tracefs, which is not mounted; run: mount -t tracefs tracefs /sys/kernel/tracing"
+    )]
     NoTracefs,
     /// Return probes could kill a process.
     #[error(
@@ -93,7 +95,7 @@ pub fn checks(syscalls: bool) -> Vec<Check> {
     if syscalls {
         let found = TRACEFS.iter().any(|path| Path::new(path).exists());
         let result = if found { Ok(()) } else { Err(FeatureError::NoTracefs) };
-        checks.push(Check { name: "tracefs", purpose: "system-call tracepoints (--syscalls)", result });
+        checks.push(Check { name: "tracefs", purpose: "tracepoints (--syscalls and --mode growth)", result });
     }
     checks
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -23,6 +24,7 @@ use crate::{
     symbol::{self, ModuleMapping, Symbolizer},
     target::{
         Pid,
+        called::called,
         maps::{self, Mapping},
     },
 };
@@ -155,7 +157,7 @@ impl Pump {
     pub(super) fn add_process(&mut self, slot: Slot, pid: Pid) -> Result<(), SessionError> {
         let mappings = maps::read(pid).unwrap_or_default();
         self.ledger.add_process(slot);
-        self.symbols.add_process(slot, pid.0, modules(&mappings));
+        self.symbols.add_process(slot, pid.0, modules(pid, &mappings));
         self.unwinding.update(slot, pid, &mappings)?;
         self.code.insert(slot, fingerprint(&mappings));
         self.files.insert(slot, file_fingerprint(&mappings));
@@ -191,7 +193,7 @@ impl Pump {
             let Ok(mappings) = maps::read(pid) else { continue };
             let now = fingerprint(&mappings);
             if !mappings.is_empty() && self.code.insert(slot, now) != Some(now) {
-                self.symbols.refresh(slot, modules(&mappings));
+                self.symbols.refresh(slot, modules(pid, &mappings));
                 self.unwinding.update(slot, pid, &mappings)?;
                 note_files(&mut self.files, &mut self.new_files, slot, &mappings);
             }
@@ -222,7 +224,7 @@ impl Pump {
                     && let Some(pid) = pid_of(pids, event.slot)
                     && let Some(mappings) = refresh.allow(|| maps::read(pid).ok())
                 {
-                    symbols.refresh(event.slot, modules(&mappings));
+                    symbols.refresh(event.slot, modules(pid, &mappings));
                     failed = unwinding.update(event.slot, pid, &mappings);
                     note_files(files, new_files, event.slot, &mappings);
                     // What is unknown even now is code that has gone; the report shows its address.
@@ -236,7 +238,7 @@ impl Pump {
                 ledger.apply(event);
                 if let Some(pid) = pid_of(pids, event.slot) {
                     let mappings = maps::read(pid).unwrap_or_default();
-                    symbols.add_process(event.slot, pid.0, modules(&mappings));
+                    symbols.add_process(event.slot, pid.0, modules(pid, &mappings));
                     failed = unwinding.update(event.slot, pid, &mappings);
                 }
                 execs.push(Exec { slot: event.slot, by_other_thread });
@@ -296,15 +298,20 @@ fn note_files(files: &mut HashMap<Slot, u64>, new_files: &mut Vec<Slot>, slot: S
     }
 }
 
-/// The executable ones, as the symbolizer wants them.
-fn modules(mappings: &[Mapping]) -> impl Iterator<Item = ModuleMapping> {
-    mappings.iter().filter(|mapping| mapping.executable).map(|mapping| ModuleMapping {
+/// The executable ones, as the symbolizer wants them; the program by the name that it was started by.
+fn modules(pid: Pid, mappings: &[Mapping]) -> impl Iterator<Item = ModuleMapping> {
+    let called = called(pid, mappings);
+    let path = move |path: &Option<PathBuf>| match &called {
+        Some(called) if path.as_deref() == Some(&called.path) => Some(called.link.clone()),
+        _ => path.clone(),
+    };
+    mappings.iter().filter(|mapping| mapping.executable).map(move |mapping| ModuleMapping {
         start: mapping.start,
         end: mapping.end,
         file_offset: mapping.offset,
         device: mapping.device,
         inode: mapping.inode,
-        path: mapping.path.clone(),
+        path: path(&mapping.path),
     })
 }
 

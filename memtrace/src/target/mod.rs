@@ -1,11 +1,12 @@
 //! The `target` room: which process is traced, and what the rest of the program needs to know of it.
 //!
 //! In: a process id. Out: a [`Target`] that holds on to that very process (a pidfd, so that a reused id is noticed),
-//! its [`maps`] and the [`object`]s mapped into it, with the [`debug_file`] of each; a [`Held`] one for looking only; how
+//! its [`maps`], what its program is [`called`], and the [`object`]s mapped into it, with the [`debug_file`] of each; a [`Held`] one for looking only; how
 //! much [`memory`] it uses, and the [`cgroup`] that bounds it; a command that is [`launch`]ed, and the [`members`] of a group or a [`container`].
 //! Everything read from `/proc` is the target's to shape: sizes are bounded, malformed text is an error, and what may reach
 //! a terminal goes through [`printable`] first.
 
+pub mod called;
 pub mod cgroup;
 pub mod container;
 pub mod debug_file;

@@ -81,6 +81,15 @@ pub fn at(frame: &Frame) -> Cow<'_, str> {
     }
 }
 
+/// The module of the program itself, as the stacks tell: where `_start` or `main` is, else the outermost module of a stack
+/// that is no system library. `None` when no stack leads there.
+pub fn executable<'a>(stacks: impl Iterator<Item = &'a [Frame]> + Clone) -> Option<&'a str> {
+    let module = |frame: &'a Frame| frame.module.as_deref().filter(|module| !names::is_system_module(module));
+    let begins = |frame: &&Frame| matches!(frame.function.as_deref(), Some("_start" | "main"));
+    let by_name = stacks.clone().flatten().filter(begins).find_map(module);
+    by_name.or_else(|| stacks.clone().find_map(|frames| frames.iter().rev().find_map(module)))
+}
+
 fn role(frame: &Frame) -> Role {
     let function = frame.function.as_deref().unwrap_or_default();
     let module = frame.module.as_deref().unwrap_or_default();

@@ -157,6 +157,20 @@ fn in_a_checkout_its_own_files_win() {
 }
 
 #[test]
+fn the_programs_module_is_where_it_begins() {
+    let library = stack(&[("PyMem_RawMalloc", "libpython3.12.so.1.0"), ("start_thread", "libc.so.6")]);
+    let whole = stack(&[
+        ("Py_BytesMain", "libpython3.12.so.1.0"),
+        ("_start", "python3.12"),
+        ("_start", "ld-linux-x86-64.so.2"),
+    ]);
+    let told = |stacks: &[&Vec<Frame>]| executable(stacks.iter().map(|one| one.as_slice())).map(str::to_owned);
+    assert_eq!(told(&[&library, &whole]).as_deref(), Some("python3.12"));
+    assert_eq!(told(&[&library]).as_deref(), Some("libpython3.12.so.1.0"));
+    assert_eq!(told(&[]), None);
+}
+
+#[test]
 fn lines_in_names_of_scripts() {
     for (name, place) in [
         ("JS:~f file:///a b/c.mjs:10:2", Some(("/a b/c.mjs", 10))),

@@ -11,6 +11,7 @@ use crate::{
         escape::escape,
         loss::{Harm, meaning},
         name::{holds, label},
+        place,
         snapshot::{Frame, Snapshot, Stack, StackKind},
         tree::weight,
     },
@@ -61,6 +62,10 @@ impl<'a> Building<'a> {
         };
         // The format wants the empty string at 0.
         building.string("");
+        // Readers take the first mapping for the program.
+        if let Some(module) = place::executable(snapshot.stacks.iter().map(|stack| stack.frames.as_slice())) {
+            building.mapping(module);
+        }
         building
     }
 

@@ -122,3 +122,19 @@ fn an_empty_run_is_a_profile_too() {
     let profile = written(&snapshot, Metric::InuseSpace);
     assert_eq!((profile.sample_type.len(), profile.sample.len()), (5, 0));
 }
+
+#[test]
+fn the_programs_mapping_is_the_first() {
+    let mut snapshot = sample::snapshot();
+    let stack = Stack {
+        frames: vec![
+            sample::frame("PyMem_RawMalloc", "libpython3.12.so.1.0", None),
+            sample::frame("_start", "python3", None),
+        ],
+        ..sample::stack()
+    };
+    snapshot.stacks = vec![stack];
+    let profile = written(&snapshot, Metric::InuseSpace);
+    assert_eq!(profile.text(profile.mapping[0].filename), "python3");
+    assert_eq!(profile.mapping.len(), 2);
+}

@@ -1,18 +1,22 @@
 //! JUnit XML, as CI systems read it: a test case for each growing stack, and one that says whether there is any.
 //!
 //! A stack that makes the run fail is a failure with the stack in it; one that is suppressed or below the threshold is a
-//! skipped test with the reason. Cases are named by functions and [`gate::fingerprint`], the same from run to run.
+//! skipped test with the reason. The class of a case is the module of the frame to blame, its name that frame with its callers and
+//! [`fingerprint::unique`], the same from run to run.
 
 use std::{
-    collections::HashMap,
     io::{self, Write},
+    time::Duration,
 };
 
+use chrono::{DateTime, Utc};
+use jiff::Timestamp;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::{
+    fingerprint,
     gate::{self, Ruling},
-    number,
+    number, place,
     snapshot::{Snapshot, Stack},
 };
 
@@ -24,24 +28,30 @@ const NAMED_FRAMES: usize = 3;
 /// # Errors
 /// Those of `out`.
 pub fn render(snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
-    let commands: HashMap<u32, String> =
-        snapshot.processes.iter().map(|process| (process.pid, gate::clean(&process.command))).collect();
+    let growing: Vec<(&Stack, Ruling)> = gate::growing(snapshot).collect();
+    let keys = fingerprint::unique(&growing.iter().map(|(stack, _)| *stack).collect::<Vec<_>>());
     let mut suite = TestSuite::new("memtrace");
+    // The run took its time once, not once for each stack: one case has it all.
+    let time = Duration::from_millis(snapshot.elapsed_ms);
+    suite.set_time(time);
+    if let Some(began) = began(snapshot) {
+        suite.set_timestamp(began);
+    }
     suite.add_test_case(overall(snapshot));
-    let mut seen: HashMap<String, u32> = HashMap::new();
-    for (stack, ruling) in gate::growing(snapshot) {
-        let name = case_name(stack);
-        // Stacks that differ in lines only have the same name.
-        let times = seen.entry(name.clone()).and_modify(|times| *times += 1).or_insert(1);
-        let name = if *times > 1 { format!("{name} #{times}") } else { name };
-        let class = commands.get(&stack.pid).and_then(|command| program(command)).unwrap_or("memtrace");
-        let mut case = TestCase::new(name, status(snapshot, stack, ruling));
-        case.set_classname(class);
+    for ((stack, ruling), key) in growing.into_iter().zip(keys) {
+        let mut case = TestCase::new(case_name(stack, &key), status(snapshot, stack, ruling));
+        case.set_classname(class_name(stack)).set_time(Duration::ZERO);
         suite.add_test_case(case);
     }
     let mut report = Report::new("memtrace");
     report.add_test_suite(suite);
     report.serialize(out).map_err(io::Error::other)
+}
+
+/// When the run began; `None` when the report does not say when it was made.
+fn began(snapshot: &Snapshot) -> Option<DateTime<Utc>> {
+    let ended = snapshot.at.parse::<Timestamp>().ok()?.as_millisecond();
+    DateTime::from_timestamp_millis(ended.checked_sub_unsigned(snapshot.elapsed_ms)?)
 }
 
 /// The case that is there in every run.
@@ -55,7 +65,7 @@ fn overall(snapshot: &Snapshot) -> TestCase {
         status
     };
     let mut case = TestCase::new("no leak", status);
-    case.set_classname("memtrace");
+    case.set_classname("memtrace").set_time(Duration::from_millis(snapshot.elapsed_ms));
     let mut said = format!("traced for {}\n", number::duration(snapshot.elapsed_ms));
     for process in &snapshot.processes {
         let held = number::bytes(process.totals.outstanding_bytes);
@@ -90,15 +100,16 @@ fn status(snapshot: &Snapshot, stack: &Stack, ruling: Ruling) -> TestCaseStatus 
     status
 }
 
-fn case_name(stack: &Stack) -> String {
-    let callers: Vec<String> = stack.frames.iter().take(NAMED_FRAMES).map(gate::name).collect();
-    format!("{} [{}]", callers.join(" < "), gate::fingerprint(stack))
+/// The frame to blame with its callers, and the key that no other case has.
+fn case_name(stack: &Stack, key: &str) -> String {
+    let callers = stack.frames.iter().skip(place::blamed(&stack.frames)).take(NAMED_FRAMES);
+    format!("{} [{key}]", callers.map(gate::name).collect::<Vec<_>>().join(" < "))
 }
 
-/// The file name of a command's program.
-fn program(command: &str) -> Option<&str> {
-    let first = command.split_whitespace().next()?;
-    first.rsplit('/').next().filter(|name| !name.is_empty())
+/// The module to blame.
+fn class_name(stack: &Stack) -> String {
+    let module = gate::blamed(stack).and_then(|frame| frame.module.as_deref());
+    module.filter(|module| !module.is_empty()).map_or_else(|| "memtrace".to_owned(), gate::clean)
 }
 
 #[cfg(test)]
@@ -134,6 +145,10 @@ mod tests {
         assert_eq!(cases[0].attribute("name"), Some("no leak"));
         assert!(cases[1].attribute("name").unwrap().starts_with("leak_here < handle < main ["));
         assert_eq!(cases[1].attribute("classname"), Some("server"));
+        let suite = document.descendants().find(|node| node.has_tag_name("testsuite")).unwrap();
+        assert_eq!((suite.attribute("time"), cases[0].attribute("time")), (Some("60.000"), Some("60.000")));
+        let began = DateTime::parse_from_rfc3339(suite.attribute("timestamp").unwrap()).unwrap();
+        assert_eq!(began, DateTime::parse_from_rfc3339("2025-01-02T03:03:05Z").unwrap());
         let failure = cases[1].children().find(|node| node.has_tag_name("failure")).unwrap();
         assert!(failure.text().unwrap().contains("#0 leak_here /src/server/server.c:42 (server)\n"), "{text}");
         assert!(failure.attribute("message").unwrap().contains("keeps growing: +36.2 MB/h"), "{text}");
@@ -150,7 +165,7 @@ mod tests {
         assert!(skipped[0].attribute("message").unwrap().contains("below --leak-threshold, +1.00 MB/h"), "{text}");
         assert!(skipped[1].attribute("message").unwrap().contains("suppressed by leak:<pool>"), "{text}");
         let names: Vec<_> = cases(&document).iter().map(|case| case.attribute("name").unwrap().to_owned()).collect();
-        assert!(names[2].ends_with("] #2") && names[1] != names[2], "{names:?}");
+        assert!(names[2].ends_with(":2]") && names[1] != names[2], "{names:?}");
         assert!(document.descendants().any(|node| node.text().is_some_and(|text| text.contains("1 stack suppressed"))));
     }
 

@@ -14,6 +14,7 @@ pub mod destination;
 pub mod diff;
 pub mod doctor;
 pub mod escape;
+mod fingerprint;
 pub mod flamegraph;
 pub mod focus;
 pub mod folded;

@@ -1,4 +1,5 @@
-//! SARIF 2.1.0 (OASIS), as code-scanning services read it: a result for each growing stack at the line that allocates.
+//! SARIF 2.1.0 (OASIS), as code-scanning services read it: a result for each growing stack at the line to blame: the innermost
+//! one in the checkout, else the one that [`place::blamed`] chooses, and for code without lines the module.
 //!
 //! Paths below `root`, the checkout, are relative to it (`%SRCROOT%`), so that a service finds the line in its repository.
 //! A stack below the threshold is a note; one that is suppressed says so in `suppressions`, and services hide it.
@@ -11,22 +12,30 @@ use std::{
 use serde_json::{Map, Value, json};
 
 use super::{
+    fingerprint,
     gate::{self, Ruling},
+    place,
     snapshot::{Frame, Snapshot, Stack},
 };
 
 const RULE: &str = "growing-stack";
 
 /// The fingerprint's name has a version, raised when the same stack would get another value.
-const FINGERPRINT: &str = "memtraceStack/v1";
+const FINGERPRINT: &str = "memtraceStack/v2";
+
+/// By this GitHub tells alerts apart. Where it is missing the uploader makes it of the source line, and leaks that share one
+/// would be one alert.
+const ALERT: &str = "primaryLocationLineHash";
 
 /// Writes the result of a run.
 ///
 /// # Errors
 /// Those of `out`.
 pub fn render(snapshot: &Snapshot, root: Option<&Path>, out: &mut dyn Write) -> io::Result<()> {
+    let growing: Vec<(&Stack, Ruling)> = gate::growing(snapshot).collect();
+    let keys = fingerprint::unique(&growing.iter().map(|(stack, _)| *stack).collect::<Vec<_>>());
     let results: Vec<Value> =
-        gate::growing(snapshot).map(|(stack, ruling)| result(snapshot, stack, ruling, root)).collect();
+        growing.iter().zip(&keys).map(|(&(stack, ruling), key)| result(snapshot, stack, ruling, key, root)).collect();
     let mut run = json!({
         "tool": { "driver": {
             "name": "memtrace",
@@ -59,9 +68,12 @@ pub fn render(snapshot: &Snapshot, root: Option<&Path>, out: &mut dyn Write) -> 
     out.write_all(b"\n")
 }
 
-fn result(snapshot: &Snapshot, stack: &Stack, ruling: Ruling, root: Option<&Path>) -> Value {
-    // The first frame whose line is known is where a person can act; the allocator's caller may be in a library.
-    let here = stack.frames.iter().find(|frame| frame.file.is_some()).or(stack.frames.first());
+fn result(snapshot: &Snapshot, stack: &Stack, ruling: Ruling, key: &str, root: Option<&Path>) -> Value {
+    let here = match root {
+        Some(root) => place::blamed_below(&stack.frames, root, Path::is_file),
+        None => place::blamed(&stack.frames),
+    };
+    let here = stack.frames.get(here);
     let command = snapshot.processes.iter().find(|process| process.pid == stack.pid);
     let mut result = json!({
         "ruleId": RULE,
@@ -69,7 +81,7 @@ fn result(snapshot: &Snapshot, stack: &Stack, ruling: Ruling, root: Option<&Path
         "level": if ruling == Ruling::Slow { "note" } else { "error" },
         "message": { "text": format!("{}. {}", gate::sentence(stack), gate::clean(&stack.evidence)) },
         "locations": here.map(|frame| vec![location(frame, root)]).unwrap_or_default(),
-        "partialFingerprints": { FINGERPRINT: gate::fingerprint(stack) },
+        "partialFingerprints": { FINGERPRINT: fingerprint::fingerprint(stack), ALERT: key },
         "stacks": [{
             "message": { "text": "allocated here" },
             "frames": stack.frames.iter().map(|frame| stack_frame(frame, root)).collect::<Vec<_>>(),
@@ -101,11 +113,10 @@ fn stack_frame(frame: &Frame, root: Option<&Path>) -> Value {
 /// By the source line; without one by the object's name.
 fn location(frame: &Frame, root: Option<&Path>) -> Value {
     let mut physical = Map::new();
-    match (&frame.file, &frame.module) {
-        (Some(file), _) => {
-            physical.insert("artifactLocation".to_owned(), artifact(file, root));
-            // Line 0 stands for none in DWARF, and SARIF has none below 1.
-            if let Some(line) = frame.line.filter(|&line| line > 0) {
+    match (place::source(frame), &frame.module) {
+        (Some((file, line)), _) => {
+            physical.insert("artifactLocation".to_owned(), artifact(&file, root));
+            if let Some(line) = line {
                 physical.insert("region".to_owned(), json!({ "startLine": line }));
             }
         }
@@ -125,8 +136,11 @@ fn location(frame: &Frame, root: Option<&Path>) -> Value {
 }
 
 fn artifact(file: &str, root: Option<&Path>) -> Value {
-    if let Some(below) = root.and_then(|root| Path::new(file).strip_prefix(root).ok()).and_then(Path::to_str)
-        && !below.is_empty()
+    // A relative path is one below the checkout only if the file is there: compilers record paths relative to anything.
+    let is_below = |below: &Path, root: &Path| file.starts_with('/') || root.join(below).is_file();
+    if let Some(root) = root
+        && let Some(below) = place::below(file, root).filter(|below| is_below(below, root))
+        && let Some(below) = below.to_str()
     {
         return json!({ "uri": percent_encoded(below), "uriBaseId": "%SRCROOT%" });
     }
@@ -185,7 +199,7 @@ mod tests {
         assert_eq!(place["region"]["startLine"], 42);
         assert_eq!(value["runs"][0]["originalUriBaseIds"]["%SRCROOT%"]["uri"], "file:///src/server/");
         assert_eq!(result["stacks"][0]["frames"].as_array().unwrap().len(), 4);
-        assert_eq!(result["partialFingerprints"][FINGERPRINT], gate::fingerprint(&sample::stack()));
+        assert_eq!(result["partialFingerprints"][FINGERPRINT], fingerprint::fingerprint(&sample::stack()));
         assert!(result.get("suppressions").is_none());
     }
 
@@ -208,6 +222,67 @@ mod tests {
         let (value, _) = log(&with(vec![Stack { frames, ..sample::stack() }]), None);
         let place = &value["runs"][0]["results"][0]["locations"][0]["physicalLocation"];
         assert_eq!(*place, json!({ "artifactLocation": { "uri": "a%20b.so" } }));
+    }
+
+    #[test]
+    fn two_leaks_of_a_stripped_program_are_two_alerts_in_its_module() {
+        let leak = |offset: &str| {
+            let unnamed = |offset: &str| Frame {
+                function: None,
+                offset: Some(offset.to_owned()),
+                ..sample::frame("", "lk", None)
+            };
+            let start = sample::frame(
+                "__libc_start_call_main",
+                "libc.so.6",
+                Some(("./csu/../sysdeps/nptl/libc_start_call_main.h", 58)),
+            );
+            Stack { frames: vec![unnamed(offset), unnamed("0x1100"), start], ..sample::stack() }
+        };
+        let (value, _) = log(&with(vec![leak("0x1169"), leak("0x1190")]), None);
+        let results = &value["runs"][0]["results"];
+        let place = &results[0]["locations"][0];
+        assert_eq!(place["physicalLocation"]["artifactLocation"]["uri"], "lk");
+        assert_eq!(place["message"]["text"], "lk+0x1169");
+        let alerts = [0, 1].map(|index| results[index]["partialFingerprints"][ALERT].as_str().unwrap());
+        assert_ne!(alerts[0], alerts[1]);
+    }
+
+    #[test]
+    fn two_leaks_through_one_wrapper_stand_at_its_callers() {
+        let leak = |caller, line| {
+            let wrapper = sample::frame("xmalloc", "server", Some(("/src/server/alloc.c", 5)));
+            Stack {
+                frames: vec![wrapper, sample::frame(caller, "server", Some(("/src/server/a.c", line)))],
+                ..sample::stack()
+            }
+        };
+        // Two calls in one function are two alerts as well.
+        let (value, _) = log(&with(vec![leak("one", 7), leak("two", 19), leak("two", 21)]), None);
+        let results = value["runs"][0]["results"].as_array().unwrap();
+        let lines: Vec<&Value> =
+            results.iter().map(|one| &one["locations"][0]["physicalLocation"]["region"]["startLine"]).collect();
+        assert_eq!(lines, [7, 19, 21]);
+        let mut alerts: Vec<&str> =
+            results.iter().map(|one| one["partialFingerprints"][ALERT].as_str().unwrap()).collect();
+        alerts.sort_unstable();
+        alerts.dedup();
+        assert_eq!(alerts.len(), 3);
+    }
+
+    #[test]
+    fn a_file_of_the_checkout_wins_over_a_librarys() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("app.js"), "").unwrap();
+        let script = format!("JS:*remember {}:3:18", root.path().join("app.js").display());
+        let frames = vec![
+            sample::frame("uv__read", "node", Some(("../deps/uv/src/unix/stream.c", 1000))),
+            sample::frame(&script, "perf-7.map", None),
+        ];
+        let (value, _) = log(&with(vec![Stack { frames, ..sample::stack() }]), Some(root.path()));
+        let place = &value["runs"][0]["results"][0]["locations"][0]["physicalLocation"];
+        assert_eq!(place["artifactLocation"], json!({ "uri": "app.js", "uriBaseId": "%SRCROOT%" }));
+        assert_eq!(place["region"]["startLine"], 3);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::{
     memory::ProcessMemory,
     name::{holds, place},
     number::{bytes, count, of, rate},
+    place::blamed,
     snapshot::{Frame, Snapshot, Stack},
 };
 use crate::trend::{MIN_INTERVALS, Verdict};
@@ -276,7 +277,8 @@ pub fn answer(tally: &Tally, snapshot: &Snapshot) -> Headline {
 /// What grows; `None` when nothing does.
 fn growing(tally: &Tally) -> Option<String> {
     let first = tally.first.as_ref()?;
-    let place = first.frames.first().map_or_else(|| "an unknown place".to_owned(), place);
+    let blamed = first.frames.get(blamed(&first.frames));
+    let place = blamed.map_or_else(|| "an unknown place".to_owned(), place);
     let total = rate(tally.growing_rate);
     let stacks = of(tally.growing_stacks, "stack", "stacks");
     Some(match (tally.growing_stacks, tally.growing_groups) {

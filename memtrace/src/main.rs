@@ -10,6 +10,7 @@ use memtrace::{
     cli::{self, Command, Flags},
     report::again,
     session::{self, SessionError},
+    target::guard,
 };
 
 /// Exit statuses: part of the contract that scripts rely on.
@@ -62,6 +63,10 @@ fn main() -> ExitCode {
         Command::AllocationLoop => match session::allocation_loop() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(CANNOT_TRACE, &error.to_string()),
+        },
+        Command::CodeGuard => match guard::helper::run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(CANNOT_TRACE, &format!("holding targets: {error}")),
         },
         Command::Report(config) => done(again::report(&config)),
         Command::Diff(config) => done(again::diff(&config)),

@@ -181,10 +181,16 @@ pub enum SubcommandFlags {
     /// Allocates and releases for each line that it reads
     #[command(name = ALLOCATION_LOOP, hide = true)]
     AllocationLoop,
+    /// Holds targets and takes breakpoints out of copies of their code
+    #[command(name = CODE_GUARD, hide = true)]
+    CodeGuard,
 }
 
 /// The name of the subcommand that doctor runs to time a probe.
 pub const ALLOCATION_LOOP: &str = "allocation-loop";
+
+/// The name of the subcommand that a run starts when it probes a target's own executable.
+pub const CODE_GUARD: &str = "code-guard";
 
 /// Functions of the program's own that allocate and release.
 #[derive(Args, Clone, Debug, Default)]

@@ -21,7 +21,7 @@ mod wrapper;
 pub use again::{By, DiffConfig, DiffFormat, ReportConfig};
 pub use doctor::DoctorConfig;
 pub use error::UsageError;
-pub use flags::{ALLOCATION_LOOP, Flags};
+pub use flags::{ALLOCATION_LOOP, CODE_GUARD, Flags};
 pub use format::{Format, Metric};
 pub use resolve::{Command, DEFAULT_UNWIND_BYTES, Launch, TraceConfig, resolve};
 pub use short::trace_for;

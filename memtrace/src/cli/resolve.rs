@@ -33,6 +33,8 @@ pub enum Command {
     Mark(u32),
     /// Allocate and release, for doctor to time.
     AllocationLoop,
+    /// Hold targets, and take breakpoints out of copies of their code.
+    CodeGuard,
 }
 
 impl Command {
@@ -45,7 +47,14 @@ impl Command {
         let (format, output) = match self {
             Self::Trace(config) => (config.format, &config.output),
             Self::Report(config) => (config.format, &config.output),
-            Self::Doctor(_) | Self::Diff(_) | Self::Watch(_) | Self::Mark(_) | Self::AllocationLoop => return Ok(()),
+            Self::Doctor(_)
+            | Self::Diff(_)
+            | Self::Watch(_)
+            | Self::Mark(_)
+            | Self::AllocationLoop
+            | Self::CodeGuard => {
+                return Ok(());
+            }
         };
         if format.is_binary() && output.is_none() && stdout_is_terminal { Err(UsageError::Binary) } else { Ok(()) }
     }
@@ -141,6 +150,7 @@ pub fn resolve(flags: Flags) -> Result<Command, UsageError> {
     match flags.subcommand {
         Some(SubcommandFlags::Doctor(flags)) => return doctor::resolve(flags).map(Command::Doctor),
         Some(SubcommandFlags::AllocationLoop) => return Ok(Command::AllocationLoop),
+        Some(SubcommandFlags::CodeGuard) => return Ok(Command::CodeGuard),
         Some(SubcommandFlags::Report(flags)) => return again::report(flags).map(Command::Report),
         Some(SubcommandFlags::Diff(flags)) => return again::diff(flags).map(Command::Diff),
         Some(SubcommandFlags::Watch(flags)) => return watch::resolve(flags).map(Command::Watch),

@@ -9,7 +9,7 @@ use super::{
     group::{Group, GroupBy},
     memory::ProcessMemory,
     name::{holds, place},
-    number::{bytes, count, of, rate},
+    number::{bytes, count, duration, of, rate},
     place::blamed,
     snapshot::{Frame, Snapshot, Stack},
 };
@@ -204,6 +204,24 @@ impl Whole {
 
 /// The answer of a run.
 pub fn answer(tally: &Tally, snapshot: &Snapshot) -> Headline {
+    let mut headline = of_what_was_seen(tally, snapshot);
+    let moved = snapshot.processes.iter().filter_map(|process| Some((process.pid, process.code_moved_ms?)));
+    if let Some((pid, moved_ms)) = moved.min_by_key(|&(_, moved_ms)| moved_ms) {
+        headline.text = format!(
+            "Blind: {} after the attach process {pid} was found to run its code from memory without a file; no allocation after \
+             that is seen (--mode growth shows who touches memory). Until then: {}",
+            duration(moved_ms),
+            lower_first(&headline.text)
+        );
+        if headline.state != State::Growing {
+            headline.state = State::Blind;
+        }
+    }
+    headline
+}
+
+/// The answer, as far as it can be told from what was seen.
+fn of_what_was_seen(tally: &Tally, snapshot: &Snapshot) -> Headline {
     let memories =
         || snapshot.processes.iter().filter(|process| !process.exited).filter_map(|process| process.memory.as_ref());
     let whole = Whole::of(memories());

@@ -91,6 +91,7 @@ pub(super) fn snapshot() -> Snapshot {
             cgroup: "/system.slice/server.service".to_owned(),
             exited: false,
             rss_bytes: 48_000_000,
+            code_moved_ms: None,
             memory: None,
             totals: Totals {
                 allocations: 4800,
@@ -110,6 +111,7 @@ pub(super) fn snapshot() -> Snapshot {
         tracer: Tracer {
             cpu_ms: 450,
             rss_bytes: 160_000_000,
+            code_moved_ms: None,
             anon_bytes: 20_000_000,
             stacks_complete: 4776,
             stacks_short: [("no_table".into(), 20), ("too_deep".into(), 4)].into(),

@@ -137,6 +137,10 @@ pub struct Process {
     pub exited: bool,
     /// Resident bytes when last seen.
     pub rss_bytes: u64,
+    /// Milliseconds from the attach to when probed code of the process's own executable was found to run from elsewhere;
+    /// allocations after that are not seen. `None` if it was not.
+    #[serde(default)]
+    pub code_moved_ms: Option<u64>,
     /// Its memory as a whole; `None` when it was not looked at.
     #[serde(default)]
     pub memory: Option<ProcessMemory>,

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 
 use super::{
-    Run, SessionError, notice,
+    Run, SessionError, code, notice,
     traced::{Candidate, Traced},
 };
 use crate::{
@@ -80,6 +80,7 @@ impl Run<'_> {
     /// Attaches to one more process. One that cannot be traced is named, and the run goes on without it.
     fn admit(&mut self, pid: Pid) -> Result<(), SessionError> {
         let attached = Candidate::open(pid, self.config, None).and_then(|candidate| {
+            code::watch(&mut self.guard, pid, candidate.sites());
             let process = candidate.attach(&mut self.tracer, &mut self.pump, Programs::Trace)?;
             self.inherit(&process)?;
             self.tracer.set_running(process.slot, true)?;

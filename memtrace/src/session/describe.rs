@@ -134,6 +134,7 @@ pub(super) fn describe(process: &Traced, pump: &Pump, counters: Option<&TargetCo
         cgroup: process.target.cgroup().to_owned(),
         exited: process.exited,
         rss_bytes: process.rss_bytes,
+        code_moved_ms: process.code.moved_ms(),
         memory: Some(process.outer.describe(Some(totals.outstanding_bytes.saturating_add(totals.mapped_bytes)))),
         totals: Totals {
             allocations: totals.allocations,

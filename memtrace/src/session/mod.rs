@@ -8,6 +8,7 @@
 
 mod admit;
 mod budget;
+mod code;
 mod describe;
 mod doctor;
 mod error;
@@ -67,6 +68,7 @@ use crate::{
     },
     target::{
         Pid, TargetError,
+        guard::Guard,
         launch::{LaunchError, Launched, User},
     },
     unwind::Cache,
@@ -133,6 +135,8 @@ struct Run<'a> {
     view: Option<View>,
     /// What tracing may cost, with `--max-overhead`.
     budget: Option<Budget>,
+    /// Holds targets that may copy their probed code.
+    guard: Guard,
 }
 
 impl<'a> Run<'a> {
@@ -184,8 +188,13 @@ impl<'a> Run<'a> {
         let mut links = tracer.attach_lifecycle()?;
         let programs = if config.empty_programs { Programs::Empty } else { Programs::Trace };
         let mut traced = Vec::new();
+        let mut guard = Guard::default();
         for candidate in candidates {
             let pid = candidate.pid();
+            // A launched command is held by its launch until then.
+            if launched.as_ref().is_none_or(|launched| launched.pid() != pid) {
+                code::watch(&mut guard, pid, candidate.sites());
+            }
             let process = match candidate.attach(&mut tracer, &mut pump, programs) {
                 // A member of a cgroup comes and goes as it likes.
                 Err(error) if error.is_ended_target() && !named.contains(&pid) => {
@@ -213,7 +222,14 @@ impl<'a> Run<'a> {
             budget.start(&traced);
         }
         if let Some(launched) = &mut launched {
-            launched.release()?;
+            match traced.iter().find(|process| process.target.pid() == launched.pid() && process.code.is_probed()) {
+                Some(process) => {
+                    launched.release_stopped()?;
+                    code::watch(&mut guard, launched.pid(), process.code.sites());
+                    launched.signal(SignalKind::from_raw(libc::SIGCONT).as_raw_value());
+                }
+                None => launched.release()?,
+            }
         }
         for process in traced.iter().filter(|_| !config.quiet) {
             notice::attached(process, begun.elapsed(), config);
@@ -240,6 +256,7 @@ impl<'a> Run<'a> {
             signals,
             view,
             budget,
+            guard,
         })
     }
 }
@@ -258,7 +275,9 @@ impl Run<'_> {
         }
         let detached = tokio::task::spawn_blocking(move || links.detach());
         let reported = self.finish();
-        if let Err(panicked) = detached.await {
+        let detached = detached.await;
+        self.guard.end();
+        if let Err(panicked) = detached {
             return Err(SessionError::System { action: "detaching", source: io::Error::other(panicked) });
         }
         result.and(closed)?;
@@ -310,8 +329,9 @@ impl Run<'_> {
                 _ = drain.tick() => {
                     self.pump()?;
                     for process in &mut self.traced {
-                        process.settle_exec(&mut self.tracer, self.config);
+                        process.settle_exec(&mut self.tracer, &mut self.guard, self.config);
                     }
+                    self.look_for_copies();
                     self.admit_new()?;
                     if !self.any_runs()? && !self.members.may_come() {
                         return Ok(());
@@ -346,7 +366,7 @@ impl Run<'_> {
     fn pump(&mut self) -> Result<(), SessionError> {
         for exec in self.pump.run()? {
             if let Some(process) = self.traced.iter_mut().find(|process| process.slot == exec.slot) {
-                process.follow_exec(exec.by_other_thread, &mut self.tracer, self.config);
+                process.follow_exec(exec.by_other_thread, &mut self.tracer, &mut self.guard, self.config);
             }
         }
         self.follow_new_files();
@@ -357,7 +377,7 @@ impl Run<'_> {
     fn follow_new_files(&mut self) {
         for slot in self.pump.take_new_files() {
             if let Some(process) = self.traced.iter_mut().find(|process| process.slot == slot && !process.exited) {
-                process.follow_new_files(&mut self.tracer, self.config);
+                process.follow_new_files(&mut self.tracer, &mut self.guard, self.config);
             }
         }
     }
@@ -373,6 +393,7 @@ impl Run<'_> {
             std::thread::sleep(Duration::from_millis(5));
         }
         self.any_runs()?;
+        self.look_for_copies();
         self.report(true)?;
         let command = self.launched.as_mut().and_then(Launched::ended);
         if let Some(launched) = &self.launched {

@@ -248,6 +248,31 @@ pub(super) fn exec_untraced(pid: Pid, reason: &dyn std::fmt::Display) {
     eprintln!("memtrace: warning: {pid} replaced its program (exec), and the new one is not fully traced: {reason}");
 }
 
+/// A target that may copy its probed code could not be held.
+pub(super) fn not_held(pid: Pid, reason: &io::Error) {
+    eprintln!(
+        "memtrace: warning: {pid} cannot be held by ptrace ({reason}): should it copy its own code while it is probed, SIGTRAP \
+         will end it"
+    );
+}
+
+/// A target ran a copy of its probed code.
+pub(super) fn copied(pid: Pid, breakpoints: u64) {
+    eprintln!(
+        "memtrace: warning: {pid} runs a copy of its own code, which cannot be probed: {} taken out of the copy; what it \
+         allocates from now on is not seen, but by --mode growth",
+        number::of(breakpoints, "breakpoint was", "breakpoints were"),
+    );
+}
+
+/// A target's probed code is not mapped from its file any more.
+pub(super) fn moved(pid: Pid) {
+    eprintln!(
+        "memtrace: warning: {pid} has replaced its own code by memory without a file, which cannot be probed; what it \
+         allocates from now on is not seen, but by --mode growth"
+    );
+}
+
 /// The target has loaded files with functions that are probed now.
 pub(super) fn loaded(target: &Target, sites: usize) {
     eprintln!(

@@ -11,7 +11,9 @@ use std::{
 use memtrace_common::{Slot, call::Call, prediction::Prediction};
 
 use super::{
-    SessionError, notice,
+    SessionError,
+    code::{self, OwnCode},
+    notice,
     outer::{OomNotice, Outer},
     pump::Pump,
 };
@@ -23,7 +25,7 @@ use crate::{
         links::{Halves, Links, Programs},
         return_probes,
     },
-    target::{Pid, Target, TargetError, status::SeccompMode},
+    target::{Pid, Target, TargetError, guard::Guard, status::SeccompMode},
     trend::outer::Span,
     unwind::{Cache, Segment, segments},
 };
@@ -65,6 +67,8 @@ pub(super) struct Traced {
     emulated: usize,
     /// How results are predicted; it stays so until the program is another, because threads keep what they have found.
     prediction: Option<Prediction>,
+    /// Probes in its own executable.
+    pub(super) code: OwnCode,
 }
 
 /// Probes on heap calls that can be taken away for a while.
@@ -144,6 +148,11 @@ impl Candidate {
         self.target.pid()
     }
 
+    /// Where its probes will go.
+    pub(super) fn sites(&self) -> &[ProbeSite] {
+        &self.plan.sites
+    }
+
     /// Attaches; nothing is recorded until the tracer is told that the slot runs.
     pub(super) fn attach(
         self,
@@ -181,8 +190,10 @@ impl Candidate {
             attached: HashSet::new(),
             emulated: 0,
             prediction,
+            code: OwnCode::default(),
         };
         traced.note(&self.plan.sites);
+        traced.code.note(pid, &self.plan.sites);
         // What is there before anything is recorded.
         traced.sample_memory(0);
         Ok(traced)
@@ -298,11 +309,18 @@ impl Traced {
 
     /// The process runs another program: probes follow by themselves into the files that both programs map; what the
     /// new one maps besides is attached here.
-    pub(super) fn follow_exec(&mut self, by_other_thread: bool, tracer: &mut Tracer, config: &TraceConfig) {
+    pub(super) fn follow_exec(
+        &mut self,
+        by_other_thread: bool,
+        tracer: &mut Tracer,
+        guard: &mut Guard,
+        config: &TraceConfig,
+    ) {
         let pid = self.target.pid();
         let result = Target::open(pid).map_err(SessionError::from).and_then(|target| {
             self.target = target;
             self.prediction = None;
+            self.code = OwnCode::default();
             self.outer.restart(pid, self.target.as_fd());
             if by_other_thread {
                 // Links are bound to the thread that was the first one, and it is gone.
@@ -315,7 +333,7 @@ impl Traced {
             }
             let plan = plan(&self.target, config)?;
             notice::allocators(&self.target, &plan);
-            self.attach_missing(plan, tracer, config).map(|_sites| ())
+            self.attach_missing(plan, tracer, guard, config).map(|_sites| ())
         });
         match result {
             Ok(()) => notice::exec(&self.target),
@@ -328,14 +346,14 @@ impl Traced {
     }
 
     /// Looks again at a program that had no allocator mapped when it began.
-    pub(super) fn settle_exec(&mut self, tracer: &mut Tracer, config: &TraceConfig) {
+    pub(super) fn settle_exec(&mut self, tracer: &mut Tracer, guard: &mut Guard, config: &TraceConfig) {
         if self.execed.is_none_or(|begun| begun.elapsed() < LOADING) {
             return;
         }
         self.execed = None;
         let result = plan(&self.target, config).and_then(|plan| {
             notice::allocators(&self.target, &plan);
-            self.attach_missing(plan, tracer, config)
+            self.attach_missing(plan, tracer, guard, config)
         });
         match result {
             Ok(_sites) => notice::exec(&self.target),
@@ -345,13 +363,13 @@ impl Traced {
     }
 
     /// The process has loaded other files: allocators in them are probed as well.
-    pub(super) fn follow_new_files(&mut self, tracer: &mut Tracer, config: &TraceConfig) {
-        let result = plan(&self.target, config).and_then(|plan| self.attach_missing(plan, tracer, config));
+    pub(super) fn follow_new_files(&mut self, tracer: &mut Tracer, guard: &mut Guard, config: &TraceConfig) {
+        let result = plan(&self.target, config).and_then(|plan| self.attach_missing(plan, tracer, guard, config));
         match result {
             Ok(0) => {}
             Ok(sites) => notice::loaded(&self.target, sites),
-            // It may have ended by now, which the next look finds.
-            Err(_) if self.target.exited() => {}
+            // It may have ended by now, which the next look finds. Code that has moved is told of by itself.
+            Err(_) if self.target.exited() || self.code.moved_ms().is_some() => {}
             Err(error) => notice::loaded_untraced(self.target.pid(), &error),
         }
     }
@@ -361,6 +379,7 @@ impl Traced {
         &mut self,
         mut plan: Plan,
         tracer: &mut Tracer,
+        guard: &mut Guard,
         config: &TraceConfig,
     ) -> Result<usize, SessionError> {
         match self.prediction {
@@ -374,6 +393,9 @@ impl Traced {
                 tracer.set_prediction(self.slot, self.prediction)?;
             }
         }
+        // An exec lets go of a process whose probes have followed it.
+        code::watch(guard, self.target.pid(), &plan.sites);
+        self.code.note(self.target.pid(), &plan.sites);
         plan.sites.retain(|site| !self.attached.contains(&key(site)));
         if !plan.sites.is_empty() {
             let programs = if config.empty_programs { Programs::Empty } else { Programs::Trace };

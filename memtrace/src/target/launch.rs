@@ -21,7 +21,7 @@ use nix::{
     sys::{
         ptrace::{self, Options},
         signal::Signal,
-        wait::{WaitStatus, waitpid},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::Pid as RawPid,
 };
@@ -111,6 +111,28 @@ impl Launched {
     pub fn release(&mut self) -> Result<(), LaunchError> {
         if std::mem::take(&mut self.held) {
             ptrace::detach(self.raw(), None).map_err(|errno| self.failed("detaching", errno))?;
+        }
+        Ok(())
+    }
+
+    /// As [`release`](Self::release), but the command is stopped (SIGSTOP) and none of its code runs before it gets
+    /// SIGCONT. Another tracer can take hold of it meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// When it has been killed meanwhile.
+    pub fn release_stopped(&mut self) -> Result<(), LaunchError> {
+        if std::mem::take(&mut self.held) {
+            ptrace::detach(self.raw(), Signal::SIGSTOP).map_err(|errno| self.failed("detaching", errno))?;
+            // A signal that makes it go on before it has stopped would be lost.
+            match waitpid(self.raw(), Some(WaitPidFlag::WUNTRACED)) {
+                Ok(WaitStatus::Exited(_, code)) => return Err(self.ended_early(ExitStatus::from_raw(code << 8))),
+                Ok(WaitStatus::Signaled(_, signal, _)) => {
+                    return Err(self.ended_early(ExitStatus::from_raw(signal as i32)));
+                }
+                Ok(_) => {}
+                Err(errno) => return Err(self.failed("waiting for its stop", errno)),
+            }
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ pub mod debug_file;
 pub mod elf;
 pub mod exit;
 pub mod fork;
+pub mod guard;
 pub mod launch;
 pub mod maps;
 pub mod members;

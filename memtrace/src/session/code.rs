@@ -1,0 +1,167 @@
+//! Targets whose own executable is probed, and that may copy or replace their code while they run.
+//!
+//! Programs that move their code to huge pages leave the file behind: its probes are in nobody's way any more, and see
+//! nothing. The report has to say so.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use super::{Run, notice};
+use crate::{
+    allocator::ProbeSite,
+    target::{
+        Pid,
+        guard::{Copied, Guard},
+        maps::{self, Mapping},
+    },
+};
+
+/// Looking at a process's mappings takes at most one part of this many of the time.
+const SHARE: u32 = 50;
+
+/// Has a process held if some of `sites`, which are about to be probed, are in its own executable. One that cannot be held
+/// is probed all the same: few programs copy their code.
+pub(super) fn watch(guard: &mut Guard, pid: Pid, sites: &[ProbeSite]) {
+    let places = sites.iter().map(|site| (site.open_path.as_path(), site.file_offset));
+    match guard.watch(pid, places) {
+        Ok(_) => {}
+        // It has ended.
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) || error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => notice::not_held(pid, &error),
+    }
+}
+
+/// The probes in a target's own executable.
+#[derive(Default)]
+pub(super) struct OwnCode {
+    sites: Vec<ProbeSite>,
+    /// Milliseconds from the start of recording to when some of the probed code was first found to be elsewhere.
+    moved_ms: Option<u64>,
+    next_look: Option<Instant>,
+}
+
+impl OwnCode {
+    /// Takes in those of `sites` that are in the executable of `pid`.
+    pub(super) fn note(&mut self, pid: Pid, sites: &[ProbeSite]) {
+        let identity = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+        let Some(executable) = identity(&pid.proc_path("exe")) else { return };
+        let is_own = |site: &&ProbeSite| identity(&site.open_path) == Some(executable);
+        for site in sites.iter().filter(is_own) {
+            if !self.sites.contains(site) {
+                self.sites.push(site.clone());
+            }
+        }
+    }
+
+    /// Whether there are any.
+    pub(super) fn is_probed(&self) -> bool {
+        !self.sites.is_empty()
+    }
+
+    /// The sites of the probes.
+    pub(super) fn sites(&self) -> &[ProbeSite] {
+        &self.sites
+    }
+
+    /// When probed code was found to have moved; `None` if it has not.
+    pub(super) fn moved_ms(&self) -> Option<u64> {
+        self.moved_ms
+    }
+
+    /// The process runs a copy of probed code from now on; whether that is news.
+    fn has_moved(&mut self, elapsed_ms: u64) -> bool {
+        let is_news = self.moved_ms.is_none();
+        self.moved_ms.get_or_insert(elapsed_ms);
+        is_news
+    }
+
+    /// Looks whether the probed code is still where the process runs it; whether it has gone is returned once.
+    fn look(&mut self, pid: Pid, elapsed_ms: u64) -> bool {
+        let begun = Instant::now();
+        if self.sites.is_empty() || self.moved_ms.is_some() || self.next_look.is_some_and(|next| begun < next) {
+            return false;
+        }
+        let gone = maps::read(pid).is_ok_and(|mappings| is_gone(&self.sites, &mappings));
+        self.next_look = Some(begun + (begun.elapsed() * SHARE).min(Duration::from_secs(5)));
+        gone && self.has_moved(elapsed_ms)
+    }
+}
+
+/// Whether some sites are in no executable mapping of their file. A process without mappings is about to end.
+fn is_gone(sites: &[ProbeSite], mappings: &[Mapping]) -> bool {
+    let holds = |mapping: &Mapping, site: &ProbeSite| {
+        let bytes = mapping.end.saturating_sub(mapping.start);
+        mapping.executable
+            && mapping.path.as_ref() == Some(&site.object_path)
+            && site.file_offset.checked_sub(mapping.offset).is_some_and(|into| into < bytes)
+    };
+    !mappings.is_empty() && !sites.iter().all(|site| mappings.iter().any(|mapping| holds(mapping, site)))
+}
+
+impl Run<'_> {
+    /// Looks for targets that run copies of their probed code.
+    pub(super) fn look_for_copies(&mut self) {
+        let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        for Copied { pid, breakpoints } in self.guard.take_copied() {
+            let process = self.traced.iter_mut().find(|process| process.target.pid() == pid);
+            if process.is_none_or(|process| process.code.has_moved(elapsed_ms)) {
+                notice::copied(pid, breakpoints);
+            }
+        }
+        for process in self.traced.iter_mut().filter(|process| !process.exited) {
+            if process.code.look(process.target.pid(), elapsed_ms) {
+                notice::moved(process.target.pid());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use memtrace_common::{call::Call, shape::Shape};
+
+    use super::*;
+
+    fn site(file_offset: u64) -> ProbeSite {
+        ProbeSite {
+            function: "malloc".into(),
+            call: Call::Allocate,
+            shape: Shape(0),
+            object_path: "/bin/a b".into(),
+            open_path: "/bin/a b".into(),
+            file_offset,
+            symbol_offset: 0,
+            instruction: String::new(),
+            emulated: true,
+            reentered: false,
+            prediction: None,
+        }
+    }
+
+    #[test]
+    fn code_is_gone_when_a_site_is_in_no_executable_mapping_of_its_file() {
+        let sites = [site(0x1010), site(0x2ff0)];
+        let is_gone = |text: &str| is_gone(&sites, &maps::parse(text.as_bytes()).expect("maps"));
+        assert!(!is_gone("401000-403000 r-xp 00001000 fe:00 7 /bin/a b\n"));
+        assert!(!is_gone("401000-402000 r-xp 1000 fe:00 7 /bin/a b\n402000-403000 r-xp 2000 fe:00 7 /bin/a b\n"));
+        assert!(!is_gone(""));
+        assert!(is_gone("401000-403000 r-xp 00000000 00:00 0 \n403000-404000 r--p 3000 fe:00 7 /bin/a b\n"));
+        assert!(is_gone("401000-402000 r-xp 1000 fe:00 7 /bin/a b\n402000-403000 r-xp 0 00:00 0\n"));
+        assert!(is_gone("401000-403000 r--p 00001000 fe:00 7 /bin/a b\n"));
+        assert!(is_gone("401000-403000 r-xp 00001000 fe:00 7 /bin/other\n"));
+    }
+
+    #[test]
+    fn that_code_has_moved_is_news_once() {
+        let mut code = OwnCode::default();
+        assert!(!code.look(Pid(std::process::id()), 1), "nothing of it is probed");
+        code.sites = vec![site(0x1010)];
+        assert!(code.look(Pid(std::process::id()), 7), "this file is none of ours");
+        assert!(!code.look(Pid(std::process::id()), 8));
+        assert_eq!(code.moved_ms(), Some(7));
+    }
+}

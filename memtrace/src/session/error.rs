@@ -34,6 +34,12 @@ pub enum SessionError {
         /// What was looked for.
         source: AllocatorError,
     },
+    /// What would be probed is in no file any more.
+    #[error(
+        "process {0} has moved its own code, its allocator with it, to memory without a file (huge pages), which no probe can \
+         be in; use --mode growth, or start the process without that"
+    )]
+    Moved(Pid),
     /// This machine or user cannot.
     #[error(transparent)]
     Feature(#[from] FeatureError),

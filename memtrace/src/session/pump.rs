@@ -26,6 +26,7 @@ use crate::{
         Pid,
         called::called,
         maps::{self, Mapping},
+        moved,
     },
 };
 
@@ -155,12 +156,14 @@ impl Pump {
 
     /// From now on events of `slot` belong to `pid`.
     pub(super) fn add_process(&mut self, slot: Slot, pid: Pid) -> Result<(), SessionError> {
-        let mappings = maps::read(pid).unwrap_or_default();
+        let mut mappings = maps::read(pid).unwrap_or_default();
+        let (code, files) = (fingerprint(&mappings), file_fingerprint(&mappings));
+        moved::restore(pid, &mut mappings);
         self.ledger.add_process(slot);
         self.symbols.add_process(slot, pid.0, modules(pid, &mappings));
         self.unwinding.update(slot, pid, &mappings)?;
-        self.code.insert(slot, fingerprint(&mappings));
-        self.files.insert(slot, file_fingerprint(&mappings));
+        self.code.insert(slot, code);
+        self.files.insert(slot, files);
         self.pids.push((slot, pid));
         Ok(())
     }
@@ -190,12 +193,13 @@ impl Pump {
         for index in 0..self.pids.len() {
             let (slot, pid) = self.pids[index];
             // One that has ended keeps what it had.
-            let Ok(mappings) = maps::read(pid) else { continue };
+            let Ok(mut mappings) = maps::read(pid) else { continue };
             let now = fingerprint(&mappings);
             if !mappings.is_empty() && self.code.insert(slot, now) != Some(now) {
+                note_files(&mut self.files, &mut self.new_files, slot, &mappings);
+                moved::restore(pid, &mut mappings);
                 self.symbols.refresh(slot, modules(pid, &mappings));
                 self.unwinding.update(slot, pid, &mappings)?;
-                note_files(&mut self.files, &mut self.new_files, slot, &mappings);
             }
         }
         self.unwinding.look(&self.ledger, &self.symbols)
@@ -222,11 +226,12 @@ impl Pump {
                 let observed = symbols.observe(event.slot, id, frames.iter(), end);
                 if observed.unknown_addresses
                     && let Some(pid) = pid_of(pids, event.slot)
-                    && let Some(mappings) = refresh.allow(|| maps::read(pid).ok())
+                    && let Some(mut mappings) = refresh.allow(|| maps::read(pid).ok())
                 {
+                    note_files(files, new_files, event.slot, &mappings);
+                    moved::restore(pid, &mut mappings);
                     symbols.refresh(event.slot, modules(pid, &mappings));
                     failed = unwinding.update(event.slot, pid, &mappings);
-                    note_files(files, new_files, event.slot, &mappings);
                     // What is unknown even now is code that has gone; the report shows its address.
                     let _ = symbols.observe(event.slot, id, frames.iter(), end);
                 }

@@ -25,7 +25,7 @@ use crate::{
         links::{Halves, Links, Programs},
         return_probes,
     },
-    target::{Pid, Target, TargetError, guard::Guard, status::SeccompMode},
+    target::{Pid, Target, TargetError, guard::Guard, moved, object::objects, status::SeccompMode},
     trend::outer::Span,
     unwind::{Cache, Segment, segments},
 };
@@ -34,6 +34,8 @@ use crate::{
 pub(super) struct Candidate {
     target: Target,
     plan: Plan,
+    /// Probes that there would be, had the executable's code not moved before the attach.
+    code: OwnCode,
     heap_end: u64,
     stack_end: u64,
     /// Whether the probes on allocations can be taken away by themselves.
@@ -126,8 +128,20 @@ impl Candidate {
         if let Some(confined) = confined(&target).filter(|_| !config.no_return_probes && !config.growth) {
             return Err(confined);
         }
-        let plan = plan(&target, config)?;
-        let mappings = target.mappings()?;
+        let mut mappings = target.mappings()?;
+        let has_moved = moved::restore(pid, &mut mappings) > 0;
+        let plan = plan(&target, config).map_err(|error| match error {
+            SessionError::Allocator { .. } if has_moved => SessionError::Moved(pid),
+            error => error,
+        })?;
+        let mut code = OwnCode::default();
+        // Where the executable's own allocator was: it runs, and cannot be probed.
+        if has_moved
+            && !config.growth
+            && let Ok(was) = allocator::plan(&objects(pid, &mappings), &[], ends())
+        {
+            code.note(pid, &was.sites);
+        }
         let segments = cache.map_or_else(Vec::new, |cache| segments(pid, &mappings, cache).0);
         let end_of = |name: &str| {
             let named = mappings.iter().find(|mapping| mapping.path.as_deref() == Some(Path::new(name)));
@@ -139,6 +153,7 @@ impl Candidate {
             stack_end: end_of("[stack]"),
             target,
             plan,
+            code,
             _segments: segments,
         })
     }
@@ -190,7 +205,7 @@ impl Candidate {
             attached: HashSet::new(),
             emulated: 0,
             prediction,
-            code: OwnCode::default(),
+            code: self.code,
         };
         traced.note(&self.plan.sites);
         traced.code.note(pid, &self.plan.sites);

@@ -6,6 +6,7 @@
 
 use std::{fs::File, io::BufReader};
 
+use memtrace_common::limits::PAGE_BYTES;
 use object::{
     Endianness, FileKind, ReadCache, ReadRef,
     elf::{self, FileHeader32, FileHeader64},
@@ -95,6 +96,28 @@ impl Layout {
             })
         };
         find(true).or_else(|| find(false))
+    }
+
+    /// The address, as linked, of the beginning of a mapped page at this file offset: the loader maps whole pages, also of
+    /// what lies before a segment in its first page. Of two segments that share the page it is the one that is
+    /// `executable`, or not.
+    pub fn page_address(&self, file_offset: u64, executable: bool) -> Option<u64> {
+        let segment = self.segments.iter().filter(|segment| segment.executable == executable).find(|segment| {
+            let first_page = segment.offset & !(PAGE_BYTES - 1);
+            (first_page..segment.offset.saturating_add(segment.size)).contains(&file_offset)
+        })?;
+        Some(segment.address.wrapping_add(file_offset).wrapping_sub(segment.offset))
+    }
+
+    /// The file offset of the executable segment's page at this address as linked, and how many bytes of the segment follow
+    /// from there on.
+    pub fn code_at(&self, address: u64) -> Option<(u64, u64)> {
+        let segment = self.segments.iter().filter(|segment| segment.executable).find(|segment| {
+            let first_page = segment.address & !(PAGE_BYTES - 1);
+            (first_page..segment.address.saturating_add(segment.size)).contains(&address)
+        })?;
+        let offset = segment.offset.wrapping_add(address.wrapping_sub(segment.address));
+        Some((offset, segment.address.saturating_add(segment.size) - address))
     }
 }
 
@@ -240,6 +263,23 @@ mod tests {
         assert_eq!(layout.address_of(0x1500), None);
         let segments = vec![segment(0, u64::MAX, u64::MAX, true)];
         assert_eq!(Layout { segments, ..Layout::default() }.address_of(1), None);
+    }
+
+    #[test]
+    fn pages_and_code_are_found_by_offset_and_by_address() {
+        let segment = |offset, size, address, executable| Segment { offset, size, address, executable };
+        let segments = vec![segment(0, 0x1100, 0x40_0000, false), segment(0x1100, 0x2000, 0x40_2100, true)];
+        let layout = Layout { segments, ..Layout::default() };
+        assert_eq!(layout.page_address(0, false), Some(0x40_0000));
+        assert_eq!(layout.page_address(0x1000, false), Some(0x40_1000));
+        assert_eq!(layout.page_address(0x1000, true), Some(0x40_2000));
+        assert_eq!(layout.page_address(0, true), None);
+        assert_eq!(layout.code_at(0x40_2000), Some((0x1000, 0x2100)));
+        assert_eq!(layout.code_at(0x40_4000), Some((0x3000, 0x100)));
+        assert_eq!((layout.code_at(0x40_1000), layout.code_at(0x40_4100)), (None, None));
+        let segments = vec![segment(u64::MAX, u64::MAX, u64::MAX, true)];
+        let absurd = Layout { segments, ..Layout::default() };
+        let _ = (absurd.code_at(u64::MAX - 1), absurd.page_address(u64::MAX, true));
     }
 
     proptest! {

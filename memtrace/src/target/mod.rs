@@ -18,6 +18,7 @@ pub mod launch;
 pub mod maps;
 pub mod members;
 pub mod memory;
+pub mod moved;
 pub mod object;
 pub mod printable;
 pub mod root;

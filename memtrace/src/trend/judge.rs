@@ -88,7 +88,7 @@ fn weigh(mut finding: Finding, series: &Series, survival: Option<Survival>, repl
         if (replaced || known.turns_over(finding.slope.estimate)) && !larger_blocks(series) {
             finding.verdict = Verdict::Undecided;
             finding.confidence = 0.4;
-            finding.evidence.push_str(", but not by blocks that stay");
+            finding.evidence.push_str(", but its old blocks keep being freed");
         } else if known.lasts() {
             confirmed = known.leaves_behind() || finding.chance < 0.01;
             finding.confidence += 0.5 * (1.0 - finding.confidence);

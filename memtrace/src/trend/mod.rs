@@ -286,7 +286,7 @@ impl<K: Eq + Hash + Copy + Ord> Trend<K> {
         if finding.verdict == Verdict::Growing && !confirmed && finding.chance > largest_chance {
             finding.verdict = Verdict::Undecided;
             finding.confidence *= 0.5;
-            finding.evidence.push_str("; among so many stacks some do by chance");
+            finding.evidence.push_str("; not significant given how many stacks were judged");
         }
         let judgement = Judgement {
             verdict: finding.verdict,

@@ -71,8 +71,9 @@ pub fn judge(run: &[Point], recent: Option<(&[Point], &[Point])>) -> Finding {
     let (run, finding) = if steps.is_rare(run.len()) {
         (run, staircase(run, steps))
     } else {
+        // The intervals that are counted are those of the shorter run.
         let run = without_appearance(run);
-        (run, by_windows(run, steps))
+        (run, by_windows(run, Steps::of(run)))
     };
     let Some((before, recent)) = recent else { return finding };
     if finding.verdict == Verdict::Growing {

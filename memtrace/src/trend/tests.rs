@@ -72,6 +72,17 @@ fn the_rate_of_a_plain_leak_is_its_rate() {
 }
 
 #[test]
+fn the_intervals_that_grew_are_never_more_than_the_intervals() {
+    // A stack that appears at about its full size: the sample before it is not judged, and not counted either.
+    for intervals in 8..40 {
+        let judged = fed((0..intervals).map(|step| 1_000_000 + step * 1000)).judge(1);
+        let numbers: Vec<u64> = judged.evidence.split(' ').filter_map(|word| word.parse().ok()).collect();
+        assert!(judged.evidence.starts_with("grew in"), "{}", judged.evidence);
+        assert!(numbers[0] <= numbers[1], "{}", judged.evidence);
+    }
+}
+
+#[test]
 fn fewer_than_five_intervals_are_too_early_however_steep() {
     for count in 0..MIN_INTERVALS as u64 {
         assert_eq!(verdict((1..=count).map(|step| step << 30)), Verdict::Undecided);

@@ -5,6 +5,7 @@
 //! with the bars. `cargo xtask verdict` runs it with a fresh seed, the crate's test with a fixed one.
 
 pub mod heap;
+pub mod leaks;
 pub mod measure;
 pub mod noise;
 pub mod programs;

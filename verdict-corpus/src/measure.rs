@@ -8,6 +8,7 @@ use std::{
 use memtrace::trend::Verdict;
 
 use crate::{
+    leaks::{INTERVALS, Stability},
     recorded::Replayed,
     run::{LENGTHS, Outcome},
 };
@@ -19,6 +20,8 @@ const LEAST_PRECISION: f64 = 0.98;
 const LEAST_RECALL: f64 = 0.95;
 /// A plain leak is decided by then.
 const LATEST_DECISION: usize = 12;
+/// Of the leaks of which nothing is freed, once they are growing, the share that stays so after every later interval.
+const LEAST_STABLE: f64 = 0.995;
 const LARGEST_RATE_ERROR: f64 = 0.1;
 const LEAST_COVERAGE: f64 = 0.9;
 /// Of the cases that are no leaks, so many have to get a verdict that fits.
@@ -160,6 +163,17 @@ impl Measured {
             }
         }
         self.line(&format!("recorded: {growing} of {stacks} stacks of {} programs are growing", replayed.len()));
+    }
+
+    /// Leaks of which nothing is freed: none that was growing is to have another verdict later.
+    pub fn stability(&mut self, leaks: &Stability) {
+        let Stability { once_growing, never, changed_back, when } = leaks;
+        self.line(&format!(
+            "leaks that free nothing, judged after every interval up to {INTERVALS}: {once_growing} were growing, {never} \
+             never; {changed_back} changed back {when:?}"
+        ));
+        self.bar("the share of leaks that were growing at some time", share(*once_growing, once_growing + never), 1.0);
+        self.bar("the share of leaks that stay growing", 1.0 - share(*changed_back, *once_growing), LEAST_STABLE);
     }
 
     fn fitting(&mut self, outcomes: &[Outcome]) {

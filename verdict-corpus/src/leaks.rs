@@ -40,7 +40,7 @@ const LEAKS: &[Leak] = &[
         name: "bursts on a steady rate",
         amount: |_, scale, random| if random.happens(0.15) { 1.0 + 3.0 * scale } else { 1.0 },
     },
-    Leak { name: "small stairs", amount: |at, _, _| if at % 2 == 0 { 1.2 } else { 0.8 } },
+    Leak { name: "small stairs", amount: |at, _, _| [1.2, 0.8][at % 2] },
     Leak {
         name: "two speeds, the second faster",
         amount: |at, scale, _| if at < 20 { 1.0 } else { 1.0 + 2.0 * scale },

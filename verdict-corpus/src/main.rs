@@ -71,7 +71,7 @@ fn measured(options: &Options) -> Result<ExitCode> {
     let replayed = replay_all()?;
     let mut measured = measure(&outcomes, options.details);
     measured.recorded(&replayed);
-    measured.stability(&watch(seed, 20 * times));
+    measured.stability(&watch(seed, 100 * times));
     print!("{}", measured.text);
     println!("{} cases in {:.0} s", outcomes.len(), start.elapsed().as_secs_f64());
     for failure in &measured.failures {

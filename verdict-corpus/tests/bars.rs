@@ -12,7 +12,7 @@ fn the_verdicts_reach_the_bars() -> anyhow::Result<()> {
     let outcomes = generated(Effort { seed: 1, series: 6, programs: 8, watched: 2 });
     let mut measured = measure(&outcomes, false);
     measured.recorded(&replay_all()?);
-    measured.stability(&watch(1, 10));
+    measured.stability(&watch(1, 40));
     assert!(measured.failures.is_empty(), "{:#?}\n{}", measured.failures, measured.text);
     Ok(())
 }

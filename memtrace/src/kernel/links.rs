@@ -145,7 +145,10 @@ impl Tracer {
         let mut ordered: Vec<&ProbeSite> = sites.iter().collect();
         ordered.sort_by_key(|site| rank(site.call));
         let mut halves = Halves::default();
-        if self.multi.is_some() {
+        // A link for many sites takes a process, and finds its memory by its first thread: where that has ended it would be in
+        // place nowhere. Single probes take any thread, and are hit by all that share its memory.
+        let thread = pid.living_thread();
+        if self.multi.is_some() && thread == pid {
             for (program, sites, is_return) in by_program(&ordered, programs, self.has_sessions()) {
                 let link = self.attach_many(program, pid, slot, &sites)?;
                 let links = match (program, is_return) {
@@ -160,9 +163,9 @@ impl Tracer {
         for site in ordered {
             let (entry, returned) = program_names(site, programs, false);
             if let Some(returned) = returned {
-                halves.returns.0.push(self.attach_one(returned, pid, slot, site)?);
+                halves.returns.0.push(self.attach_one(returned, thread, slot, site)?);
             }
-            halves.entries.0.push(self.attach_one(entry, pid, slot, site)?);
+            halves.entries.0.push(self.attach_one(entry, thread, slot, site)?);
         }
         Ok(halves)
     }
@@ -183,7 +186,7 @@ impl Tracer {
     fn attach_one(
         &mut self,
         program: &'static str,
-        pid: Pid,
+        thread: Pid,
         slot: Slot,
         site: &ProbeSite,
     ) -> Result<Link, KernelError> {
@@ -193,7 +196,7 @@ impl Tracer {
             source: Box::new(source),
         };
         let probe: &mut UProbe = self.loaded(program, UProbe::load)?;
-        let scope = NonZeroU32::new(pid.0).map_or(UProbeScope::CallingProcess, UProbeScope::OneProcess);
+        let scope = NonZeroU32::new(thread.0).map_or(UProbeScope::CallingProcess, UProbeScope::OneProcess);
         let point = UProbeAttachPoint {
             location: UProbeAttachLocation::AbsoluteOffset(site.file_offset),
             cookie: Some(cookie(site, slot)),

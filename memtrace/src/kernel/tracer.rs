@@ -297,6 +297,12 @@ impl Tracer {
         self.multi.as_ref().is_some_and(MultiPrograms::has_sessions)
     }
 
+    /// Whether probes in place are hit by a process whose first thread has ended after they were attached. Links for many sites
+    /// compare processes since Linux 6.12 and memories before, as single probes do.
+    pub fn outlives_first_threads(&self) -> bool {
+        self.has_sessions()
+    }
+
     /// From now on the target's results are predicted so, or not at all.
     ///
     /// # Errors

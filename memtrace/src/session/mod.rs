@@ -357,6 +357,7 @@ impl Run<'_> {
             if ended {
                 self.pump.ended(process.slot)?;
             } else {
+                process.follow_thread(&mut self.tracer, &mut self.guard, self.config);
                 runs = true;
             }
         }

@@ -33,6 +33,8 @@ use crate::{
 /// A process that can be traced, with nothing attached yet.
 pub(super) struct Candidate {
     target: Target,
+    /// The thread that its probes are to be bound to.
+    bound_to: Pid,
     plan: Plan,
     /// Probes that there would be, had the executable's code not moved before the attach.
     code: OwnCode,
@@ -66,6 +68,8 @@ pub(super) struct Traced {
     /// When it began a program that had no allocator mapped then.
     execed: Option<Instant>,
     attached: HashSet<SiteKey>,
+    /// The thread that its probes are bound to: the first one where that had not ended.
+    bound_to: Pid,
     emulated: usize,
     /// How results are predicted; it stays so until the program is another, because threads keep what they have found.
     prediction: Option<Prediction>,
@@ -130,7 +134,8 @@ impl Candidate {
         }
         let mut mappings = target.mappings()?;
         let has_moved = moved::restore(pid, &mut mappings) > 0;
-        let plan = plan(&target, config).map_err(|error| match error {
+        let bound_to = pid.living_thread();
+        let plan = plan(&target, bound_to, config).map_err(|error| match error {
             SessionError::Allocator { .. } if has_moved => SessionError::Moved(pid),
             error => error,
         })?;
@@ -152,6 +157,7 @@ impl Candidate {
             heap_end: end_of("[heap]"),
             stack_end: end_of("[stack]"),
             target,
+            bound_to,
             plan,
             code,
             _segments: segments,
@@ -203,6 +209,7 @@ impl Candidate {
             outer: Outer::new(pid, Span::Run),
             execed: None,
             attached: HashSet::new(),
+            bound_to: self.bound_to,
             emulated: 0,
             prediction,
             code: self.code,
@@ -304,7 +311,8 @@ impl Traced {
     /// Looks whether the process has ended, and how large it is if not.
     pub(super) fn check_exited(&mut self) -> bool {
         if !self.exited {
-            if let Some(rss_bytes) = self.target.rss_bytes() {
+            // A process that is about to end has given its memory back.
+            if let Some(rss_bytes) = self.target.rss_bytes().filter(|&bytes| bytes > 0) {
                 self.rss_bytes = rss_bytes;
             }
             self.exited = self.target.exited();
@@ -339,14 +347,10 @@ impl Traced {
             self.outer.restart(pid, self.target.as_fd());
             if by_other_thread {
                 // Links are bound to the thread that was the first one, and it is gone.
-                self.attached.clear();
-                self.emulated = 0;
-                let may_rest = self.parted.is_some();
-                let dead = self.take_links();
-                self.parted = may_rest.then(Parted::default);
+                let dead = self.unbind(pid);
                 thread::spawn(move || dead.detach());
             }
-            let plan = plan(&self.target, config)?;
+            let plan = plan(&self.target, self.bound_to, config)?;
             notice::allocators(&self.target, &plan);
             self.attach_missing(plan, tracer, guard, config).map(|_sites| ())
         });
@@ -360,13 +364,47 @@ impl Traced {
         }
     }
 
+    /// The thread that the probes are bound to may have ended before the process: they are bound to one that is left. What
+    /// happens in between is not seen.
+    pub(super) fn follow_thread(&mut self, tracer: &mut Tracer, guard: &mut Guard, config: &TraceConfig) {
+        let pid = self.target.pid();
+        if self.exited || (self.bound_to == pid && tracer.outlives_first_threads()) {
+            return;
+        }
+        let thread = pid.living_thread();
+        if thread == self.bound_to || config.growth {
+            return;
+        }
+        // At once: two probes on one place would tell of everything twice.
+        self.unbind(thread).detach();
+        let result =
+            plan(&self.target, self.bound_to, config).and_then(|plan| self.attach_missing(plan, tracer, guard, config));
+        match result {
+            Ok(_sites) => {}
+            // It may have ended by now, which the next look finds.
+            Err(_) if self.target.exited() => {}
+            Err(error) => notice::loaded_untraced(pid, &error),
+        }
+    }
+
+    /// Gives all probes back, which are to be bound to `thread` from now on.
+    fn unbind(&mut self, thread: Pid) -> Links {
+        self.bound_to = thread;
+        self.attached.clear();
+        self.emulated = 0;
+        let may_rest = self.parted.is_some();
+        let links = self.take_links();
+        self.parted = may_rest.then(Parted::default);
+        links
+    }
+
     /// Looks again at a program that had no allocator mapped when it began.
     pub(super) fn settle_exec(&mut self, tracer: &mut Tracer, guard: &mut Guard, config: &TraceConfig) {
         if self.execed.is_none_or(|begun| begun.elapsed() < LOADING) {
             return;
         }
         self.execed = None;
-        let result = plan(&self.target, config).and_then(|plan| {
+        let result = plan(&self.target, self.bound_to, config).and_then(|plan| {
             notice::allocators(&self.target, &plan);
             self.attach_missing(plan, tracer, guard, config)
         });
@@ -379,7 +417,8 @@ impl Traced {
 
     /// The process has loaded other files: allocators in them are probed as well.
     pub(super) fn follow_new_files(&mut self, tracer: &mut Tracer, guard: &mut Guard, config: &TraceConfig) {
-        let result = plan(&self.target, config).and_then(|plan| self.attach_missing(plan, tracer, guard, config));
+        let result =
+            plan(&self.target, self.bound_to, config).and_then(|plan| self.attach_missing(plan, tracer, guard, config));
         match result {
             Ok(0) => {}
             Ok(sites) => notice::loaded(&self.target, sites),
@@ -446,13 +485,18 @@ pub(super) fn ends() -> Ends {
     if features::has_sessions() { Ends::Sessions } else { Ends::ReturnProbes }
 }
 
-/// The probes of a process; with `--syscalls` without those of the mapping functions.
-fn plan(target: &Target, config: &TraceConfig) -> Result<Plan, SessionError> {
+/// The probes of a process, bound to one of its threads; with `--syscalls` without those of the mapping functions.
+fn plan(target: &Target, bound_to: Pid, config: &TraceConfig) -> Result<Plan, SessionError> {
     if config.growth {
         return Ok(Plan::default());
     }
     let pid = target.pid();
-    let ends = if config.no_return_probes { Ends::WaysOut } else { ends() };
+    let ends = match config.no_return_probes {
+        true => Ends::WaysOut,
+        // Sessions are a matter of links that take a process by its first thread.
+        false if bound_to != pid => Ends::ReturnProbes,
+        false => ends(),
+    };
     let mut plan = allocator::plan(&target.objects()?, &config.wrappers, ends)
         .map_err(|source| SessionError::Allocator { pid, source })?;
     if config.syscalls {

@@ -10,8 +10,8 @@ use std::{cell::Cell, fs::File, io, os::fd::AsFd, path::PathBuf, rc::Rc};
 use rustix::fs::{Mode, OFlags, Stat};
 use thiserror::Error;
 
-use crate::target::root::open_regular;
 pub use crate::target::root::{Root, descriptor_path};
+use crate::target::{Pid, root::open_regular};
 
 /// One executable mapping of a process, as `/proc/PID/maps` has it.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -116,7 +116,7 @@ impl Drop for Permit {
 ///
 /// When none of the ways leads to the file.
 pub fn open_mapped(pid: u32, mapping: &ModuleMapping, ours: &Root) -> Result<File, OpenError> {
-    let by_range = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
+    let by_range = Pid(pid).proc_path(&format!("map_files/{:x}-{:x}", mapping.start, mapping.end));
     let by_range = rustix::fs::open(by_range, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(io::Error::from)
         .and_then(|found| open_regular(found.as_fd()));

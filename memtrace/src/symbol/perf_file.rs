@@ -445,7 +445,7 @@ mod tests {
 
         fn set_uid(&self, uid: u32) {
             let uids = format!("{uid}\t{uid}\t{uid}\t{uid}");
-            self.write("status", format!("State:\tS\nTgid:\t{PID}\nUid:\t{uids}\nNSpid:\t{PID}\t{OWN_PID}\n"));
+            self.write("status", format!("State:\tS\nTgid:\t{PID}\nUid:\t{uids}\nNStgid:\t{PID}\t{OWN_PID}\n"));
         }
 
         fn map(&self, pid: u32) -> PathBuf {

@@ -27,12 +27,13 @@ pub mod status;
 mod error;
 mod held;
 mod process;
+mod thread;
 
 pub use error::TargetError;
 pub use held::Held;
 pub use process::Target;
 
-use std::{fmt, path::PathBuf};
+use std::fmt;
 
 use nix::{
     time::{clock_getcpuclockid, clock_gettime},
@@ -56,10 +57,5 @@ impl Pid {
         let clock = clock_getcpuclockid(NixPid::from_raw(pid)).ok()?;
         let time = clock_gettime(clock).ok()?;
         Some(time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9)
-    }
-
-    /// A path below the process's `/proc` directory.
-    pub fn proc_path(self, name: &str) -> PathBuf {
-        PathBuf::from(format!("/proc/{self}/{name}"))
     }
 }

@@ -39,7 +39,7 @@ impl Root {
     ///
     /// When the process has gone, or is not ours to look into.
     pub fn of_process(pid: u32) -> io::Result<Root> {
-        Root::open(Path::new(&format!("/proc/{pid}/root")))
+        Root::open(&super::Pid(pid).proc_path("root"))
     }
 
     /// The directory at `path`, as the root of a process.

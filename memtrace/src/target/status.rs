@@ -24,7 +24,7 @@ pub struct Status {
     pub state: u8,
     /// How it is confined.
     pub seccomp: SeccompMode,
-    /// Its ids from our pid namespace to its own.
+    /// The process's ids from our pid namespace to its own, whichever thread's file this is.
     pub namespace_pids: Vec<u32>,
     /// Its users: real, effective, saved and for files.
     pub uids: Vec<u32>,
@@ -44,7 +44,7 @@ impl Status {
             let list = field(text, name).unwrap_or_default();
             list.split(u8::is_ascii_whitespace).filter_map(number).collect()
         };
-        let (namespace_pids, uids) = (numbers(b"NSpid:"), numbers(b"Uid:"));
+        let (namespace_pids, uids) = (numbers(b"NStgid:"), numbers(b"Uid:"));
         let name = field(text, b"Name:").unwrap_or_default().to_vec();
         Some(Status { name, process, state, seccomp, namespace_pids, uids })
     }
@@ -86,11 +86,11 @@ mod tests {
 
     #[test]
     fn the_facts_are_read_from_the_kernels_text() {
-        let text = b"Name:\tredis\\nserver\nState:\tS (sleeping)\nTgid:\t4242\nPid:\t4250\nUid:\t1\t2\t3\t4\nNSpid:\t4250\t17\t3\n\
+        let text = b"Name:\tredis\\nserver\nState:\tS (sleeping)\nTgid:\t4242\nPid:\t4250\nUid:\t1\t2\t3\t4\nNStgid:\t4242\t17\t3\n\
             Seccomp:\t2\nSeccomp_filters:\t1\n";
         let status = Status::parse(text).expect("a whole file");
         assert_eq!((status.process, status.state, status.seccomp), (Pid(4242), b'S', SeccompMode::Filter));
-        assert_eq!(status.namespace_pids, [4250, 17, 3]);
+        assert_eq!(status.namespace_pids, [4242, 17, 3]);
         assert_eq!(status.uids, [1, 2, 3, 4]);
         assert_eq!(Status::parse(b"State:\tS\n"), None);
     }

@@ -171,8 +171,9 @@ impl Helper {
                     continue;
                 }
                 match request(libc::PTRACE_SEIZE, thread, options as usize) {
-                    // It has ended, or it is held already: a thread of a held one is.
-                    Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                    // A first thread that has ended is listed as long as another runs (EPERM).
+                    Err(_) if has_ended(thread) => continue,
+                    // It is held already: the thread of a held one that started it was.
                     Err(_) if tracer(thread) == Some(std::process::id()) => {}
                     Err(error) => return Err(error),
                     Ok(()) => any_new = true,
@@ -353,6 +354,12 @@ fn status_number(thread: i32, name: &str) -> Option<u32> {
 
 fn tracer(thread: i32) -> Option<u32> {
     status_number(thread, "TracerPid:")
+}
+
+fn has_ended(thread: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+    let state = status.lines().find_map(|line| line.strip_prefix("State:")).map(str::trim_start);
+    state.is_none_or(|state| state.starts_with(['Z', 'X']))
 }
 
 fn process_of(thread: i32) -> u32 {

@@ -33,7 +33,7 @@ use super::Pid;
 use crate::cli::CODE_GUARD;
 
 /// How long the helper gets to seize a process, and to let go of all.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Code of a process that was found copied, with breakpoints in the copy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

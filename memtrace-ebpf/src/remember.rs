@@ -147,7 +147,7 @@ fn read(window: &mut Window, place: usize, address: u64, words: u64) -> bool {
 #[inline(always)]
 pub fn find(state: &mut ThreadState) -> Option<u64> {
     let expected = expected(state);
-    if repeats(state, expected) {
+    if is_repeated(state, expected as u32) != 0 {
         follow(state, expected);
         return Some(state.remembered[expected].id);
     }
@@ -172,7 +172,7 @@ extern "C" fn one_way(index: u32, context: *mut c_void) -> i64 {
     // SAFETY: the context is the pointer that `find` passed.
     let state: &mut ThreadState = unsafe { &mut **context.cast::<*mut ThreadState>() };
     let place = (state.walk.set as usize + index as usize) & (REMEMBERED_WALKS - 1);
-    if !repeats(state, place) {
+    if is_repeated(state, place as u32) == 0 {
         return 0;
     }
     state.walk.entry = place as u64;
@@ -186,6 +186,19 @@ fn follow(state: &mut ThreadState, entry: usize) {
     state.guesses[state.walk.guess as usize & (GUESSES - 1)] = entry as u8;
     state.walk.previous = entry as u64;
     state.walk.entry = entry as u64;
+}
+
+/// [`repeats`], 1 for yes.
+///
+/// A *global* function in the verifier's sense, by its linkage: it is looked at once and by itself, for any state and place, and
+/// not again on each way that leads to it, which took most of the time of loading. Its arguments are therefore what the verifier
+/// can describe: a pointer, which might be null, and a number.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn is_repeated(state: *const ThreadState, place: u32) -> u32 {
+    // SAFETY: null, or a reference of the caller's.
+    let Some(state) = (unsafe { state.as_ref() }) else { return 0 };
+    u32::from(repeats(state, place as usize & (REMEMBERED_WALKS - 1)))
 }
 
 /// Whether the walk from the place where `state.walk` stands would be this one again.
@@ -328,12 +341,23 @@ pub fn end(state: &mut ThreadState, id: u64) {
     }
 }
 
-/// This word decides the walk. A function of its own: it is called from many places.
-#[inline(never)]
+/// This word decides the walk.
+#[inline(always)]
 fn word(state: &mut ThreadState, address: u64, value: u64) {
+    let _ = note_word(state, address, value);
+}
+
+/// A function of its own, since it is called from many places, and a global one, see [`is_repeated`]; the verifier wants a number
+/// back.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn note_word(state: *mut ThreadState, address: u64, value: u64) -> u32 {
+    // SAFETY: null, or a reference of the caller's.
+    let Some(state) = (unsafe { state.as_mut() }) else { return 0 };
     let above = address.wrapping_sub(state.walk.base);
     let entry = &mut state.remembered[state.walk.entry as usize & (REMEMBERED_WALKS - 1)];
     if above & 7 != 0 || !entry.add(above >> 3, value) {
         state.walk.unremarkable = 1;
     }
+    0
 }

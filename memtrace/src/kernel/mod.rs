@@ -20,7 +20,7 @@ pub mod sampler;
 pub mod tables;
 mod tracer;
 
-pub use tracer::{KernelError, Loaded, Options, RememberedCounts, Tracer};
+pub use tracer::{KernelError, Loaded, Options, Preparation, RememberedCounts, Tracer};
 
 /// The compiled BPF programs (see docs/design/bpf-object.md for how they are built and checked).
 static OBJECT: &[u8] =

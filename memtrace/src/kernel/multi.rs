@@ -21,7 +21,7 @@ use std::{
 use aya::{Ebpf, maps::Map};
 use aya_obj::{Function, Object};
 
-use super::{OBJECT, features};
+use super::features;
 use crate::target::Pid;
 
 /// Multi links came with 6.6; until 6.10 their process filter let one thread only through
@@ -79,8 +79,9 @@ const PROGRAMS: [(&str, At); 11] = [
 pub(super) const HEAP_SESSION: &str = "heap_session";
 pub(super) const RELEASE_SESSION: &str = "heap_release_session";
 
-/// Those that the verifier takes some tenths of a second for, and that most runs need: with sessions and without.
-const LARGE: [[&str; 2]; 2] = [[HEAP_SESSION, "mapping_entry"], ["heap_entry", "mapping_entry"]];
+/// Those that the verifier takes long for, and that most runs need: with sessions and without. The one that takes longest comes first.
+const LARGE: [[&str; 3]; 2] =
+    [[HEAP_SESSION, "mapping_entry", "heap_release"], ["heap_entry", "mapping_entry", "heap_release"]];
 
 impl At {
     /// `BPF_PROG_LOAD`'s and `BPF_LINK_CREATE`'s attach type.
@@ -95,13 +96,13 @@ impl At {
 impl MultiPrograms {
     /// Loads the large ones over the maps of `programs`; `None` where the kernel cannot, so that the caller attaches one by
     /// one.
-    pub(super) fn load(programs: &Ebpf) -> Option<Self> {
+    pub(super) fn load(programs: &Ebpf, object: Object) -> Option<Self> {
         if features::kernel_version().is_none_or(|version| version < MINIMUM) {
             return None;
         }
         let maps: HashMap<&str, OwnedFd> =
             programs.maps().filter_map(|(name, map)| Some((name, descriptor(map)?))).collect();
-        let (mut functions, btf) = relocated(&maps)?;
+        let (mut functions, btf) = relocated(object, &maps)?;
         let mut programs = HashMap::new();
         for (name, at) in PROGRAMS {
             let function = functions.remove(name)?;
@@ -163,8 +164,7 @@ impl MultiPrograms {
 }
 
 /// The functions of the object with the maps' descriptors in place of their names, and the loaded type information.
-fn relocated(descriptors: &HashMap<&str, OwnedFd>) -> Option<(HashMap<String, Function>, OwnedFd)> {
-    let mut object = Object::parse(OBJECT).ok()?;
+fn relocated(mut object: Object, descriptors: &HashMap<&str, OwnedFd>) -> Option<(HashMap<String, Function>, OwnedFd)> {
     let features = aya::features();
     let btf = object.fixup_and_sanitize_btf(features.btf()?).ok()??.to_bytes();
     let btf = load_btf(&btf).ok()?;

@@ -1,16 +1,21 @@
 //! Loads the programs, and holds the maps that user space reads and writes.
 
-use std::{fs, io, os::unix::fs::MetadataExt as _};
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    thread::{self, JoinHandle},
+};
 
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, MapData, MapError, PerCpuArray},
     programs::ProgramError,
 };
+use aya_obj::Object;
 use memtrace_common::{
     Slot,
     counter::{COUNTERS, TargetCounters},
-    limits::{DEFAULT_RING_BYTES, MAX_TARGETS, PAGE_BYTES},
+    limits::{DEFAULT_RING_BYTES, MAX_SAMPLED, MAX_TARGETS, PAGE_BYTES},
     prediction::Prediction,
     target::running,
 };
@@ -144,6 +149,44 @@ pub struct Tracer {
     _log: Option<Log>,
 }
 
+/// What loading needs and the options do not change, made ready by a thread of its own while the targets are looked at.
+pub struct Preparation(JoinHandle<Prepared>);
+
+struct Prepared {
+    loader: EbpfLoader<'static>,
+    /// The object for [`MultiPrograms`], if it can be read.
+    object: Option<Object>,
+    /// Where the kernel keeps the thread pointer; `None` if nothing can be predicted.
+    thread_pointer: Option<u64>,
+}
+
+impl Preparation {
+    /// Begins. With `predicts` the thread pointer's place is found, too, as [`Options::predicts`] needs it.
+    pub fn begin(predicts: bool) -> Self {
+        Self(thread::spawn(move || Prepared::make(predicts)))
+    }
+
+    fn finish(self, predicts: bool) -> Prepared {
+        // A thread that panicked leaves its work to us.
+        self.0.join().unwrap_or_else(|_panicked| Prepared::make(predicts))
+    }
+}
+
+impl Prepared {
+    fn make(predicts: bool) -> Self {
+        // Both read the kernel's type information, millions of bytes.
+        let loader = EbpfLoader::new();
+        let thread_pointer = if predicts && features::has_sessions() {
+            fs::read(features::BTF).ok().and_then(|btf| btf::thread_pointer(&btf))
+        } else {
+            None
+        };
+        // Asks the kernel what it knows of type information, once.
+        aya::features();
+        Self { loader, object: Object::parse(OBJECT).ok(), thread_pointer }
+    }
+}
+
 /// The tracer and its two sources of events.
 pub struct Loaded {
     /// Programs and maps.
@@ -164,7 +207,7 @@ impl Tracer {
     /// # Errors
     ///
     /// When the kernel refuses the object or a map.
-    pub fn load(options: Options) -> Result<Loaded, KernelError> {
+    pub fn load(options: Options, preparation: Preparation) -> Result<Loaded, KernelError> {
         let namespace = fs::metadata("/proc/self/ns/pid").map_err(|source| KernelError::System {
             action: "reading the pid namespace in /proc/self/ns/pid",
             source,
@@ -174,19 +217,19 @@ impl Tracer {
         let verify = u64::from(options.verify_stacks);
         let samples = u64::from(options.samples);
         let (device, inode) = (namespace.dev(), namespace.ino());
-        // Without it nothing is predicted.
-        let thread_pointer = if options.predicts && features::has_sessions() {
-            fs::read(features::BTF).ok().and_then(|btf| btf::thread_pointer(&btf))
-        } else {
-            None
-        };
-        let mut programs = EbpfLoader::new()
+        // An empty table of so many blocks is 64 MiB, which the kernel fills with zeros.
+        let drawn = if options.samples { MAX_SAMPLED as u32 } else { 1 };
+        // Without the thread pointer nothing is predicted.
+        let Prepared { loader, object, thread_pointer } = preparation.finish(options.predicts);
+        let mut loader: EbpfLoader<'_> = loader;
+        let mut programs = loader
             // Task storage is used by the programs only.
             .allow_unsupported_maps()
             .map_max_entries("EVENTS", options.ring_bytes / PAGE_BYTES as u32)
             .map_max_entries("POSITIONS", rings as u32)
             .map_max_entries("STACKS", options.ring_bytes / 4)
             .map_max_entries("ROWS", options.unwind_rows.max(1))
+            .map_max_entries("SAMPLED", drawn)
             .override_global("RING_MASK", &ring_mask, true)
             .override_global("RING_BYTES", &ring_bytes, true)
             .override_global("VERIFY_REMEMBERED", &verify, true)
@@ -198,7 +241,7 @@ impl Tracer {
             .override_global("NAMESPACE_INODE", &inode, true)
             .load(OBJECT)
             .map_err(|error| KernelError::Load(Box::new(error)))?;
-        let multi = MultiPrograms::load(&programs);
+        let multi = object.and_then(|object| MultiPrograms::load(&programs, object));
         let ring = Ring::new(ring::Maps {
             events: take(&mut programs, "EVENTS")?,
             positions: take(&mut programs, "POSITIONS")?,

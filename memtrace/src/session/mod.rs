@@ -63,7 +63,7 @@ pub use watch::{Watched, watch};
 use crate::{
     cli::{Launch, TraceConfig},
     kernel::{
-        Loaded, Options, Tracer, features,
+        Loaded, Options, Preparation, Tracer, features,
         links::{Links, Programs},
     },
     target::{
@@ -152,6 +152,8 @@ impl<'a> Run<'a> {
         // All targets are looked at before anything is loaded: most mistakes show here.
         let mut cache = Cache::new();
         let mut launched = config.launch.as_ref().map(launch).transpose()?;
+        // Behind the launch, which forks, and is simplest to be right about while there is one thread.
+        let preparation = Preparation::begin(!config.no_prediction);
         let pids = config.pids.iter().map(|&pid| Pid(pid)).chain(launched.as_ref().map(Launched::pid));
         let named: Vec<Pid> = pids.collect();
         let candidates = named.iter().map(|&pid| Candidate::open(pid, config, Some(&mut cache)));
@@ -175,7 +177,7 @@ impl<'a> Run<'a> {
             samples: config.sample.is_some() || config.max_overhead.is_some(),
             predicts: !config.no_prediction,
         };
-        let Loaded { mut tracer, ring, deferred, tables, sampler } = Tracer::load(options)?;
+        let Loaded { mut tracer, ring, deferred, tables, sampler } = Tracer::load(options, preparation)?;
         let mut pump = Pump::new(ring, deferred, Unwinding::new(cache, tables))?;
         if let Some(distance) = config.sample {
             pump.sample(sampler, distance)?;

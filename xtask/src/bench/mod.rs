@@ -2,9 +2,10 @@
 //! machine whose speed drifts slows all of them alike; ratios are taken within a round, and their median is shown.
 //!
 //! `workload` is what runs, `tool` what watches, `measurement` one run of the one under the other; `results` makes numbers
-//! of the measurements, `scale` is about memtrace itself when there is much to watch, `table`, `markdown` and `plot` show them, `machine` says where they were made. A run of everything
+//! of the measurements, `attach` compares how long two builds take to begin, `scale` is about memtrace itself when there is much to watch, `table`, `markdown` and `plot` show them, `machine` says where they were made. A run of everything
 //! replaces `docs/performance/results.*`.
 
+mod attach;
 mod machine;
 mod markdown;
 mod measurement;
@@ -30,7 +31,10 @@ use crate::{debian, packages, process, tree};
 
 /// What is measured, and how often.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Options {
+    #[command(subcommand)]
+    alone: Option<Alone>,
     /// Rounds; each runs every tool once, and medians are reported.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
     rounds: u32,
@@ -40,6 +44,13 @@ pub struct Options {
     /// Small workloads: whether everything runs, not what it costs.
     #[arg(long)]
     quick: bool,
+}
+
+/// What is measured by itself.
+#[derive(clap::Subcommand)]
+enum Alone {
+    /// How long an attach takes, next to an earlier build.
+    Attach(attach::Options),
 }
 
 impl Options {
@@ -65,6 +76,9 @@ struct Section {
 
 /// Runs the benchmark, prints its tables and, after a run of everything, writes them into the documentation.
 pub fn run(options: &Options) -> Result<ExitCode> {
+    if let Some(Alone::Attach(options)) = &options.alone {
+        return attach::run(options);
+    }
     process::as_root("true", "tracing")?;
     debian::install("The benchmark", packages::BENCH)?;
     let memtrace = process::build_memtrace()?;

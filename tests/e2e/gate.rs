@@ -84,6 +84,44 @@ fn only_a_leak_as_fast_as_the_threshold_fails_the_build() -> Result<()> {
     service.exit()
 }
 
+/// Bytes an hour that a stack grew by in the later half of its series.
+fn grew(stack: &Value) -> Result<f64> {
+    let points = stack["series"].as_array().context("series")?;
+    let half = &points[points.len() / 2..];
+    let at = |point: Option<&Value>| -> Option<(f64, f64)> { Some((point?[0].as_f64()?, point?[1].as_f64()?)) };
+    let (from, to) = at(half.first()).zip(at(half.last())).context("a series")?;
+    Ok((to.1 - from.1) / (to.0 - from.0) * 3_600_000.0)
+}
+
+#[test]
+fn a_buffer_that_realloc_hands_from_caller_to_caller_fails_the_build_and_they_are_named() -> Result<()> {
+    let mut log = Target::start(&Build::c("realloc_log.c"), &[])?;
+    log.tell("go")?;
+    let finished = run(&[log.pid()], &[])?;
+    assert_eq!(finished.code(), Some(3), "{:?}", finished.errors);
+    let reports: Vec<Value> =
+        finished.output.iter().map(|line| serde_json::from_str(line)).collect::<Result<_, _>>()?;
+    // One sample is that of the attach; from the sixth interval on a verdict is possible.
+    for report in reports.iter().skip(6) {
+        assert_eq!(report["gate"]["failing_stacks"], 1, "{report:#}");
+    }
+    let report = reports.last().context("a report")?;
+    let stacks = report["stacks"].as_array().context("stacks")?;
+    let log_stack = &stacks[0];
+    assert_eq!((&log_stack["verdict"], &log_stack["outstanding_blocks"]), (&"growing".into(), &1.into()));
+    let (said, seen) = (log_stack["growth_bytes_per_hour"].as_f64().context("a rate")?, grew(log_stack)?);
+    assert!((0.9..1.1).contains(&(said / seen)), "{said} B/h of {seen} B/h: {log_stack:#}");
+    let enlargers = log_stack["enlarged_by"].as_array().context("enlarged_by")?;
+    let names = |enlarger: &Value| enlarger["frames"].to_string();
+    for handler in ["handle_get", "handle_put", "handle_delete"] {
+        let by = enlargers.iter().find(|enlarger| names(enlarger).contains(handler)).context(handler)?;
+        assert!((0.2..0.5).contains(&by["share"].as_f64().context("a share")?), "{by:#}");
+    }
+    // The others hold nothing: the buffer is not where it was enlarged last.
+    assert!(stacks[1..].iter().all(|stack| stack["outstanding_blocks"] == 0), "{stacks:#?}");
+    log.exit()
+}
+
 #[test]
 fn suppressions_that_make_no_sense_are_bad_usage_with_file_and_line() -> Result<()> {
     let service = service("0")?;

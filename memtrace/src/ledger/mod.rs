@@ -11,6 +11,7 @@ mod deferred;
 mod distribution;
 mod estimate;
 mod inherited;
+mod lineage;
 mod parked;
 mod process;
 mod ranges;
@@ -37,6 +38,7 @@ use memtrace_common::{
 pub use self::{
     distribution::{Cohort, Distribution, Distributions},
     estimate::{Distances, Precision, Weight, interval95},
+    lineage::{Enlarged, Enlargers},
     process::ProcessLedger,
     stacks::StackTotals,
     totals::Totals,

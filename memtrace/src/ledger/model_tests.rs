@@ -18,7 +18,12 @@ struct Live {
     size: u64,
     stack: u64,
     time_ns: u64,
+    /// The stacks that it had, one after the other, until it settled.
+    past: Past,
 }
+
+/// The stack of the birth, and how often the stack changed.
+type Past = Option<(u64, u32)>;
 
 #[derive(Clone, Debug)]
 enum Parked {
@@ -36,6 +41,10 @@ struct Model {
     totals: Totals,
     /// By stack and kind: allocations and their bytes.
     ever: BTreeMap<(u64, Kind), (u64, u64)>,
+    /// By stacks of birth and caller.
+    enlarged: BTreeMap<(u64, u64), u64>,
+    /// By the caller's stack: blocks that stayed with another, or their own, and their bytes.
+    moved: BTreeMap<u64, (u64, u64)>,
 }
 
 impl Model {
@@ -44,8 +53,11 @@ impl Model {
         match event.what {
             What::Allocate(block) => self.allocate(block, time_ns),
             What::Reallocate(block) => {
-                self.parked.remove(&thread);
+                let parked = self.parked.remove(&thread);
                 self.allocate(block, time_ns);
+                if let Some(Parked::Block(_, old)) = parked {
+                    self.follow(block, old);
+                }
             }
             What::Release(address) => {
                 self.release(address.0);
@@ -80,6 +92,7 @@ impl Model {
                 self.totals.ranges_dropped_by_exec += pieces.len() as u64;
                 self.totals.mapped_bytes_dropped_by_exec += pieces.iter().map(|piece| piece.1).sum::<u64>();
                 self.blocks.clear();
+                self.enlarged.clear();
                 self.pages = [None; PAGES];
                 self.parked.clear();
             }
@@ -88,7 +101,7 @@ impl Model {
     }
 
     fn allocate(&mut self, block: Block, time_ns: u64) {
-        let live = Live { size: block.size, stack: block.stack.0, time_ns };
+        let live = Live { size: block.size, stack: block.stack.0, time_ns, past: None };
         self.totals.allocations += 1;
         self.totals.allocated_bytes += block.size;
         self.count(block, Kind::Heap);
@@ -96,6 +109,24 @@ impl Model {
             self.totals.frees += 1;
             self.totals.frees_implied += 1;
             self.totals.freed_bytes += old.size;
+        }
+    }
+
+    /// The block is the old one, by another name.
+    fn follow(&mut self, block: Block, old: Live) {
+        let caller = block.stack.0;
+        let (birth, moves) = old.past.unwrap_or((old.stack, 0));
+        let moves = moves + u32::from(moves < 3 && old.stack != caller);
+        let Some(live) = self.blocks.get_mut(&block.address.0) else { return };
+        live.past = (moves > 0).then_some((birth, moves));
+        if moves >= 3 {
+            live.stack = birth;
+            let moved = self.moved.entry(caller).or_default();
+            *moved = (moved.0 + 1, moved.1 + block.size);
+            let enlarged = self.enlarged.entry((birth, caller)).or_default();
+            if block.size > old.size {
+                *enlarged += block.size - old.size;
+            }
         }
     }
 
@@ -110,7 +141,7 @@ impl Model {
     }
 
     fn map(&mut self, block: Block, time_ns: u64) {
-        let live = Live { size: block.size, stack: block.stack.0, time_ns };
+        let live = Live { size: block.size, stack: block.stack.0, time_ns, past: None };
         self.totals.maps += 1;
         self.count(block, Kind::Map);
         let (first, end) = page_bounds(block.address, block.size);
@@ -185,6 +216,7 @@ impl Model {
                 // See touch_tests.
                 Kind::Touched => Vec::new(),
             };
+            let moved = self.moved.get(&id).copied().filter(|_| kind == Kind::Heap).unwrap_or_default();
             StackTotals {
                 id: StackId(id),
                 kind,
@@ -192,6 +224,8 @@ impl Model {
                 outstanding_blocks: held.len() as u64,
                 allocations,
                 allocated_bytes,
+                moves: moved.0,
+                moved_bytes: moved.1,
             }
         };
         self.ever.iter().map(|ever| of_stack(&ever)).collect()
@@ -275,6 +309,15 @@ proptest! {
             let live = model.blocks.iter();
             let live = live.map(|(&address, live)| (address, live.size, StackId(live.stack), live.time_ns));
             prop_assert_eq!(process.live_blocks(), live.collect::<Vec<_>>());
+            for stack in process.stacks() {
+                let found = process.enlargers(stack.id, stack.kind).callers;
+                let mut found: Vec<_> = found.iter().map(|(id, enlarged)| (id.0, enlarged.bytes)).collect();
+                found.sort_unstable();
+                let wanted = model.enlarged.iter().filter(|&(&(birth, _), &bytes)| {
+                    birth == stack.id.0 && stack.kind == Kind::Heap && bytes > 0
+                });
+                prop_assert_eq!(found, wanted.map(|(&(_, caller), &bytes)| (caller, bytes)).collect::<Vec<_>>());
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use hashbrown::HashMap;
 
-use super::{blocks::LiveBlock, ranges::Piece};
+use super::{blocks::LiveBlock, lineage::Lineage, ranges::Piece};
 
 /// The most threads that are remembered with an open call.
 const MAX_THREADS: usize = 1 << 14;
@@ -25,8 +25,8 @@ pub enum OpenCall {
 /// What was taken.
 #[derive(Debug, Eq, PartialEq)]
 pub enum Taken {
-    /// A block.
-    Block(LiveBlock),
+    /// A block, and its past if it changed its stack before.
+    Block(LiveBlock, Option<Lineage>),
     /// A block that came from the parent by fork: address and size.
     Inherited(u64, u64),
     /// A block that the ledger does not know.
@@ -83,8 +83,8 @@ impl OpenCalls {
         }
     }
 
-    /// The thread's call failed: what it took. `None` when another call's outcome was open: an event was lost.
-    pub fn fail(&mut self, thread: u32, call: OpenCall) -> Option<Taken> {
+    /// The thread's call is over: what it took. `None` when another call's outcome was open: an event was lost.
+    pub fn end(&mut self, thread: u32, call: OpenCall) -> Option<Taken> {
         let parked = self.threads.remove(&thread)?;
         self.pieces -= parked.pieces();
         (parked.call == call).then_some(parked.taken)
@@ -127,8 +127,8 @@ mod tests {
             calls.park(thread, OpenCall::Realloc, u64::from(thread), Taken::UnknownBlock);
             assert!(calls.threads.len() <= MAX_THREADS);
         }
-        assert_eq!(calls.fail(199_999, OpenCall::Realloc), Some(Taken::UnknownBlock));
-        assert_eq!(calls.fail(0, OpenCall::Realloc), None);
+        assert_eq!(calls.end(199_999, OpenCall::Realloc), Some(Taken::UnknownBlock));
+        assert_eq!(calls.end(0, OpenCall::Realloc), None);
     }
 
     #[test]
@@ -142,7 +142,7 @@ mod tests {
         }
         calls.park(100, OpenCall::Munmap, 100, many(MAX_PIECES + 1));
         assert_eq!(calls.threads.len(), 1);
-        assert_eq!(calls.fail(100, OpenCall::Munmap), Some(many(MAX_PIECES + 1)));
+        assert_eq!(calls.end(100, OpenCall::Munmap), Some(many(MAX_PIECES + 1)));
         assert_eq!(calls.pieces, 0);
     }
 }

@@ -9,6 +9,7 @@ use super::{
     distribution::{Cohort, Distributions},
     estimate::{Distances, Precision, Weight},
     inherited::{Inherited, Recent},
+    lineage::{Enlargers, Lineage, Lineages},
     parked::{OpenCall, OpenCalls, Taken},
     ranges::{Piece, Ranges},
     stacks::{StackTotals, Stacks},
@@ -30,6 +31,7 @@ pub struct ProcessLedger {
     totals: Totals,
     last_exec_ns: u64,
     inherited: Inherited,
+    lineages: Lineages,
     /// Kept where children may be traced.
     recent: Option<Recent>,
 }
@@ -48,6 +50,12 @@ impl ProcessLedger {
     /// How well the numbers of [`stacks`](Self::stacks) are known, in the same order; `None` where every block is seen.
     pub fn precision(&self) -> Option<impl Iterator<Item = Precision> + '_> {
         self.stacks.precision()
+    }
+
+    /// Who enlarges the blocks of a stack that `realloc` handed to and fro.
+    pub fn enlargers(&self, id: StackId, kind: Kind) -> Enlargers {
+        let find = |holder| self.lineages.enlargers(holder, |caller| self.stacks.totals()[caller as usize].id);
+        self.stacks.find(id, kind).map(find).unwrap_or_default()
     }
 
     /// Blocks of these levels are a sample from now on.
@@ -123,6 +131,7 @@ impl ProcessLedger {
             + self.deferred.heap_bytes()
             + self.closings.heap_bytes()
             + self.inherited.heap_bytes()
+            + self.lineages.heap_bytes()
             + self.recent.as_ref().map_or(0, Recent::heap_bytes)
     }
 
@@ -148,8 +157,8 @@ impl ProcessLedger {
                 self.park(thread, OpenCall::Realloc, time_ns, taken);
             }
             What::Reallocate(block) => {
-                self.calls.close(thread);
-                self.allocate(block, time_ns);
+                let taken = self.calls.end(thread, OpenCall::Realloc);
+                self.reallocate(block, time_ns, taken);
             }
             What::ReallocFailed => self.restore(thread, OpenCall::Realloc),
             What::Map(block) => self.map(block, time_ns),
@@ -212,8 +221,27 @@ impl ProcessLedger {
             self.totals.frees_unmatched += 1;
             return Some(Taken::UnknownBlock);
         };
-        self.count_free(&block, time_ns);
-        Some(Taken::Block(block))
+        let past = self.count_free(&block, time_ns);
+        Some(Taken::Block(block, past))
+    }
+
+    /// A `realloc` succeeded, and this is what it had taken.
+    fn reallocate(&mut self, block: Block, time_ns: u64, taken: Option<Taken>) {
+        let Some(Taken::Block(old, past)) = taken else { return self.allocate(block, time_ns) };
+        if !self.is_possible(block.address) {
+            return;
+        }
+        self.catch_up(block.address, time_ns);
+        let caller = self.stacks.intern(block.stack, Kind::Heap);
+        let Some(lineage) = Lineage::after(past, old.stack, caller) else { return self.insert(block, time_ns) };
+        let settled = lineage.settled();
+        self.insert_for(settled.unwrap_or(caller), caller, block, time_ns);
+        self.lineages.put(block.address.0, lineage);
+        let Some(holder) = settled else { return };
+        self.stacks.moved(caller, block.size);
+        if block.size > old.size {
+            self.lineages.enlarged(holder, caller, block.size - old.size);
+        }
     }
 
     fn map(&mut self, block: Block, time_ns: u64) {
@@ -264,12 +292,15 @@ impl ProcessLedger {
 
     /// A call failed: what it took lives on, as it was.
     fn restore(&mut self, thread: u32, call: OpenCall) {
-        match self.calls.fail(thread, call) {
+        match self.calls.end(thread, call) {
             // A block that lives there now proves that events were lost; it stays, and the old one stays freed.
-            Some(Taken::Block(block)) if self.blocks.time_ns(block.address).is_none() => {
+            Some(Taken::Block(block, past)) if self.blocks.time_ns(block.address).is_none() => {
                 self.blocks.insert(block);
                 self.stacks.holds(block.stack, block.size, block.level);
                 self.totals.restored(block.size);
+                if let Some(past) = past {
+                    self.lineages.put(block.address, past);
+                }
             }
             Some(Taken::Inherited(address, size)) => {
                 self.totals.inherited_frees -= 1;
@@ -283,7 +314,7 @@ impl ProcessLedger {
                 self.ranges.restore(first, &mut self.stacks);
                 rest.into_iter().for_each(|piece| self.ranges.restore(piece, &mut self.stacks));
             }
-            Some(Taken::Block(_)) | None => {}
+            Some(Taken::Block(..)) | None => {}
         }
     }
 
@@ -296,6 +327,7 @@ impl ProcessLedger {
         self.totals.ranges_dropped_by_exec += self.ranges.len() as u64;
         self.totals.mapped_bytes_dropped_by_exec += self.ranges.bytes();
         self.blocks = Blocks::default();
+        self.lineages = Lineages::default();
         self.ranges.clear();
         self.touched.clear();
         self.stacks.clear_outstanding();
@@ -356,9 +388,15 @@ impl ProcessLedger {
     }
 
     fn insert(&mut self, block: Block, time_ns: u64) {
-        let Block { address: Address(address), size, level, stack } = block;
-        let stack = self.stacks.intern(stack, Kind::Heap);
-        self.stacks.allocated(stack, size, level);
+        let stack = self.stacks.intern(block.stack, Kind::Heap);
+        self.insert_for(stack, stack, block, time_ns);
+    }
+
+    /// A block appeared by a call of the stack `caller` and is one of `stack`.
+    fn insert_for(&mut self, stack: u32, caller: u32, block: Block, time_ns: u64) {
+        let Block { address: Address(address), size, level, .. } = block;
+        self.stacks.counted(caller, size, level);
+        self.stacks.holds(stack, size, level);
         self.totals.allocated(size);
         // Where a block appears none can be left of the parent's: it went before the process was attached.
         self.take_inherited(address);
@@ -369,12 +407,14 @@ impl ProcessLedger {
         }
     }
 
-    fn count_free(&mut self, block: &LiveBlock, released_ns: u64) {
+    /// A block is gone: its past, if it had changed its stack.
+    fn count_free(&mut self, block: &LiveBlock, released_ns: u64) -> Option<Lineage> {
         self.stacks.released(block.stack, block.size, block.level);
         self.totals.freed(block.size);
         if let Some(recent) = &mut self.recent {
             recent.push(*block, released_ns);
         }
+        self.lineages.take(block.address)
     }
 
     /// Keeps what is released, for children that may be forked.

@@ -154,6 +154,36 @@ fn a_realloc_that_succeeds_is_a_free_and_an_allocation() {
 }
 
 #[test]
+fn a_block_that_realloc_hands_to_and_fro_stays_where_it_was_born() {
+    let mut run = Run::new();
+    let hand = |run: &mut Run, from, to, size, stack| {
+        run.by(1, realloc_begin(from)).by(1, What::Reallocate(block(to, size, stack)));
+    };
+    run.by(1, allocate(0x10, 100));
+    hand(&mut run, 0x10, 0x90, 200, 2);
+    hand(&mut run, 0x90, 0x10, 300, 1);
+    assert_eq!((run.stack(1, Kind::Heap).outstanding_bytes, run.stack(2, Kind::Heap).outstanding_bytes), (300, 0));
+    hand(&mut run, 0x10, 0x50, 400, 3);
+    hand(&mut run, 0x50, 0x50, 600, 2);
+    hand(&mut run, 0x50, 0x50, 500, 3);
+    assert_eq!(run.stack(1, Kind::Heap).outstanding_bytes, 500);
+    assert_eq!(run.heap(), [6, 5, 0, 0, 500]);
+    let enlargers = run.ledger.process(SLOT).expect("added").enlargers(StackId(1), Kind::Heap);
+    let found: Vec<_> = enlargers.callers.iter().map(|(id, by)| (id.0, by.calls, by.bytes)).collect();
+    assert_eq!((found, enlargers.all.bytes), (vec![(2, 1, 200), (3, 1, 100)], 300));
+    let caller = run.stack(3, Kind::Heap);
+    assert_eq!((caller.allocations, caller.moves, caller.moved_bytes), (2, 2, 900));
+
+    // A call that fails does not end that, and a new block at the address is another one.
+    run.by(1, realloc_begin(0x50)).by(1, What::ReallocFailed);
+    hand(&mut run, 0x50, 0x50, 700, 2);
+    assert_eq!(run.stack(1, Kind::Heap).outstanding_bytes, 700);
+    run.by(1, release(0x50)).by(1, What::Allocate(block(0x50, 5, 4)));
+    hand(&mut run, 0x50, 0x50, 6, 2);
+    assert_eq!((run.stack(1, Kind::Heap).outstanding_bytes, run.stack(2, Kind::Heap).outstanding_bytes), (0, 6));
+}
+
+#[test]
 fn a_realloc_that_fails_leaves_the_block_as_it_was() {
     let mut run = Run::new();
     run.by(1, allocate(0x10, 100));

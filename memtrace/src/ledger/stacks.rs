@@ -23,6 +23,10 @@ pub struct StackTotals {
     pub allocations: u64,
     /// Bytes of those.
     pub allocated_bytes: u64,
+    /// How many of them are no new ones: `realloc` moved or resized a block that stays with the stack where it was born.
+    pub moves: u64,
+    /// Bytes of those.
+    pub moved_bytes: u64,
 }
 
 /// The stacks of one process. A stack that holds both heap blocks and mapped ranges counts as two.
@@ -68,6 +72,8 @@ impl Stacks {
             outstanding_blocks: 0,
             allocations: 0,
             allocated_bytes: 0,
+            moves: 0,
+            moved_bytes: 0,
         });
         let totals = &self.totals;
         self.index.insert_unique(hash(id, kind), index, |&index| {
@@ -106,12 +112,6 @@ impl Stacks {
         self.sampled.as_ref().map_or(Weight::exact(1, bytes), |sampled| sampled.distances.weigh(bytes, level))
     }
 
-    /// A block of the stack appeared and lives.
-    pub fn allocated(&mut self, index: u32, bytes: u64, level: u8) {
-        self.counted(index, bytes, level);
-        self.holds(index, bytes, level);
-    }
-
     /// A block of the stack appeared; whether it lives is not said.
     pub fn counted(&mut self, index: u32, bytes: u64, level: u8) {
         if let Some(sampled) = &mut self.sampled {
@@ -120,6 +120,13 @@ impl Stacks {
         let stack = &mut self.totals[index as usize];
         stack.allocations += 1;
         stack.allocated_bytes = stack.allocated_bytes.wrapping_add(bytes);
+    }
+
+    /// The last block that was counted for the stack is no new one.
+    pub fn moved(&mut self, index: u32, bytes: u64) {
+        let stack = &mut self.totals[index as usize];
+        stack.moves += 1;
+        stack.moved_bytes = stack.moved_bytes.wrapping_add(bytes);
     }
 
     /// A block of the stack lives.
@@ -176,9 +183,10 @@ impl Stacks {
         let sampled = self.sampled.as_ref()?;
         Some(self.totals.iter().zip(&sampled.live).zip(&sampled.ever).map(|((seen, live), ever)| Precision {
             live_seen: seen.outstanding_blocks,
-            ever_seen: seen.allocations,
+            ever_seen: seen.allocations - seen.moves,
             live: live.variance(),
-            turnover: 2.0 * ever.variance() - live.variance(),
+            // A block that settled where it was born was counted where `realloc` was called.
+            turnover: (2.0 * ever.variance() - live.variance()).max(live.variance()),
         }))
     }
 

@@ -119,6 +119,7 @@ mod tests {
         ("/stacks/0/age_ms/p50", "integer"),
         ("/stacks/0/age_ms/p99", "integer"),
         ("/stacks/0/age_ms/max", "integer"),
+        ("/stacks/0/enlarged_by", "array"),
         ("/stacks/0/frames/0/function", "string"),
         ("/stacks/0/frames/0/module", "string"),
         ("/stacks/0/frames/0/address", "string"),

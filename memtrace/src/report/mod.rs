@@ -13,6 +13,7 @@ pub mod budget;
 pub mod destination;
 pub mod diff;
 pub mod doctor;
+pub mod enlarged;
 pub mod escape;
 mod fingerprint;
 pub mod flamegraph;

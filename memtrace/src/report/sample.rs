@@ -40,6 +40,7 @@ pub(super) fn stack() -> Stack {
         survival: Some(Survival { older_than_ms: 30_000, allocated_blocks: 600, living_share: 1.0 }),
         age_ms: Some(Quantiles { p50: 29_500, p99: 59_000, max: 59_900 }),
         size_bytes: Some(Quantiles { p50: 500, p99: 510, max: 512 }),
+        enlarged_by: vec![],
         frames: vec![
             frame("leak_here", "server", Some(("/src/server/server.c", 42))),
             Frame { inlined: true, ..frame("handle", "server", Some(("/src/server/server.c", 97))) },

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
     budget::Budget,
+    enlarged::Enlarger,
     focus::{Focus, Mark, SinceMark},
     gate::Gate,
     group::Group,
@@ -256,6 +257,10 @@ pub struct Stack {
     pub age_ms: Option<Quantiles>,
     /// How large the living blocks are; `None` when there are none.
     pub size_bytes: Option<Quantiles>,
+    /// Who made its blocks larger, where `realloc` moves them between callers: those that added the most first. Empty
+    /// elsewhere.
+    #[serde(default)]
+    pub enlarged_by: Vec<Enlarger>,
     /// The caller of the allocator first, inlined frames as their own entries.
     pub frames: Vec<Frame>,
     /// Why the stack ends before the outermost frame; `None` when it is whole.

@@ -12,11 +12,12 @@ use memtrace_common::{
     counter::{Counter, TargetCounters},
 };
 
-use super::{SessionError, own, pump::Pump, traced::Traced, whole};
+use super::{SessionError, own, pump::Pump, snapshot::Key, traced::Traced, whole};
 use crate::{
     kernel::Tracer,
-    ledger::{self, Precision},
+    ledger::{self, Enlarged, Enlargers, Precision},
     report::{
+        enlarged::Enlarger,
         sampling::{Estimate, Sampling},
         snapshot::{Frame, Module, Process, Quantiles, Stack, StackKind, Survival, Totals, Tracer as TracerState},
     },
@@ -185,6 +186,7 @@ pub(super) fn unjudged(pid: u32, totals: &ledger::StackTotals, precision: Option
         survival: None,
         age_ms: None,
         size_bytes: None,
+        enlarged_by: Vec::new(),
         frames: Vec::new(),
         truncated: None,
         series: Vec::new(),
@@ -200,6 +202,8 @@ pub(super) fn unjudged_group(id: u64, kind: ledger::Kind, last: &Sample) -> Stac
         outstanding_blocks: last.blocks,
         allocations: 0,
         allocated_bytes: 0,
+        moves: 0,
+        moved_bytes: 0,
     };
     unjudged(0, &totals, None)
 }
@@ -214,6 +218,20 @@ pub(super) fn frame(resolved: ResolvedFrame) -> Frame {
         inlined: resolved.inlined,
         offset: resolved.offset.map(|offset| format!("{offset:#x}")),
     }
+}
+
+/// Who enlarges the blocks of a stack, with their frames.
+pub(super) fn enlargers(pump: &mut Pump, (slot, id, kind): Key) -> Vec<Enlarger> {
+    let Some(process) = pump.ledger.process(slot) else { return Vec::new() };
+    let Enlargers { callers, all } = process.enlargers(id, kind);
+    let shown = callers.into_iter().map(|(caller, Enlarged { calls, bytes })| Enlarger {
+        id: format!("{:016x}", caller.0),
+        calls,
+        bytes,
+        share: bytes as f64 / all.bytes.max(1) as f64,
+        frames: pump.symbols.frames(slot, caller).frames.into_iter().map(frame).collect(),
+    });
+    shown.collect()
 }
 
 /// The modules of the frames that are shown, with the build ids of those that have one.

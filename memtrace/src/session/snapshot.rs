@@ -16,7 +16,8 @@ use rustix::time::{ClockId, clock_gettime};
 use super::{
     SessionError,
     describe::{
-        NO_LOSSES, REAL_LOSSES, describe, frame, losses, modules, quantiles, sampling, say, tracer_state, unjudged,
+        NO_LOSSES, REAL_LOSSES, describe, enlargers, frame, losses, modules, quantiles, sampling, say, tracer_state,
+        unjudged,
     },
     focus::Focus,
     gate::Gatekeeper,
@@ -313,8 +314,8 @@ impl Snapshots {
                     let seen = Observation {
                         bytes: stack.outstanding_bytes,
                         blocks: stack.outstanding_blocks,
-                        allocations: stack.allocations,
-                        allocated_bytes: stack.allocated_bytes,
+                        allocations: stack.allocations.saturating_sub(stack.moves),
+                        allocated_bytes: stack.allocated_bytes.wrapping_sub(stack.moved_bytes),
                         precision,
                     };
                     self.trend.observe(key, seen);
@@ -400,6 +401,7 @@ impl Snapshots {
                     let resolved = pump.symbols.frames(key.0, key.1);
                     stack.frames = resolved.frames.into_iter().map(frame).collect();
                     stack.truncated = resolved.truncated.map(str::to_owned);
+                    stack.enlarged_by = enlargers(pump, key);
                 }
                 stack.series = self.series(key);
                 stack

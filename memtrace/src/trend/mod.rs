@@ -68,7 +68,7 @@ pub struct Observation {
     pub bytes: u64,
     /// Outstanding blocks.
     pub blocks: u64,
-    /// Blocks allocated since the attach.
+    /// Blocks allocated since the attach, without those that `realloc` moved and that stay the same to the ledger.
     pub allocations: u64,
     /// Bytes of those; wraps.
     pub allocated_bytes: u64,

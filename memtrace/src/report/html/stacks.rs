@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::{Text, chart::sparkline};
 use crate::{
     report::{
-        focus,
+        enlarged, focus,
         name::{function, holding, holds, median_age, source, survival},
         number::{of, rate_within},
         snapshot::{Frame, Snapshot, Stack},
@@ -92,6 +92,7 @@ fn row(number: usize, stack: &Stack, several: bool, out: &mut dyn Write) -> io::
     }
     facts.extend([median_age(stack), survival(stack)].into_iter().flatten());
     facts.extend(focus::since_mark(stack));
+    facts.extend(enlarged::sentence(&stack.enlarged_by));
     facts.extend(stack.suppressed.as_ref().map(|rule| format!("suppressed by {rule}")));
     facts.extend((!stack.evidence.is_empty()).then(|| stack.evidence.clone()));
     if !facts.is_empty() {

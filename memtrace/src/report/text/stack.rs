@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     report::{
+        enlarged,
         escape::escape,
         focus,
         name::{function, holding, holds, median_age, source},
@@ -87,6 +88,9 @@ impl Page<'_> {
         }
         if !stack.evidence.is_empty() {
             self.wrapped("    ", &escape(&stack.evidence))?;
+        }
+        if let Some(callers) = enlarged::sentence(&stack.enlarged_by) {
+            self.wrapped("    ", &callers)?;
         }
         if let Some(since) = focus::since_mark(stack) {
             self.wrapped("    ", &since)?;

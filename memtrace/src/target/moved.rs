@@ -7,12 +7,7 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
 
-use super::{
-    Pid,
-    elf::Layout,
-    maps::{self, Mapping, MapsError},
-    object::MappedObject,
-};
+use super::{Pid, elf::Layout, maps::Mapping, object::MappedObject};
 
 /// How many pages of a mapping are compared with the file, evenly spread over it.
 const PAGES_COMPARED: u64 = 64;
@@ -29,18 +24,6 @@ const MAX_BREAKPOINTS: usize = 64;
 
 /// What the kernel calls anonymous memory in huge pages that a program asked for by MAP_HUGETLB.
 const HUGE: &str = "/anon_hugepage";
-
-/// As [`maps::read`], but code that a program has moved out of its file is shown as the part of the file that it was.
-/// No probe can be there.
-///
-/// # Errors
-///
-/// As [`maps::read`].
-pub fn read(pid: Pid) -> Result<Vec<Mapping>, MapsError> {
-    let mut mappings = maps::read(pid)?;
-    restore(pid, &mut mappings);
-    Ok(mappings)
-}
 
 /// Gives code that has left its file the file's place in `mappings`, which are those of `pid` in the order of their
 /// addresses. Returns how many mappings that concerns.
@@ -151,6 +134,7 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+    use crate::target::maps;
 
     fn own() -> Pid {
         Pid(std::process::id())

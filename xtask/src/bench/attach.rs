@@ -97,7 +97,9 @@ fn seconds(memtrace: &Path, pid: u32) -> Result<f64> {
     let has_attached = attached::contains_line(&mut errors, &mut seen)?;
     let seconds = begun.elapsed().as_secs_f64();
     ensure!(has_attached, "{} did not attach: {}", memtrace.display(), seen.trim());
-    let own = procfs::process_named(tracer.id(), "memtrace")?;
+    // Under sudo it is a child. The kernel keeps 15 bytes of a name.
+    let name: String = memtrace.file_name().unwrap_or_default().to_string_lossy().chars().take(15).collect();
+    let own = procfs::process_named(tracer.id(), &name)?;
     attached::end(tracer, own, Tool::Memtrace)?;
     Ok(seconds)
 }

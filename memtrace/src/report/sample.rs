@@ -112,7 +112,6 @@ pub(super) fn snapshot() -> Snapshot {
         tracer: Tracer {
             cpu_ms: 450,
             rss_bytes: 160_000_000,
-            code_moved_ms: None,
             anon_bytes: 20_000_000,
             stacks_complete: 4776,
             stacks_short: [("no_table".into(), 20), ("too_deep".into(), 4)].into(),

@@ -136,6 +136,8 @@ mod tests {
             outstanding_blocks: 10,
             allocations: 10,
             allocated_bytes: 1000,
+            moves: 0,
+            moved_bytes: 0,
         };
         let stack = unjudged(pid, &totals, None);
         (

@@ -221,8 +221,9 @@ mod tests {
     #[test]
     fn what_is_irregular_in_each_stack_is_plain_in_their_sum() {
         // In each step one of 16 stacks gets a block that stays.
-        let holds =
-            |key: u32, step: u64| 100 * (1..=step).filter(|&at| (at * 7919 >> 3) % 16 == u64::from(key)).count() as u64;
+        let holds = |key: u32, step: u64| {
+            100 * (1..=step).filter(|&at| ((at * 7919) >> 3) % 16 == u64::from(key)).count() as u64
+        };
         let (trend, groups) = fed(12, holds, 16);
         assert!((0..16).all(|key| trend.judge(key).verdict != Verdict::Growing));
         let judged = groups.judge();
@@ -233,11 +234,11 @@ mod tests {
 
     #[test]
     fn a_stack_that_joins_late_brings_its_past() {
-        let (trend, groups) = fed(10, |key, step| if step >= u64::from(key) * 3 + 1 { 100 * step } else { 0 }, 3);
+        let (trend, groups) = fed(10, |key, step| if step > u64::from(key) * 3 { 100 * step } else { 0 }, 3);
         let index = groups.of(0)[0];
         let sums: Vec<u64> = groups.series(index).iter().map(|sample| sample.bytes).collect();
         let expected: Vec<u64> =
-            (0..=10).map(|step| (0..3).map(|key| if step >= key * 3 + 1 { 100 * step } else { 0 }).sum()).collect();
+            (0..=10).map(|step| (0..3).map(|key| if step > key * 3 { 100 * step } else { 0 }).sum()).collect();
         assert_eq!(sums, expected);
         assert_eq!(groups.get(index).unwrap().stacks, 3);
         assert_eq!(groups.series(groups.of(1)[1]), &[] as &[Sample], "a group of one has no series");

@@ -118,10 +118,9 @@ fn is_copy(pid: Pid, start: u64, file: &File, offset: u64, bytes: u64) -> io::Re
     for page in (0..pages).step_by(usize::try_from(step).unwrap_or(usize::MAX)) {
         memory.read_exact_at(&mut here, start + page * PAGE_BYTES)?;
         file.read_exact_at(&mut there, offset + page * PAGE_BYTES)?;
-        let mut differing = here.iter().zip(&there).filter(|(here, there)| here != there);
-        let breakpoints = differing.by_ref().take_while(|&(&here, _)| here == INT3).count();
-        // What ended the count is no breakpoint; nor may there be any more.
-        if breakpoints > MAX_BREAKPOINTS || differing.next().is_some() {
+        let differing = || here.iter().zip(&there).filter(|(here, there)| here != there);
+        let breakpoints = differing().filter(|&(&here, _)| here == INT3).count();
+        if breakpoints > MAX_BREAKPOINTS || differing().count() > breakpoints {
             return Ok(false);
         }
         compared += 1;

@@ -17,6 +17,7 @@ use memtrace::{
 const CANNOT_TRACE: u8 = 1;
 const BAD_USAGE: u8 = 2;
 const LEAK_FOUND: u8 = 3;
+const BLIND: u8 = 4;
 
 fn main() -> ExitCode {
     let flags = match Flags::try_parse() {
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     match command {
         Command::Trace(config) => match session::run(&config) {
             Ok(outcome) if outcome.growing && config.gate.fail_on_leak => ExitCode::from(LEAK_FOUND),
+            Ok(outcome) if outcome.blind && config.gate.fail_on_leak => ExitCode::from(BLIND),
             Ok(outcome) => match outcome.command.filter(|_| config.launch.is_some_and(|launch| launch.exit_code)) {
                 Some(status) => ExitCode::from(session::shell_status(status)),
                 None => ExitCode::SUCCESS,

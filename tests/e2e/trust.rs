@@ -95,3 +95,16 @@ fn a_leak_that_was_called_one_stays_one_while_nothing_is_freed() -> Result<()> {
     }
     target.signal(rustix::process::Signal::KILL)
 }
+
+#[test]
+fn an_allocator_whose_allocations_cannot_be_seen_is_no_clean_bill_of_health() -> Result<()> {
+    let mut target = Target::start(&Build::c("inlined_allocator.c"), &[])?;
+    let memtrace = Memtrace::attach(target.pid(), &["--duration", "8s", "--fail-on-leak"])?;
+    target.tell("go")?;
+    let finished = memtrace.finish()?;
+    assert_eq!(finished.code(), Some(4), "{:?}", finished.errors);
+    let report: Value = serde_json::from_str(finished.output.last().context("a report")?)?;
+    assert_eq!(report["headline"]["state"], "blind", "{}", report["headline"]);
+    assert_eq!(report["processes"][0]["allocates_unseen"], true);
+    target.signal(rustix::process::Signal::KILL)
+}

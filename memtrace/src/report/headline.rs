@@ -217,6 +217,18 @@ pub fn answer(tally: &Tally, snapshot: &Snapshot) -> Headline {
             headline.state = State::Blind;
         }
     }
+    if let Some(process) = snapshot.processes.iter().find(|process| process.allocates_unseen) {
+        headline.text = format!(
+            "Blind: process {} frees blocks, {} so far, that it was never seen to allocate: an allocator in it is compiled into \
+             its callers (--mode growth shows who touches memory). Of what is seen: {}",
+            process.pid,
+            count(process.totals.frees_unmatched),
+            lower_first(&headline.text)
+        );
+        if headline.state != State::Growing {
+            headline.state = State::Blind;
+        }
+    }
     headline
 }
 
@@ -441,6 +453,16 @@ mod tests {
         assert_eq!(level.state, State::Unexplained, "{}", level.text);
         let little = said(vec![stack(Verdict::Plateau, 9000)], Some((90_000, 9000)), 12);
         assert_eq!(little.text, "No stack keeps growing. Memory rose by 90.0 kB only.");
+    }
+
+    #[test]
+    fn an_allocator_that_is_not_seen_is_said_first() {
+        let mut snapshot = sample::snapshot();
+        snapshot.stacks.clear();
+        snapshot.processes[0].allocates_unseen = true;
+        let blind = answer(&Tally::default(), &snapshot);
+        assert_eq!(blind.state, State::Blind);
+        assert!(blind.text.starts_with("Blind: process 4242 frees blocks, 37 so far, that"), "{}", blind.text);
     }
 
     #[test]

@@ -93,6 +93,7 @@ pub(super) fn snapshot() -> Snapshot {
             exited: false,
             rss_bytes: 48_000_000,
             code_moved_ms: None,
+            allocates_unseen: false,
             memory: None,
             totals: Totals {
                 allocations: 4800,

@@ -142,6 +142,10 @@ pub struct Process {
     /// allocations after that are not seen. `None` if it was not.
     #[serde(default)]
     pub code_moved_ms: Option<u64>,
+    /// Whether it has an allocator whose releases are seen and whose allocations are not, so that what it holds is not
+    /// known.
+    #[serde(default)]
+    pub allocates_unseen: bool,
     /// Its memory as a whole; `None` when it was not looked at.
     #[serde(default)]
     pub memory: Option<ProcessMemory>,

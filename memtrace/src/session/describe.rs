@@ -136,6 +136,7 @@ pub(super) fn describe(process: &Traced, pump: &Pump, counters: Option<&TargetCo
         exited: process.exited,
         rss_bytes: process.rss_bytes,
         code_moved_ms: process.code.moved_ms(),
+        allocates_unseen: false,
         memory: Some(process.outer.describe(Some(totals.outstanding_bytes.saturating_add(totals.mapped_bytes)))),
         totals: Totals {
             allocations: totals.allocations,

@@ -7,6 +7,7 @@
 //! counts for a moment, and [`watch`] looks again and again.
 
 mod admit;
+mod blind;
 mod budget;
 mod code;
 mod describe;
@@ -79,6 +80,8 @@ use crate::{
 pub struct Outcome {
     /// Whether a stack was growing at the end that makes the run fail: neither suppressed nor below the threshold.
     pub growing: bool,
+    /// Whether a target allocates in a way that memtrace does not see, so that nothing growing proves nothing.
+    pub blind: bool,
     /// How the command that was run ended; `None` when there was none or it runs on.
     pub command: Option<ExitStatus>,
 }
@@ -402,7 +405,7 @@ impl Run<'_> {
         if let Some(launched) = &self.launched {
             notice::command_ended(launched.pid(), command);
         }
-        Ok(Outcome { growing: self.snapshots.growing(), command })
+        Ok(Outcome { growing: self.snapshots.growing(), blind: self.snapshots.is_blind(), command })
     }
 
     /// Samples and reports; false when nobody reads any more.

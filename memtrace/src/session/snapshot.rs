@@ -15,6 +15,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::{
     SessionError,
+    blind::{BlindSpots, Seen},
     describe::{
         NO_LOSSES, REAL_LOSSES, describe, enlargers, frame, losses, modules, quantiles, sampling, say, tracer_state,
         unjudged,
@@ -75,6 +76,9 @@ pub(super) struct Snapshots {
     pub(super) gatekeeper: Gatekeeper,
     focus: Focus,
     growing: bool,
+    blind_spots: BlindSpots,
+    /// Whether the last snapshot's answer was that memtrace is blind.
+    is_blind: bool,
     /// The stacks of the last snapshot that stand for others.
     siblings: Siblings<Key>,
     /// Whose turn it is in the next snapshot of all stacks.
@@ -99,6 +103,8 @@ impl Snapshots {
             gatekeeper: Gatekeeper::new(&config.gate),
             focus: Focus::new(&config.focus),
             growing: false,
+            blind_spots: BlindSpots::default(),
+            is_blind: false,
             siblings: Siblings::new(),
             turn: 0,
             resting_from_ms: None,
@@ -108,6 +114,11 @@ impl Snapshots {
     /// Whether a stack that makes the run fail was growing in the last snapshot.
     pub(super) fn growing(&self) -> bool {
         self.growing
+    }
+
+    /// Whether a target allocated unseen, as of the last snapshot.
+    pub(super) fn is_blind(&self) -> bool {
+        self.is_blind
     }
 
     /// Begins a new measuring window: series start again, with what each stack holds now as the base. Milliseconds since
@@ -217,7 +228,11 @@ impl Snapshots {
             Scope::All => self.live(pump, stacks),
         };
         let modules = modules(&stacks, pump);
-        let processes = traced.iter().map(|process| describe(process, pump, counters.get(&process.slot))).collect();
+        let mut processes: Vec<Process> =
+            traced.iter().map(|process| describe(process, pump, counters.get(&process.slot))).collect();
+        for (described, process) in processes.iter_mut().zip(traced) {
+            described.allocates_unseen = self.allocates_unseen(process.slot, described, pump);
+        }
         let mut snapshot = Snapshot {
             schema: SCHEMA.into(),
             is_final,
@@ -238,7 +253,24 @@ impl Snapshots {
             modules,
         };
         snapshot.headline = headline::answer(&tally, &snapshot);
+        self.is_blind = snapshot.headline.state == headline::State::Blind;
         Ok(snapshot)
+    }
+
+    /// Whether a process has an allocator that is seen to release and not to allocate. Where blocks are sampled, or
+    /// allocations are not looked at for a while, nothing follows from releases.
+    fn allocates_unseen(&mut self, slot: Slot, process: &Process, pump: &Pump) -> bool {
+        if self.resting_from_ms.is_some() || pump.sampling_distance() > 0 {
+            self.blind_spots.forget(slot);
+            return false;
+        }
+        let totals = &process.totals;
+        let seen = Seen {
+            allocations: totals.allocations.saturating_add(totals.allocations_filtered),
+            frees_unmatched: totals.frees_unmatched,
+            rss_bytes: process.rss_bytes,
+        };
+        self.blind_spots.observe(slot, seen)
     }
 
     /// The sums that the headline is made of. `stacks` are ranked.
@@ -274,6 +306,7 @@ impl Snapshots {
         if let Some(ledger) = pump.forget(slot) {
             ledger.stacks().for_each(|stack| self.trend.forget((slot, stack.id, stack.kind)));
             self.grouping.forget(slot);
+            self.blind_spots.forget(slot);
         }
         Ok(())
     }

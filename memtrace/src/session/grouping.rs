@@ -56,12 +56,6 @@ pub(super) struct Grouping {
     programs: HashMap<Slot, u64>,
 }
 
-/// What the stacks of a report are grouped into.
-pub(super) struct Grouped {
-    /// The groups that are reported, the fastest first.
-    pub(super) groups: Vec<Group>,
-}
-
 impl Grouping {
     /// Names what runs in a slot: equal programs have equal groups.
     pub(super) fn name_program(&mut self, slot: Slot, command: &str) {
@@ -122,17 +116,17 @@ impl Grouping {
         }
     }
 
-    /// The groups that explain growth where no few stacks do. `stacks` are judged; those of reported groups are marked.
+    /// The groups that explain growth where no few stacks do, the fastest first. `stacks` are judged; those of reported groups are marked.
     pub(super) fn report(
         &self,
         stacks: &mut [(Key, Stack)],
         pump: &mut Pump,
         threshold: Option<f64>,
         runs: impl Fn(Slot) -> bool,
-    ) -> Grouped {
+    ) -> Vec<Group> {
         let mut judged = self.judged(pump);
         if judged.is_empty() {
-            return Grouped { groups: Vec::new() };
+            return Vec::new();
         }
         let order = rank::Order::of(judged.iter().map(|(_, stack)| stack));
         judged.sort_by(|(_, a), (_, b)| order.compare(a, b));
@@ -173,7 +167,7 @@ impl Grouping {
             reported.push(group);
         }
         reported.sort_by(|a, b| b.sum.growth_bytes_per_hour.total_cmp(&a.sum.growth_bytes_per_hour));
-        Grouped { groups: reported }
+        reported
     }
 
     /// Each group with a series, with its verdict.

@@ -211,7 +211,7 @@ impl Snapshots {
         }
         self.gatekeeper.suppress(&mut stacks, &mut pump.symbols, is_final);
         let threshold = self.gatekeeper.threshold();
-        let mut groups = self.grouping.report(&mut stacks, pump, threshold, |slot| running.contains(&slot)).groups;
+        let mut groups = self.grouping.report(&mut stacks, pump, threshold, |slot| running.contains(&slot));
         for group in &mut groups {
             let members = self.grouping.representatives(group, &stacks);
             self.gatekeeper.suppress_group(group, &members, &mut pump.symbols);

@@ -119,7 +119,11 @@ impl View {
     ///
     /// When the terminal failed before.
     pub(super) fn close(mut self) -> Result<(), SessionError> {
-        self.end().map_err(|source| SessionError::System { action: "drawing on the terminal", source })
+        match self.end() {
+            // Closing the terminal ends the run as a signal does, and the view may be drawing at that moment.
+            Err(source) if source.raw_os_error() == Some(libc::EIO) => Ok(()),
+            ended => ended.map_err(|source| SessionError::System { action: "drawing on the terminal", source }),
+        }
     }
 
     fn end(&mut self) -> io::Result<()> {

@@ -30,7 +30,7 @@ const LEAKS: &[Leak] = &[
     Leak { name: "quickening", amount: |at, scale, _| 1.0 + (0.005 + 0.1 * scale) * at as f64 },
     Leak { name: "jitter of a tenth", amount: |_, _, random| 0.9 + 0.2 * random.uniform() },
     Leak { name: "jitter of three tenths", amount: |_, _, random| 0.7 + 0.6 * random.uniform() },
-    Leak { name: "jitter of nine tenths", amount: |_, _, random| 0.1 + 1.8 * random.uniform() },
+    Leak { name: "jitter of a half", amount: |_, _, random| 0.5 + random.uniform() },
     Leak {
         name: "gentle wave",
         amount: |at, scale, _| 1.0 + 0.08 * (TAU * (at as f64 / (5.0 + 6.0 * scale) + scale)).sin(),

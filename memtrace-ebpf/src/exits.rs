@@ -12,7 +12,7 @@ pub fn way_out(context: &ProbeContext, site: Site) {
     let regs = unsafe { &*context.regs };
     let Some(state) = thread::existing() else { return };
     // At a `ret`, or a jump that ends the function, the stack pointer is at the return address.
-    if state.return_slot != regs.rsp && !suspend::resume(state, regs.rsp) {
+    if state.return_slot != regs.rsp && !suspend::resume(state, regs.rsp, site.slot) {
         return;
     }
     if !cookie::shape(state.cookie).ends_at_exits() {

@@ -54,7 +54,8 @@ pub fn entry(context: &ProbeContext, site: Site) {
     begin(state, site, [regs.rdi, regs.rsi, regs.rdx, regs.rcx], registers, regs.rsp);
 }
 
-/// A call while the thread is in another on another stack, whose end finds no room to be noted. What it unmaps goes, as it nearly always does; what it maps is not known.
+/// A call while the thread is in another on another stack, whose end finds no room to be noted. What it unmaps goes, as it
+/// nearly always does; what it maps is not known.
 #[inline(always)]
 fn elsewhere(site: Site, arguments: Arguments) {
     let length = whole_pages(arguments[1]);

@@ -3,7 +3,9 @@
 //! in whichever thread it goes on.
 
 use aya_ebpf::{btf_maps::HashMap, helpers::generated::bpf_get_current_pid_tgid, macros::btf_map};
-use memtrace_common::{deferred::DeferredBlock, limits::MAX_SUSPENDED, thread::ThreadState};
+use memtrace_common::{counter::Counter, deferred::DeferredBlock, limits::MAX_SUSPENDED, thread::ThreadState};
+
+use crate::count;
 
 /// Where a call waits.
 #[derive(Clone, Copy)]
@@ -44,14 +46,16 @@ pub fn keep(state: &ThreadState) -> bool {
     SUSPENDED.insert(place(return_slot), suspended, 0).is_ok()
 }
 
-/// Takes the call that waits at `return_slot` back, if there is one and the thread is in no other; whether it did.
+/// Takes the call that waits at `return_slot` back, if there is one; whether it did. When the thread is in another call, the
+/// one that waited is given up and counted in the target `slot`.
 #[inline(always)]
-pub fn resume(state: &mut ThreadState, return_slot: u64) -> bool {
+pub fn resume(state: &mut ThreadState, return_slot: u64, slot: u16) -> bool {
     let place = place(return_slot);
     // SAFETY: the value is copied at once; only the call's own way out takes it.
     let Some(&suspended) = (unsafe { SUSPENDED.get(place) }) else { return false };
     let _ = SUSPENDED.remove(place);
     if state.return_slot != 0 {
+        count::add(slot, Counter::CallsAbandoned, 1);
         return false;
     }
     state.return_slot = return_slot;

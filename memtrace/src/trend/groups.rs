@@ -26,6 +26,8 @@ pub struct Groups<K, O> {
     trend: Trend<GroupIndex>,
     known: HashMap<(O, GroupId), GroupIndex>,
     all: Vec<Group<K, O>>,
+    /// Places in `all` of groups that were forgotten, for groups that come later.
+    free: Vec<GroupIndex>,
     /// The groups of each stack, from the widest to the narrowest.
     members: HashMap<K, Box<[GroupIndex]>>,
     tracked: usize,
@@ -52,7 +54,14 @@ pub struct Group<K, O> {
 
 impl<K, O> Default for Groups<K, O> {
     fn default() -> Self {
-        Self { trend: Trend::default(), known: HashMap::new(), all: Vec::new(), members: HashMap::new(), tracked: 0 }
+        Self {
+            trend: Trend::default(),
+            known: HashMap::new(),
+            all: Vec::new(),
+            free: Vec::new(),
+            members: HashMap::new(),
+            tracked: 0,
+        }
     }
 }
 
@@ -99,11 +108,10 @@ impl<K: Copy + Eq + Hash + Ord, O: Copy + Eq + Hash> Groups<K, O> {
         let mut indices = Vec::with_capacity(path.len());
         indices.extend(self.members.get(&key).into_iter().flatten().copied());
         for (level, &id) in path.iter().enumerate().skip(joined) {
-            let index = *self.known.entry((owner, id)).or_insert(self.all.len() as GroupIndex);
-            if index as usize == self.all.len() {
-                let parent = indices.last().copied();
-                self.all.push(Group { owner, id, level, parent, first: key, stacks: 0, is_tracked: false });
-            }
+            let parent = indices.last().copied();
+            let index = self.known.get(&(owner, id)).copied().unwrap_or_else(|| {
+                self.place(Group { owner, id, level, parent, first: key, stacks: 0, is_tracked: false })
+            });
             indices.push(index);
             let group = &mut self.all[index as usize];
             group.stacks += 1;
@@ -117,6 +125,22 @@ impl<K: Copy + Eq + Hash + Ord, O: Copy + Eq + Hash> Groups<K, O> {
             }
         }
         self.members.insert(key, indices.into());
+    }
+
+    /// Gives a new group a place, that of a forgotten one where there is one.
+    fn place(&mut self, group: Group<K, O>) -> GroupIndex {
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.all[index as usize] = group;
+                index
+            }
+            None => {
+                self.all.push(group);
+                (self.all.len() - 1) as GroupIndex
+            }
+        };
+        self.known.insert((group.owner, group.id), index);
+        index
     }
 
     /// Records what the groups hold at the current time: `seen` has every stack that was observed.
@@ -177,18 +201,18 @@ impl<K: Copy + Eq + Hash + Ord, O: Copy + Eq + Hash> Groups<K, O> {
     /// Forgets a process and the stacks that `belongs` to it.
     pub fn forget(&mut self, owner: O, belongs: impl Fn(&K) -> bool) {
         self.members.retain(|key, _| !belongs(key));
-        self.known.retain(|&(whose, _), _| whose != owner);
-        for (index, group) in (0..).zip(&mut self.all) {
-            if group.owner == owner && group.is_tracked {
-                group.is_tracked = false;
-                self.tracked -= 1;
-                self.trend.forget(index);
+        let Self { known, all, free, trend, tracked, .. } = self;
+        known.retain(|&(whose, _), &mut index| {
+            if whose != owner {
+                return true;
             }
-        }
-        // Indices are never given again while a group is kept; when none is, all begin anew.
-        if self.known.is_empty() {
-            self.all.clear();
-        }
+            if std::mem::take(&mut all[index as usize].is_tracked) {
+                *tracked -= 1;
+                trend.forget(index);
+            }
+            free.push(index);
+            false
+        });
     }
 }
 
@@ -264,5 +288,25 @@ mod tests {
         assert_eq!(groups.members(*wide).count(), 2);
         groups.forget(0, |_| true);
         assert!(groups.judge().is_empty() && groups.of(1).is_empty());
+    }
+
+    #[test]
+    fn a_storm_of_processes_takes_no_more_places_than_live_at_once() {
+        let mut trend = Trend::new();
+        let mut groups: Groups<u32, u32> = Groups::default();
+        for process in 0..100 {
+            trend.begin_interval(u64::from(process) * 1000, u64::from(process));
+            groups.begin_interval(u64::from(process) * 1000, u64::from(process), 0);
+            for key in [2 * process, 2 * process + 1] {
+                trend.observe(key, seen(100));
+                groups.join(key, process, &[GroupId(1), GroupId(2)], &trend);
+            }
+            if let Some(ended) = process.checked_sub(1) {
+                groups.forget(ended, |key| key / 2 == ended);
+            }
+            assert_eq!(groups.judge().len(), 2, "the groups of the living process");
+            assert!(groups.judge().iter().all(|&(index, _)| groups.get(index).unwrap().owner == process));
+        }
+        assert_eq!((groups.all.len(), groups.free.len()), (4, 2));
     }
 }

@@ -42,17 +42,19 @@ calls! {
     Raise = 9,
     /// A way out of a call that has no return probe: a `ret`, or a jump to a function whose result is its first argument.
     Result = 10,
+    /// `mprotect(address, length, protection)`: reserved pages may be accessed from then on. Its failure is not looked for.
+    Protect = 11,
 }
 
 impl Call {
     /// Whether the end of the call must be seen: for the outcome, or for the end of what is nested in it.
     pub const fn needs_return(self) -> bool {
-        !matches!(self, Call::Release | Call::Raise | Call::Result)
+        !matches!(self, Call::Release | Call::Raise | Call::Result | Call::Protect)
     }
 
-    /// Whether the call maps or unmaps ranges of pages rather than heap blocks.
+    /// Whether the call is about ranges of pages rather than heap blocks.
     pub const fn is_mapping(self) -> bool {
-        matches!(self, Call::Mmap | Call::Munmap | Call::Mremap | Call::Brk)
+        matches!(self, Call::Mmap | Call::Munmap | Call::Mremap | Call::Brk | Call::Protect)
     }
 
     /// Whether the call releases a block and makes none.
@@ -63,7 +65,8 @@ impl Call {
     /// The integer arguments that the probe programs read of a call without a shape, a bit each.
     pub const fn arguments(self) -> u8 {
         match self {
-            Call::Mmap | Call::Munmap => 0b11,
+            Call::Munmap => 0b11,
+            Call::Mmap | Call::Protect => 0b111,
             Call::Mremap => 0b1111,
             Call::Brk => 0b1,
             Call::Allocate | Call::Reallocate | Call::Release | Call::ReleaseOuter | Call::Raise | Call::Result => 0,

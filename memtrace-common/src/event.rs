@@ -60,6 +60,10 @@ kinds! {
     Touch = 14: BlockRecord,
     /// The process gave the contents of a range of pages back, the range stays; only with `--mode growth`.
     Discard = 15: RangeRecord,
+    /// A range of pages was mapped that may not be accessed: address space, and no memory.
+    Reserve = 16: BlockRecord,
+    /// Pages of a range may be accessed from now on.
+    Commit = 17: RangeRecord,
 }
 
 /// The first eight bytes of every record.

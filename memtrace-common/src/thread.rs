@@ -141,4 +141,6 @@ pub mod flag {
     pub const UNSAMPLED: u64 = 4;
     /// Sampling left the old block out when it was allocated.
     pub const OLD_UNSAMPLED: u64 = 8;
+    /// What this call maps may not be accessed.
+    pub const RESERVES: u64 = 16;
 }

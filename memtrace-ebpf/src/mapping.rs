@@ -24,9 +24,13 @@ use crate::{
 const MMAP: u8 = Call::Mmap as u8;
 const MUNMAP: u8 = Call::Munmap as u8;
 const MREMAP: u8 = Call::Mremap as u8;
+const PROTECT: u8 = Call::Protect as u8;
 
 /// `mremap` keeps the old range mapped (include/uapi/linux/mman.h).
 const MREMAP_DONTUNMAP: u64 = 4;
+
+/// Pages with one of these may be accessed: read, write, execute (include/uapi/asm-generic/mman-common.h).
+const ACCESS: u64 = 1 | 2 | 4;
 
 /// The first four arguments of a mapping call.
 pub type Arguments = [u64; 4];
@@ -42,8 +46,12 @@ pub fn entry(context: &ProbeContext, site: Site) {
     }
     let Some(state) = thread::state(site.slot) else { return };
     match thread::standing(state, site.slot, regs.rsp) {
-        Standing::Outermost => {}
         Standing::Nested => return,
+        _ if site.call == PROTECT => {
+            protect(site.slot, [regs.rdi, regs.rsi, regs.rdx, regs.rcx]);
+            return;
+        }
+        Standing::Outermost => {}
         Standing::Elsewhere => {
             elsewhere(site, [regs.rdi, regs.rsi, regs.rdx, regs.rcx]);
             return;
@@ -60,9 +68,18 @@ pub fn entry(context: &ProbeContext, site: Site) {
 fn elsewhere(site: Site, arguments: Arguments) {
     let length = whole_pages(arguments[1]);
     if site.call == MUNMAP && arguments[0] & (PAGE_BYTES - 1) == 0 && length != 0 {
-        send_gone(site.slot, Kind::UnmapBegin, arguments[0], length);
+        send_about(site.slot, Kind::UnmapBegin, arguments[0], length);
     } else {
         count::add(site.slot, Counter::CallsOnOtherStacks, 1);
+    }
+}
+
+/// Sends that pages may be accessed. A call that fails has most often changed the pages before the one that is wrong.
+#[inline(always)]
+pub fn protect(slot: u16, arguments: Arguments) {
+    let length = whole_pages(arguments[1]);
+    if arguments[2] & ACCESS != 0 && arguments[0] & (PAGE_BYTES - 1) == 0 && length != 0 {
+        send_about(slot, Kind::Commit, arguments[0], length);
     }
 }
 
@@ -80,7 +97,12 @@ pub fn begin(state: &mut ThreadState, site: Site, arguments: Arguments, register
     state.argument = 0;
     state.return_address = registers.ip;
     match site.call {
-        MMAP => state.size = whole_pages(arguments[1]),
+        MMAP => {
+            state.size = whole_pages(arguments[1]);
+            if arguments[2] & ACCESS == 0 {
+                state.flags = flag::RESERVES;
+            }
+        }
         MUNMAP => {
             state.size = whole_pages(arguments[1]);
             begin_unmap(state, site.slot, Kind::UnmapBegin, arguments[0], state.size);
@@ -118,7 +140,11 @@ pub fn finish(state: &mut ThreadState, result: u64) {
     if call == MUNMAP {
         return;
     }
-    let kind = if begun { Kind::Remap } else { Kind::Map };
+    let kind = match state.flags {
+        flags if flags & flag::RESERVES != 0 => Kind::Reserve,
+        _ if begun => Kind::Remap,
+        _ => Kind::Map,
+    };
     send_range(slot, kind, result, state.size, state.stack);
 }
 
@@ -138,14 +164,14 @@ pub fn begin_unmap(state: &mut ThreadState, slot: u16, kind: Kind, address: u64,
     if address & (PAGE_BYTES - 1) != 0 || length == 0 {
         return;
     }
-    if send_gone(slot, kind, address, length) {
+    if send_about(slot, kind, address, length) {
         state.flags |= flag::BEGUN;
     }
 }
 
-/// Sends that a range, or what is in it, goes; whether there was room.
+/// Sends that something becomes of a range; whether there was room.
 #[inline(always)]
-pub fn send_gone(slot: u16, kind: Kind, address: u64, length: u64) -> bool {
+pub fn send_about(slot: u16, kind: Kind, address: u64, length: u64) -> bool {
     let head = Head::new(kind, Slot(slot), thread::id());
     let sent = ring::send(Class::Essential, RangeRecord { head, time_ns: ring::now(), address, length });
     if !sent {

@@ -29,6 +29,10 @@ static BRK_NUMBER: Global<u64> = Global::new(12);
 static MREMAP_NUMBER: Global<u64> = Global::new(25);
 #[unsafe(no_mangle)]
 static MADVISE_NUMBER: Global<u64> = Global::new(28);
+#[unsafe(no_mangle)]
+static MPROTECT_NUMBER: Global<u64> = Global::new(10);
+#[unsafe(no_mangle)]
+static PKEY_MPROTECT_NUMBER: Global<u64> = Global::new(329);
 
 /// The contents are not needed any more (include/uapi/asm-generic/mman-common.h).
 const MADV_DONTNEED: u64 = 4;
@@ -61,6 +65,10 @@ pub fn entry(context: &TracePointContext) {
     }
     // SAFETY: sys_enter records have six arguments of 8 bytes.
     let Ok(arguments) = (unsafe { context.read_at::<mapping::Arguments>(ARGUMENTS_OFFSET) }) else { return };
+    if call as u8 == Call::Protect as u8 {
+        mapping::protect(slot, arguments);
+        return;
+    }
     let site = Site { cookie: cookie::pack(call, Shape::default(), Slot(slot)), call: call as u8, slot };
     let registers = Registers { ip: regs.rip, sp: regs.rsp, fp: regs.rbp };
     if site.call != BRK {
@@ -95,7 +103,7 @@ fn discard(context: &TracePointContext, slot: u16) {
     // SAFETY: sys_enter records have six arguments of 8 bytes.
     let Ok(arguments) = (unsafe { context.read_at::<mapping::Arguments>(ARGUMENTS_OFFSET) }) else { return };
     if matches!(arguments[2], MADV_DONTNEED | MADV_FREE | MADV_DONTNEED_LOCKED) {
-        mapping::send_gone(slot, Kind::Discard, arguments[0], whole_pages(arguments[1]));
+        mapping::send_about(slot, Kind::Discard, arguments[0], whole_pages(arguments[1]));
     }
 }
 
@@ -149,6 +157,8 @@ fn call(context: &TracePointContext) -> Option<Call> {
         Some(Call::Mremap)
     } else if number == BRK_NUMBER.load() {
         Some(Call::Brk)
+    } else if number == MPROTECT_NUMBER.load() || number == PKEY_MPROTECT_NUMBER.load() {
+        Some(Call::Protect)
     } else {
         None
     }

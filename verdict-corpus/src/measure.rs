@@ -8,6 +8,7 @@ use std::{
 use memtrace::trend::Verdict;
 
 use crate::{
+    gate::Answers,
     leaks::{INTERVALS, Stability},
     recorded::Replayed,
     run::{LENGTHS, Outcome},
@@ -22,6 +23,8 @@ const LEAST_RECALL: f64 = 0.95;
 const LATEST_DECISION: usize = 12;
 /// Of the leaks of which nothing is freed, once they are growing, the share that stays so after every later interval.
 const LEAST_STABLE: f64 = 0.995;
+/// Of whole programs, the share about which the gate is right after every interval.
+const LEAST_RIGHT: f64 = 0.99;
 const LARGEST_RATE_ERROR: f64 = 0.1;
 const LEAST_COVERAGE: f64 = 0.9;
 /// Of the cases that are no leaks, so many have to get a verdict that fits.
@@ -174,6 +177,21 @@ impl Measured {
         ));
         self.bar("the share of leaks that were growing at some time", share(*once_growing, once_growing + never), 1.0);
         self.bar("the share of leaks that stay growing", 1.0 - share(*changed_back, *once_growing), LEAST_STABLE);
+    }
+
+    /// Whole programs: the run is to fail at every count of intervals where there is a leak, and at none where there is not.
+    pub fn gate(&mut self, answers: &Answers) {
+        let Answers { leaking, passed, sound, failed, asked, wrong, when } = answers;
+        self.line(&format!(
+            "the gate, asked after every interval: {passed} of {leaking} leaking programs passed at some time, {failed} of {sound} \
+             sound ones failed; {wrong} of {asked} answers were wrong {when:?}"
+        ));
+        let programs = leaking + sound;
+        self.bar(
+            "the share of programs that the gate is right about",
+            1.0 - share(passed + failed, programs),
+            LEAST_RIGHT,
+        );
     }
 
     fn fitting(&mut self, outcomes: &[Outcome]) {

@@ -1,6 +1,7 @@
 //! The corpus with a fixed seed, at the bars. `cargo xtask verdict` runs more of it, made afresh.
 
 use verdict_corpus::{
+    gate::ask,
     leaks::watch,
     measure::measure,
     recorded::replay_all,
@@ -13,6 +14,7 @@ fn the_verdicts_reach_the_bars() -> anyhow::Result<()> {
     let mut measured = measure(&outcomes, false);
     measured.recorded(&replay_all()?);
     measured.stability(&watch(1, 40));
+    measured.gate(&ask(1, 5));
     assert!(measured.failures.is_empty(), "{:#?}\n{}", measured.failures, measured.text);
     Ok(())
 }

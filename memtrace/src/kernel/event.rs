@@ -61,6 +61,8 @@ pub enum What<'a> {
     Exec { by_other_thread: bool },
     Touch(Block),
     Discard(Range),
+    Reserve(Block),
+    Commit(Range),
 }
 
 /// The frame addresses of a stack record, the caller of the allocator first.
@@ -123,6 +125,8 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
         Kind::Remap => What::Remap(block(body(24)?)),
         Kind::Touch => What::Touch(block(body(24)?)),
         Kind::Discard => What::Discard(range(body(16)?)),
+        Kind::Reserve => What::Reserve(block(body(24)?)),
+        Kind::Commit => What::Commit(range(body(16)?)),
         Kind::Release => What::Release(Address(body(8)?.get_u64_ne())),
         Kind::ReallocBegin => What::ReallocBegin(Address(body(8)?.get_u64_ne())),
         Kind::UnmapBegin => What::UnmapBegin(range(body(16)?)),
@@ -201,7 +205,7 @@ mod tests {
     /// The rings' reader goes by what the kind says.
     #[test]
     fn a_record_is_as_long_as_its_kind_says() {
-        for number in 1..=15 {
+        for number in 1..=17 {
             let kind = Kind::from_number(number).expect("a kind");
             let words = vec![0; kind.record_bytes() / 8 - 1];
             let whole = record(number, 0, &words);
@@ -209,7 +213,7 @@ mod tests {
             let short = record(number, 0, &words[1..]);
             assert!(matches!(decode(&short), Err(DecodeError::TooShort { .. })), "{kind:?}");
         }
-        assert_eq!(Kind::from_number(16), None);
+        assert_eq!(Kind::from_number(18), None);
     }
 
     proptest! {

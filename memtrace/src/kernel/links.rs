@@ -233,6 +233,9 @@ impl Tracer {
                 links.0.push(self.attach_tracepoint(program, "syscalls", &format!("{prefix}_{call}"))?);
             }
         }
+        for call in ["mprotect", "pkey_mprotect"] {
+            links.0.push(self.attach_tracepoint("syscall_entry", "syscalls", &format!("sys_enter_{call}"))?);
+        }
         Ok(links)
     }
 

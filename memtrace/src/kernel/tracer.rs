@@ -96,7 +96,7 @@ pub enum KernelError {
         source: Box<ProgramError>,
     },
     /// Probes of one file could not be attached.
-    #[error("could not attach to {functions} in {object}: {source}")]
+    #[error("could not attach to {functions} in {object}: {}", refusal(source))]
     AttachMany {
         /// The probed functions.
         functions: String,
@@ -127,6 +127,17 @@ pub enum KernelError {
     /// More processes than there are slots.
     #[error("more than {MAX_TARGETS} processes cannot be traced at once; name fewer")]
     TooManyTargets,
+}
+
+/// Why the kernel refused probes that it takes elsewhere. Two probes on one instruction must name the same reference counter
+/// (kernel/events/uprobes.c, `alloc_uprobe`), and we name none.
+fn refusal(source: &io::Error) -> String {
+    if source.raw_os_error() == Some(libc::EINVAL) {
+        return "another tracer holds a probe with a reference counter at the same place, as tools built on bcc do; end it and \
+                try again (the kernel says: invalid argument)"
+            .to_owned();
+    }
+    source.to_string()
 }
 
 /// The loaded programs and their maps.

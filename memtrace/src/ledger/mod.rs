@@ -26,9 +26,9 @@ mod inherit_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
-mod rule_tests;
+mod page_tests;
 #[cfg(test)]
-mod touch_tests;
+mod rule_tests;
 
 use memtrace_common::{
     Address, Slot,

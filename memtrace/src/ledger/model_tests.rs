@@ -96,7 +96,8 @@ impl Model {
                 self.pages = [None; PAGES];
                 self.parked.clear();
             }
-            What::Touch(_) | What::Discard(_) | What::Stack { .. } => {}
+            // Of these see page_tests.
+            What::Touch(_) | What::Discard(_) | What::Reserve(_) | What::Commit(_) | What::Stack { .. } => {}
         }
     }
 
@@ -213,7 +214,7 @@ impl Model {
             let held: Vec<u64> = match kind {
                 Kind::Heap => self.blocks.values().filter(|live| live.stack == id).map(|live| live.size).collect(),
                 Kind::Map => pieces.iter().filter(|piece| piece.0 == id).map(|piece| piece.1).collect(),
-                // See touch_tests.
+                // See page_tests.
                 Kind::Touched => Vec::new(),
             };
             let moved = self.moved.get(&id).copied().filter(|_| kind == Kind::Heap).unwrap_or_default();

@@ -31,6 +31,8 @@ pub enum Taken {
     Inherited(u64, u64),
     /// A block that the ledger does not know.
     UnknownBlock,
+    /// Address space that may not be accessed, and nothing else.
+    Reservation,
     /// Pieces of ranges. The first stands by itself so that the usual single piece takes no allocation.
     Pieces {
         /// The one with the lowest address.

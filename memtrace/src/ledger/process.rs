@@ -17,14 +17,21 @@ use super::{
 };
 use crate::kernel::event::{Block, Event, Range, What};
 
+/// Pages of one stack that are touched, or may be accessed, one after the other within this time are one range.
+const TOGETHER_NS: u64 = 1_000_000_000;
+
 /// One process.
 #[derive(Default)]
 pub struct ProcessLedger {
     blocks: Blocks,
     ranges: Ranges,
-    /// Pages that were written to, with `--mode growth`.
+    /// Pages that were written to, with `--mode growth`; they are not in `ranges` as well.
     touched: Ranges,
     stacks: Stacks,
+    /// Address space that may not be accessed, and so is no memory.
+    reserved: Ranges,
+    /// Whose that is, by indexes of their own.
+    reservers: Stacks,
     calls: OpenCalls,
     deferred: Deferred,
     closings: Closings,
@@ -39,12 +46,24 @@ pub struct ProcessLedger {
 impl ProcessLedger {
     /// The sums since the attach.
     pub fn totals(&self) -> Totals {
-        Totals { mapped_bytes: self.ranges.bytes(), mapped_ranges: self.ranges.len() as u64, ..self.totals }
+        Totals {
+            mapped_bytes: self.ranges.bytes(),
+            mapped_ranges: self.ranges.len() as u64,
+            touched_bytes: self.touched.bytes(),
+            reserved_bytes: self.reserved.bytes(),
+            ..self.totals
+        }
     }
 
     /// Every stack that ever allocated, and what it holds; where blocks are sampled, what it holds by the estimate.
     pub fn stacks(&self) -> impl ExactSizeIterator<Item = StackTotals> + '_ {
         self.stacks.estimates()
+    }
+
+    /// Bytes of address space that a stack has reserved and that may not be accessed; in no other number.
+    pub fn reserved_by(&self, id: StackId) -> u64 {
+        let index = self.reservers.find(id, Kind::Map);
+        index.map_or(0, |index| self.reservers.totals()[index as usize].outstanding_bytes)
     }
 
     /// How well the numbers of [`stacks`](Self::stacks) are known, in the same order; `None` where every block is seen.
@@ -92,18 +111,38 @@ impl ProcessLedger {
         found
     }
 
-    /// Visits every live block and range of the wanted stacks: position in `wanted`, size, time, and what it stands for.
-    fn each_wanted(&self, wanted: &[(StackId, Kind)], mut visit: impl FnMut(usize, u64, u64, Weight)) {
-        const UNWANTED: u32 = u32::MAX;
-        let mut positions = vec![UNWANTED; self.stacks.totals().len()];
-        for (position, &(id, kind)) in wanted.iter().enumerate() {
+    /// Visits the live blocks and ranges of at least `least` bytes of the wanted stacks: the stack's group, where the block
+    /// begins, and its bytes.
+    pub fn large_blocks(&self, wanted: &[(StackId, Kind, usize)], least: u64, mut visit: impl FnMut(usize, u64, u64)) {
+        let stacks: Vec<(StackId, Kind)> = wanted.iter().map(|&(id, kind, _)| (id, kind)).collect();
+        let positions = self.positions(&stacks);
+        let mut look = |stack: u32, start, bytes| {
+            if bytes >= least
+                && let Some(position) = positions[stack as usize]
+            {
+                visit(wanted[position as usize].2, start, bytes);
+            }
+        };
+        self.blocks.iter().for_each(|block| look(block.stack, block.address, block.size));
+        self.ranges.iter().for_each(|piece| look(piece.stack, piece.start, piece.length()));
+    }
+
+    /// The position of each stack in `wanted`, by its index.
+    fn positions(&self, wanted: &[(StackId, Kind)]) -> Vec<Option<u32>> {
+        let mut positions = vec![None; self.stacks.totals().len()];
+        for (position, &(id, kind)) in (0..).zip(wanted) {
             if let Some(index) = self.stacks.find(id, kind) {
-                positions[index as usize] = position as u32;
+                positions[index as usize] = Some(position);
             }
         }
+        positions
+    }
+
+    /// Visits every live block and range of the wanted stacks: position in `wanted`, size, time, and what it stands for.
+    fn each_wanted(&self, wanted: &[(StackId, Kind)], mut visit: impl FnMut(usize, u64, u64, Weight)) {
+        let positions = self.positions(wanted);
         let mut record = |stack: u32, size, level, time_ns| {
-            let position = positions[stack as usize];
-            if position != UNWANTED {
+            if let Some(position) = positions[stack as usize] {
                 visit(position as usize, size, time_ns, self.stacks.weigh(size, level));
             }
         };
@@ -127,6 +166,8 @@ impl ProcessLedger {
             + self.ranges.heap_bytes()
             + self.touched.heap_bytes()
             + self.stacks.heap_bytes()
+            + self.reserved.heap_bytes()
+            + self.reservers.heap_bytes()
             + self.calls.heap_bytes()
             + self.deferred.heap_bytes()
             + self.closings.heap_bytes()
@@ -172,13 +213,17 @@ impl ProcessLedger {
                 self.park(thread, OpenCall::Mremap, time_ns, taken);
             }
             What::Remap(block) => {
-                self.calls.close(thread);
-                self.map(block, time_ns);
+                let taken = self.calls.end(thread, OpenCall::Mremap);
+                // The pages stay as accessible as they were.
+                let is_reserved = taken == Some(Taken::Reservation);
+                if is_reserved { self.reserve(block, time_ns) } else { self.map(block, time_ns) }
             }
             What::RemapFailed => self.restore(thread, OpenCall::Mremap),
             What::Exec { .. } => self.exec(time_ns),
             What::Touch(page) => self.touch(page, time_ns),
             What::Discard(range) => self.discard(range),
+            What::Reserve(block) => self.reserve(block, time_ns),
+            What::Commit(range) => self.commit(range, time_ns),
             What::Stack { .. } => {}
         }
     }
@@ -247,19 +292,46 @@ impl ProcessLedger {
     fn map(&mut self, block: Block, time_ns: u64) {
         let Some((start, end)) = self.bounds(block.address, block.size) else { return };
         self.totals.maps += 1;
+        self.replace(start, end);
         let stack = self.stacks.intern(block.stack, Kind::Map);
         self.stacks.counted(stack, end - start, 0);
-        let replaced = &mut self.totals.ranges_replaced;
-        self.ranges.cut(start, end, &mut self.stacks, |_| *replaced += 1);
         self.ranges.add(Piece { start, end, stack, time_ns }, &mut self.stacks);
     }
 
+    fn reserve(&mut self, block: Block, time_ns: u64) {
+        let Some((start, end)) = self.bounds(block.address, block.size) else { return };
+        self.totals.maps += 1;
+        self.replace(start, end);
+        let stack = self.reservers.intern(block.stack, Kind::Map);
+        self.reserved.add(Piece { start, end, stack, time_ns }, &mut self.reservers);
+    }
+
+    /// A new mapping takes the place of what is mapped there.
+    fn replace(&mut self, start: u64, end: u64) {
+        let replaced = &mut self.totals.ranges_replaced;
+        self.ranges.cut(start, end, &mut self.stacks, |_| *replaced += 1);
+        self.touched.cut(start, end, &mut self.stacks, |_| ());
+        self.reserved.cut(start, end, &mut self.reservers, |_| ());
+    }
+
+    /// What of a range was reserved may be accessed from now on, and counts as mapped now by the stack that reserved it.
+    fn commit(&mut self, range: Range, time_ns: u64) {
+        let Some((start, end)) = self.bounds(range.address, range.length) else { return };
+        let Self { reserved, reservers, ranges, stacks, .. } = self;
+        let mut committed = Vec::new();
+        reserved.cut(start, end, reservers, |piece| committed.push(piece));
+        for piece in committed {
+            let stack = stacks.intern(reservers.totals()[piece.stack as usize].id, Kind::Map);
+            stacks.counted(stack, piece.length(), 0);
+            ranges.extend(Piece { stack, time_ns, ..piece }, TOGETHER_NS, stacks);
+        }
+    }
+
     fn touch(&mut self, page: Block, time_ns: u64) {
-        /// Pages of one stack that are touched one after the other within this time are one range.
-        const TOGETHER_NS: u64 = 1_000_000_000;
         let Some((start, end)) = self.bounds(page.address, page.size) else { return };
         let stack = self.stacks.intern(page.stack, Kind::Touched);
         self.stacks.counted(stack, end - start, 0);
+        self.ranges.cut(start, end, &mut self.stacks, |_| ());
         self.touched.touch(Piece { start, end, stack, time_ns }, TOGETHER_NS, &mut self.stacks);
     }
 
@@ -273,12 +345,14 @@ impl ProcessLedger {
     fn unmap(&mut self, range: Range) -> Option<Taken> {
         let (start, end) = self.bounds(range.address, range.length)?;
         self.touched.cut(start, end, &mut self.stacks, |_| ());
+        let mut was_reserved = false;
+        self.reserved.cut(start, end, &mut self.reservers, |_| was_reserved = true);
         let mut taken: Option<(Piece, Vec<Piece>)> = None;
         self.ranges.cut(start, end, &mut self.stacks, |piece| match &mut taken {
             None => taken = Some((piece, Vec::new())),
             Some((_, rest)) => rest.push(piece),
         });
-        let (first, rest) = taken?;
+        let Some((first, rest)) = taken else { return was_reserved.then_some(Taken::Reservation) };
         self.totals.unmaps += 1;
         Some(Taken::Pieces { first, rest })
     }
@@ -314,7 +388,7 @@ impl ProcessLedger {
                 self.ranges.restore(first, &mut self.stacks);
                 rest.into_iter().for_each(|piece| self.ranges.restore(piece, &mut self.stacks));
             }
-            Some(Taken::Block(..)) | None => {}
+            Some(Taken::Block(..) | Taken::Reservation) | None => {}
         }
     }
 
@@ -330,7 +404,9 @@ impl ProcessLedger {
         self.lineages = Lineages::default();
         self.ranges.clear();
         self.touched.clear();
+        self.reserved.clear();
         self.stacks.clear_outstanding();
+        self.reservers.clear_outstanding();
         self.calls.clear();
         self.set_inherited(Inherited::default());
         self.recent.iter_mut().for_each(Recent::clear);

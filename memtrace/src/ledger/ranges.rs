@@ -62,10 +62,15 @@ impl Ranges {
         self.pieces.insert(piece.start, Rest { end: piece.end, stack: piece.stack, time_ns: piece.time_ns });
     }
 
-    /// Adds a piece in place of what is there, and joins it with a neighbour of the same stack that is not older by more than
-    /// `most_ns`; both count as that old.
+    /// Adds a piece in place of what is there, as [`extend`](Self::extend) does.
     pub fn touch(&mut self, added: Piece, most_ns: u64, stacks: &mut Stacks) {
         self.cut(added.start, added.end, stacks, |_| ());
+        self.extend(added, most_ns, stacks);
+    }
+
+    /// Adds a piece where nothing is, and joins it with the neighbour before it that is of the same stack and not older by
+    /// more than `most_ns`; both count as that old.
+    pub fn extend(&mut self, added: Piece, most_ns: u64, stacks: &mut Stacks) {
         let before = self.pieces.range(..added.start).next_back();
         let near = |rest: &Rest| {
             rest.stack == added.stack

@@ -38,8 +38,12 @@ pub struct Totals {
     pub unmaps: u64,
     /// Pieces of ranges that a new mapping at the same place replaced, wholly or in part.
     pub ranges_replaced: u64,
-    /// Bytes of pages that are mapped.
+    /// Bytes of pages that are mapped, less those that were touched.
     pub mapped_bytes: u64,
+    /// Bytes of pages that were written to; only where they are asked for.
+    pub touched_bytes: u64,
+    /// Bytes of address space that may not be accessed; in no other number.
+    pub reserved_bytes: u64,
     /// Pieces of ranges that are mapped.
     pub mapped_ranges: u64,
     /// Pieces of ranges that went with an old image at exec.

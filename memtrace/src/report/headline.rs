@@ -207,29 +207,33 @@ pub fn answer(tally: &Tally, snapshot: &Snapshot) -> Headline {
     let mut headline = of_what_was_seen(tally, snapshot);
     let moved = snapshot.processes.iter().filter_map(|process| Some((process.pid, process.code_moved_ms?)));
     if let Some((pid, moved_ms)) = moved.min_by_key(|&(_, moved_ms)| moved_ms) {
-        headline.text = format!(
-            "Blind: {} after the attach process {pid} was found to run its code from memory without a file; no allocation after \
-             that is seen (--mode growth shows who touches memory). Until then: {}",
-            duration(moved_ms),
-            lower_first(&headline.text)
+        let why = format!(
+            "{} after the attach process {pid} was found to run its code from memory without a file; no allocation after \
+             that is seen (--mode growth shows who touches memory). Until then",
+            duration(moved_ms)
         );
-        if headline.state != State::Growing {
-            headline.state = State::Blind;
-        }
+        headline.blind(&why);
     }
     if let Some(process) = snapshot.processes.iter().find(|process| process.allocates_unseen) {
-        headline.text = format!(
-            "Blind: process {} frees blocks, {} so far, that it was never seen to allocate: an allocator in it is compiled into \
-             its callers (--mode growth shows who touches memory). Of what is seen: {}",
+        let why = format!(
+            "process {} frees blocks, {} so far, that it was never seen to allocate: an allocator in it is compiled into its \
+             callers (--mode growth shows who touches memory). Of what is seen",
             process.pid,
-            count(process.totals.frees_unmatched),
-            lower_first(&headline.text)
+            count(process.totals.frees_unmatched)
         );
-        if headline.state != State::Growing {
-            headline.state = State::Blind;
-        }
+        headline.blind(&why);
     }
     headline
+}
+
+impl Headline {
+    /// Says first `why` not everything is seen; what is seen to grow still does.
+    fn blind(&mut self, why: &str) {
+        self.text = format!("Blind: {why}: {}", lower_first(&self.text));
+        if self.state != State::Growing {
+            self.state = State::Blind;
+        }
+    }
 }
 
 /// The answer, as far as it can be told from what was seen.

@@ -60,6 +60,21 @@ pub fn holding(stack: &Stack) -> String {
     held(stack.outstanding_bytes, &of(stack.outstanding_blocks, one, many), stack.estimate.is_some())
 }
 
+/// `only 4.10 kB of it is in memory or swap: the rest was never written to, or given back`; `None` where most is.
+pub fn in_memory(stack: &Stack) -> Option<String> {
+    let resident = stack.resident_bytes.filter(|&resident| resident < stack.outstanding_bytes / 2);
+    let reserved = (stack.reserved_bytes > 0)
+        .then(|| format!("{} more of address space is reserved and cannot be accessed", bytes(stack.reserved_bytes)));
+    let resident = resident.map(|resident| {
+        let only = if resident == 0 { "none".to_owned() } else { format!("only {}", bytes(resident)) };
+        format!("{only} of it is in memory or swap: the rest was never written to, or was given back")
+    });
+    match (resident, reserved) {
+        (Some(resident), Some(reserved)) => Some(format!("{resident}; {reserved}")),
+        (resident, reserved) => resident.or(reserved),
+    }
+}
+
 /// `603 kB in 1,200 blocks`, or `about 603 kB in some 1,200 blocks` where that is estimated.
 pub fn held(outstanding: u64, blocks: &str, is_estimate: bool) -> String {
     let (about, some) = if is_estimate { ("about ", "some ") } else { ("", "") };

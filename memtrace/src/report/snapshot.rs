@@ -136,6 +136,9 @@ pub struct Process {
     pub cgroup: String,
     /// Whether it has ended.
     pub exited: bool,
+    /// How long it has been traced, or was until it ended; `None` in files of versions that did not say.
+    #[serde(default)]
+    pub traced_ms: Option<u64>,
     /// Resident bytes when last seen.
     pub rss_bytes: u64,
     /// Milliseconds from the attach to when probed code of the process's own executable was found to run from elsewhere;
@@ -192,8 +195,14 @@ pub struct Totals {
     pub failed_allocations: u64,
     /// Allocations that `--min-size` or `--max-size` left out.
     pub allocations_filtered: u64,
-    /// Bytes of page ranges mapped since the attach and still mapped.
+    /// Bytes of page ranges mapped since the attach and still mapped, less those in `touched_bytes`.
     pub mapped_bytes: u64,
+    /// Bytes of pages that were written to since the attach, with `--mode growth`.
+    #[serde(default)]
+    pub touched_bytes: u64,
+    /// Bytes of address space that was reserved since the attach and may not be accessed: no memory, and in no other number.
+    #[serde(default)]
+    pub reserved_bytes: u64,
 }
 
 /// Whether a stack holds heap blocks or mapped ranges.
@@ -240,6 +249,13 @@ pub struct Stack {
     /// How well these two are known; `None` where every block is seen.
     #[serde(default)]
     pub estimate: Option<Estimate>,
+    /// Of the bytes that live, those in pages that are in memory or in swap; blocks of less than 128 KiB count whole. `None`
+    /// where there are only such, or it is not known.
+    #[serde(default)]
+    pub resident_bytes: Option<u64>,
+    /// Address space that it has reserved and that may not be accessed; in no other number.
+    #[serde(default)]
+    pub reserved_bytes: u64,
     /// What it holds since the last mark; `None` before there is one.
     #[serde(default)]
     pub since_mark: Option<SinceMark>,

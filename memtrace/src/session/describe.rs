@@ -125,19 +125,25 @@ fn totals(ledger: &ledger::ProcessLedger, counter: impl Fn(Counter) -> u64) -> (
     (totals, Some(Estimate::new(bytes, known.live, known.live_seen)))
 }
 
-pub(super) fn describe(process: &Traced, pump: &Pump, counters: Option<&TargetCounters>) -> Process {
+pub(super) fn describe(process: &Traced, pump: &Pump, counters: Option<&TargetCounters>, is_growth: bool) -> Process {
     let counter = |counter| counters.map_or(0, |values| values.get(counter));
     let (totals, estimate) =
         pump.ledger.process(process.slot).map(|ledger| totals(ledger, counter)).unwrap_or_default();
+    // What is mapped and not touched is no memory, where that is known.
+    let held = match is_growth {
+        true => totals.touched_bytes,
+        false => totals.outstanding_bytes.saturating_add(totals.mapped_bytes),
+    };
     Process {
         pid: process.target.pid().0,
         command: process.target.command().to_owned(),
         cgroup: process.target.cgroup().to_owned(),
         exited: process.exited,
+        traced_ms: Some(u64::try_from(process.traced_for().as_millis()).unwrap_or(u64::MAX)),
         rss_bytes: process.rss_bytes,
         code_moved_ms: process.code.moved_ms(),
         allocates_unseen: false,
-        memory: Some(process.outer.describe(Some(totals.outstanding_bytes.saturating_add(totals.mapped_bytes)))),
+        memory: Some(process.outer.describe(Some(held))),
         totals: Totals {
             allocations: totals.allocations,
             frees: totals.frees,
@@ -156,6 +162,8 @@ pub(super) fn describe(process: &Traced, pump: &Pump, counters: Option<&TargetCo
             failed_allocations: counter(Counter::FailedAllocations),
             allocations_filtered: counter(Counter::AllocationsFiltered),
             mapped_bytes: totals.mapped_bytes,
+            touched_bytes: totals.touched_bytes,
+            reserved_bytes: totals.reserved_bytes,
         },
     }
 }
@@ -177,6 +185,8 @@ pub(super) fn unjudged(pid: u32, totals: &ledger::StackTotals, precision: Option
         suppressed: None,
         group: None,
         estimate: drawn.map(|known| Estimate::new(totals.outstanding_bytes, known.live, known.live_seen)),
+        resident_bytes: None,
+        reserved_bytes: 0,
         since_mark: None,
         outstanding_bytes: totals.outstanding_bytes,
         outstanding_blocks: totals.outstanding_blocks,

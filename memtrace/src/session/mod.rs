@@ -24,6 +24,7 @@ mod outer;
 mod output;
 mod own;
 mod pump;
+mod resident;
 mod siblings;
 mod signals;
 mod snapshot;

@@ -24,6 +24,7 @@ use super::{
     gate::Gatekeeper,
     grouping::Grouping,
     pump::Pump,
+    resident::Residents,
     siblings::{self, Siblings},
     traced::Traced,
 };
@@ -77,6 +78,8 @@ pub(super) struct Snapshots {
     focus: Focus,
     growing: bool,
     blind_spots: BlindSpots,
+    /// Whether pages are watched, and nothing is probed.
+    is_growth: bool,
     /// Whether the last snapshot's answer was that memtrace is blind.
     is_blind: bool,
     /// The stacks of the last snapshot that stand for others.
@@ -104,6 +107,7 @@ impl Snapshots {
             focus: Focus::new(&config.focus),
             growing: false,
             blind_spots: BlindSpots::default(),
+            is_growth: config.growth,
             is_blind: false,
             siblings: Siblings::new(),
             turn: 0,
@@ -223,13 +227,13 @@ impl Snapshots {
         let stacks = match scope {
             Scope::Top(top) => {
                 self.gatekeeper.cut(&mut stacks, top, is_final);
-                self.detailed(pump, stacks, None)
+                self.detailed(pump, traced, stacks, None)
             }
-            Scope::All => self.live(pump, stacks),
+            Scope::All => self.live(pump, traced, stacks),
         };
         let modules = modules(&stacks, pump);
         let mut processes: Vec<Process> =
-            traced.iter().map(|process| describe(process, pump, counters.get(&process.slot))).collect();
+            traced.iter().map(|process| describe(process, pump, counters.get(&process.slot), self.is_growth)).collect();
         for (described, process) in processes.iter_mut().zip(traced) {
             described.allocates_unseen = self.allocates_unseen(process.slot, described, pump);
         }
@@ -297,7 +301,7 @@ impl Snapshots {
         for &counter in Counter::ALL.iter().filter(|counter| !NO_LOSSES.contains(counter)) {
             *self.retired_losses.entry(counter.name().into()).or_default() += counters.get(counter);
         }
-        let Process { totals, .. } = describe(process, pump, Some(&counters));
+        let Process { totals, .. } = describe(process, pump, Some(&counters), self.is_growth);
         self.retired.processes += 1;
         self.retired.allocations += totals.allocations;
         self.retired.frees += totals.frees;
@@ -407,7 +411,13 @@ impl Snapshots {
     }
 
     /// Adds frames, series, ages and sizes to the stacks that are shown; no frames after `until`.
-    pub(super) fn detailed(&self, pump: &mut Pump, stacks: Vec<(Key, Stack)>, until: Option<Instant>) -> Vec<Stack> {
+    pub(super) fn detailed(
+        &self,
+        pump: &mut Pump,
+        traced: &[Traced],
+        stacks: Vec<(Key, Stack)>,
+        until: Option<Instant>,
+    ) -> Vec<Stack> {
         let now_ns = monotonic_ns();
         let mut by_slot: HashMap<Slot, Vec<(StackId, ledger::Kind, usize)>> = HashMap::new();
         for (group, (key, _)) in stacks.iter().enumerate() {
@@ -417,9 +427,13 @@ impl Snapshots {
         }
         let mut stacks = stacks;
         let mut distributions = Distributions::new(stacks.len(), now_ns);
+        let mut residents = Residents::new(stacks.len());
         for (slot, wanted) in by_slot {
             if let Some(process) = pump.ledger.process(slot) {
                 process.distribute(&wanted, &mut distributions);
+            }
+            if let Some(process) = traced.iter().find(|process| process.slot == slot) {
+                residents.look(process, &wanted, pump);
             }
         }
         distributions.each(|group, found| {
@@ -429,7 +443,10 @@ impl Snapshots {
         });
         stacks
             .into_iter()
-            .map(|(key, mut stack)| {
+            .enumerate()
+            .map(|(place, (key, mut stack))| {
+                residents.say(place, &mut stack);
+                stack.reserved_bytes = self.reserved(&key, pump);
                 if until.is_none_or(|until| Instant::now() < until) {
                     let resolved = pump.symbols.frames(key.0, key.1);
                     stack.frames = resolved.frames.into_iter().map(frame).collect();
@@ -440,6 +457,15 @@ impl Snapshots {
                 stack
             })
             .collect()
+    }
+
+    /// What a stack has reserved and may not access, in all its processes.
+    fn reserved(&self, key: &Key, pump: &Pump) -> u64 {
+        if key.2 != ledger::Kind::Map {
+            return 0;
+        }
+        let reserved = |&(slot, id, _): &Key| pump.ledger.process(slot).map_or(0, |process| process.reserved_by(id));
+        self.with_siblings(key).iter().map(reserved).fold(0, u64::saturating_add)
     }
 
     /// `[elapsed_ms, outstanding_bytes]` of a stack, oldest first.

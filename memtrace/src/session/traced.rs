@@ -61,6 +61,9 @@ pub(super) struct Traced {
     /// Those that can be taken away by themselves, where they may have to; the others are in `links`.
     parted: Option<Parted>,
     pub(super) exited: bool,
+    /// When it was attached, and when it was found to have ended.
+    began: Instant,
+    ended: Option<Instant>,
     /// Resident bytes when last seen.
     pub(super) rss_bytes: u64,
     /// Its memory as a whole.
@@ -205,6 +208,8 @@ impl Candidate {
             links,
             parted,
             exited: false,
+            began: Instant::now(),
+            ended: None,
             rss_bytes,
             outer: Outer::new(pid, Span::Run),
             execed: None,
@@ -316,8 +321,14 @@ impl Traced {
                 self.rss_bytes = rss_bytes;
             }
             self.exited = self.target.exited();
+            self.ended = self.exited.then(Instant::now);
         }
         self.exited
+    }
+
+    /// How long it has been traced.
+    pub(super) fn traced_for(&self) -> Duration {
+        self.ended.unwrap_or_else(Instant::now).saturating_duration_since(self.began)
     }
 
     /// Samples the process's memory and that of its cgroup.

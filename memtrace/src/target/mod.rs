@@ -20,6 +20,7 @@ pub mod members;
 pub mod memory;
 pub mod moved;
 pub mod object;
+pub mod pages;
 pub mod printable;
 pub mod root;
 pub mod status;

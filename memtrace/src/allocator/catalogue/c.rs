@@ -28,8 +28,14 @@ pub const HEAP_EXTRAS: &[Function] = &[
 ];
 
 /// The mapping functions.
-pub const MAPPING: &[Function] =
-    &[call("mmap", Call::Mmap), call("mmap64", Call::Mmap), call("munmap", Call::Munmap), call("mremap", Call::Mremap)];
+pub const MAPPING: &[Function] = &[
+    call("mmap", Call::Mmap),
+    call("mmap64", Call::Mmap),
+    call("munmap", Call::Munmap),
+    call("mremap", Call::Mremap),
+    call("mprotect", Call::Protect),
+    call("pkey_mprotect", Call::Protect),
+];
 
 /// A file that defines `malloc`, `free` and one of these is a C library, or a program linked statically with one: the
 /// start of a program is the C library's own work, which allocators that replace malloc leave alone.

@@ -20,6 +20,18 @@ fn outstanding(totals: &Totals) -> String {
     held(totals.outstanding_bytes, &blocks, totals.estimate.is_some())
 }
 
+/// `, mapped 8.19 MB, reserved address space 134 MB`; what is mapped and not touched where that is known.
+fn ranges(totals: &Totals) -> String {
+    let mapped = if totals.touched_bytes > 0 { "mapped and not touched" } else { "mapped" };
+    let parts = [
+        ("touched", totals.touched_bytes),
+        (mapped, totals.mapped_bytes),
+        ("reserved address space", totals.reserved_bytes),
+    ];
+    let parts = parts.into_iter().filter(|&(_, size)| size > 0);
+    parts.map(|(what, size)| format!(", {what} {}", bytes(size))).collect()
+}
+
 impl Page<'_> {
     pub fn process(&mut self, process: &Process, snapshot: &Snapshot) -> io::Result<()> {
         let totals = &process.totals;
@@ -35,13 +47,12 @@ impl Page<'_> {
         let command = shorten(&escape(&process.command), WIDTH - width(&head) - 2);
         let head = self.looks(Look::Bold, &head);
         self.line(format!("{head}  {command}").trim_end())?;
-        let mapped =
-            if totals.mapped_bytes > 0 { format!(", mapped {}", bytes(totals.mapped_bytes)) } else { String::new() };
+        let ranges = ranges(totals);
         self.wrapped(
             "  ",
             &format!(
-                "traced for {}, rss {}, outstanding {}{mapped}",
-                duration(snapshot.elapsed_ms),
+                "traced for {}, rss {}, outstanding {}{ranges}",
+                duration(process.traced_ms.unwrap_or(snapshot.elapsed_ms)),
                 bytes(process.rss_bytes),
                 outstanding(totals),
             ),

@@ -12,7 +12,7 @@ use crate::{
         enlarged,
         escape::escape,
         focus,
-        name::{function, holding, holds, median_age, source},
+        name::{function, holding, holds, in_memory, median_age, source},
         number::{bytes, of, rate, rate_within},
         snapshot::{Frame, Stack},
     },
@@ -81,6 +81,9 @@ impl Page<'_> {
         }
         if let Some(estimate) = &stack.estimate {
             self.wrapped("    ", &estimate.sentence())?;
+        }
+        if let Some(memory) = in_memory(stack) {
+            self.wrapped("    ", &memory)?;
         }
         // What became of older blocks is in the evidence.
         if let Some(age) = median_age(stack) {

@@ -9,7 +9,7 @@ use memtrace::{
     kernel::event::{Block as Allocated, Event, What},
     ledger::{Kind, Ledger},
     trend::{
-        Observation, Trend, Verdict,
+        Judgement, Observation, Trend, Verdict,
         explain::{Leaf, Node, explain},
         groups::{GroupId, GroupIndex, Groups},
     },
@@ -139,9 +139,9 @@ impl Process {
         groups.iter().zip(of_groups).for_each(|(&index, alive)| self.groups.look(index, alive));
     }
 
-    /// Whether the gate fails: a stack grows, or a group does that no few stacks explain.
-    fn fails(&self, is_recursive: bool) -> bool {
-        let Some(process) = self.ledger.process(SLOT) else { return false };
+    /// Why the gate fails: a stack grows, or a group does that no few stacks explain. `None` when it passes.
+    fn fails(&self, is_recursive: bool) -> Option<String> {
+        let process = self.ledger.process(SLOT)?;
         let ids: Vec<StackId> = process
             .stacks()
             .filter(|stack| stack.kind == Kind::Heap && stack.outstanding_bytes > 0)
@@ -151,17 +151,14 @@ impl Process {
         groups.sort_by_key(|&(index, _)| self.groups.get(index).map_or(0, |group| group.level));
         let places: HashMap<GroupIndex, usize> =
             (0..).zip(&groups).map(|(place, (index, _))| (*index, place)).collect();
-        let judged = self.trend.judge_all(&ids);
-        let leaves: Vec<Leaf> = ids
-            .iter()
-            .zip(judged)
-            .filter(|(_, judged)| judged.verdict == Verdict::Growing)
-            .map(|(&id, judged)| Leaf {
-                parent: self.groups.of(id).iter().rev().find_map(|index| places.get(index).copied()),
-                rate: judged.growth_bytes_per_hour,
-                fails: Some(true),
-            })
-            .collect();
+        let mut growing: Vec<(StackId, Judgement)> = ids.iter().copied().zip(self.trend.judge_all(&ids)).collect();
+        growing.retain(|(_, judged)| judged.verdict == Verdict::Growing);
+        let leaf = |(id, judged): &(StackId, Judgement)| Leaf {
+            parent: self.groups.of(*id).iter().rev().find_map(|index| places.get(index).copied()),
+            rate: judged.growth_bytes_per_hour,
+            fails: Some(true),
+        };
+        let leaves: Vec<Leaf> = growing.iter().map(leaf).collect();
         let nodes: Vec<Node> = groups
             .iter()
             .filter_map(|(index, judged)| {
@@ -180,7 +177,16 @@ impl Process {
                 })
             })
             .collect();
-        !leaves.is_empty() || !explain(&nodes, &leaves, None, |_| is_recursive).is_empty()
+        let stack = growing.first().map(|(id, judged)| {
+            let series: Vec<u64> = self.trend.series(*id).iter().map(|sample| sample.bytes).collect();
+            format!("stack {:x}: {}; {series:?}", id.0, judged.evidence)
+        });
+        stack.or_else(|| {
+            let place = *explain(&nodes, &leaves, None, |_| is_recursive).first()?;
+            let (index, judged) = groups.get(place)?;
+            let series: Vec<u64> = self.groups.series(*index).iter().map(|sample| sample.bytes).collect();
+            Some(format!("group: {}; {series:?}", judged.evidence))
+        })
     }
 }
 
@@ -211,8 +217,8 @@ pub struct Answers {
     pub asked: usize,
     /// See `asked`.
     pub wrong: usize,
-    /// Wrong answers of each kind of program: at which intervals.
-    pub when: BTreeMap<&'static str, Vec<usize>>,
+    /// Wrong answers of each kind of program: at which intervals, and why a sound one failed.
+    pub when: BTreeMap<&'static str, Vec<(usize, String)>>,
 }
 
 /// Runs `runs` programs of each kind.
@@ -238,16 +244,20 @@ pub fn ask(seed: u64, runs: usize) -> Answers {
     answers
 }
 
-/// The intervals at which the gate is wrong about a program.
-fn wrong(whole: &Whole, leaks: bool, random: &mut Noise) -> Vec<usize> {
+/// The intervals at which the gate is wrong about a program, and why it failed.
+fn wrong(whole: &Whole, leaks: bool, random: &mut Noise) -> Vec<(usize, String)> {
     let mut process = Process::new();
     let mut program = (whole.start)(random);
     let mut wrong = Vec::new();
     for at in 1..=INTERVALS {
         program(&mut process, random, at);
         process.end_interval();
-        if at >= ASKED_FROM && process.fails(whole.is_recursive) != leaks {
-            wrong.push(at);
+        if at < ASKED_FROM {
+            continue;
+        }
+        let why = process.fails(whole.is_recursive);
+        if why.is_some() != leaks {
+            wrong.push((at, why.unwrap_or_default()));
         }
     }
     wrong

@@ -73,7 +73,7 @@ fn measured(options: &Options) -> Result<ExitCode> {
     let mut measured = measure(&outcomes, options.details);
     measured.recorded(&replayed);
     measured.stability(&watch(seed, 100 * times));
-    measured.gate(&ask(seed, 20 * times));
+    measured.gate(&ask(seed, 20 * times), options.details);
     print!("{}", measured.text);
     println!("{} cases in {:.0} s", outcomes.len(), start.elapsed().as_secs_f64());
     for failure in &measured.failures {

@@ -180,12 +180,20 @@ impl Measured {
     }
 
     /// Whole programs: the run is to fail at every count of intervals where there is a leak, and at none where there is not.
-    pub fn gate(&mut self, answers: &Answers) {
+    pub fn gate(&mut self, answers: &Answers, details: bool) {
         let Answers { leaking, passed, sound, failed, asked, wrong, when } = answers;
+        let at: BTreeMap<&str, Vec<usize>> =
+            when.iter().map(|(&name, wrong)| (name, wrong.iter().map(|&(at, _)| at).collect())).collect();
         self.line(&format!(
             "the gate, asked after every interval: {passed} of {leaking} leaking programs passed at some time, {failed} of {sound} \
-             sound ones failed; {wrong} of {asked} answers were wrong {when:?}"
+             sound ones failed; {wrong} of {asked} answers were wrong {at:?}"
         ));
+        if details {
+            for (name, (at, why)) in when.iter().flat_map(|(name, wrong)| wrong.iter().map(move |wrong| (name, wrong)))
+            {
+                self.line(&format!("  {name}, after {at} intervals: {why}"));
+            }
+        }
         let programs = leaking + sound;
         self.bar(
             "the share of programs that the gate is right about",

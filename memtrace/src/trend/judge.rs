@@ -120,19 +120,21 @@ fn weigh(mut finding: Finding, series: &Series, survival: Option<Survival>, repl
     Weighed { finding, survival, confirmed }
 }
 
-/// Whether the blocks of the later half of the samples are larger than those of the earlier one, by a third at least.
+/// Whether the stack holds the same few blocks all along, which are larger in the later half of the samples than in the
+/// earlier one, by a third at least: a buffer that is allocated anew whenever it grows.
 fn larger_blocks(series: &Series) -> bool {
+    let held = || series.samples().iter().filter(|sample| sample.bytes > 0);
+    let (fewest, most) =
+        held().fold((u64::MAX, 0), |(fewest, most), sample| (sample.blocks.min(fewest), sample.blocks.max(most)));
     let middle = |part: &[Sample]| {
-        let mut sizes: Vec<f64> = part
-            .iter()
-            .map(|sample| sample.bytes as f64 / sample.blocks.max(1) as f64)
-            .filter(|&size| size > 0.0)
-            .collect();
+        let held = part.iter().filter(|sample| sample.bytes > 0);
+        let mut sizes: Vec<f64> = held.map(|sample| sample.bytes as f64 / sample.blocks.max(1) as f64).collect();
         sizes.sort_unstable_by(f64::total_cmp);
         sizes.get(sizes.len() / 2).copied()
     };
     let (early, late) = series.samples().split_at(series.samples().len() / 2);
-    middle(early).zip(middle(late)).is_some_and(|(early, late)| late >= early * 4.0 / 3.0)
+    most as f64 <= 1.5 * fewest as f64
+        && middle(early).zip(middle(late)).is_some_and(|(early, late)| late >= early * 4.0 / 3.0)
 }
 
 /// What one of the series of a stack says.

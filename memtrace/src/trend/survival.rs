@@ -15,6 +15,12 @@ const MAX_LOOKS: usize = 12;
 /// Fewer old blocks than this say nothing.
 const LEAST_AT_RISK: u64 = 8;
 
+/// So many blocks would live if a rise were a leak, and are missed when they do not.
+const LEAST_MISSED: u64 = 2;
+
+/// When so many were born long ago and not one of them lives, what there is has come lately.
+const LEAST_BORN: u64 = 4;
+
 /// What one stack allocated, by cohort, and what lived of it at each look.
 #[derive(Clone, Debug, Default)]
 pub struct Row {
@@ -131,6 +137,7 @@ impl Row {
             .collect();
         for &index in &old {
             found.born_blocks = found.born_blocks.saturating_add(self.born[index].blocks);
+            found.born_bytes += self.born[index].bytes as f64;
             let living = newest.alive[index].blocks.min(self.born[index].blocks);
             found.living_blocks = found.living_blocks.saturating_add(living);
             found.living_bytes += newest.alive[index].bytes as f64;
@@ -239,6 +246,8 @@ pub struct Survival {
     pub oldest: Deaths,
     /// Blocks that were born that long ago.
     pub born_blocks: u64,
+    /// Bytes of those.
+    pub born_bytes: f64,
     /// How many of those live.
     pub living_blocks: u64,
     /// Bytes of those that live.
@@ -266,8 +275,12 @@ impl Survival {
         let die = self.old.share().is_some_and(|share| share >= 0.25) && share(self.oldest, 0.2);
         // Had the old ones stayed, they would hold what rose while they were born.
         let rose = bytes_per_hour * self.old_ms as f64 / 3_600_000.0;
-        let gone = self.born_blocks >= 3 * LEAST_AT_RISK && self.living_bytes < 0.25 * rose;
-        die || gone || self.replaces(bytes_per_hour)
+        let mean_bytes = self.born_bytes / self.born_blocks.max(1) as f64;
+        let missed = self.born_blocks >= LEAST_MISSED && rose >= LEAST_MISSED as f64 * mean_bytes;
+        let enough = missed || self.born_blocks >= 3 * LEAST_AT_RISK;
+        let gone = enough && self.living_bytes < 0.25 * rose;
+        let none_is_left = self.born_blocks >= LEAST_BORN && self.living_blocks == 0;
+        die || gone || none_is_left || self.replaces(bytes_per_hour)
     }
 
     /// Whether old blocks go by as many bytes as a rise at this rate has: they are replaced, not added to.

@@ -91,6 +91,8 @@ pub(super) fn snapshot() -> Snapshot {
             command: "./server --port 8080".to_owned(),
             cgroup: "/system.slice/server.service".to_owned(),
             exited: false,
+            ended_by_signal: None,
+            probably_ended_by_probes: false,
             rss_bytes: 48_000_000,
             code_moved_ms: None,
             allocates_unseen: false,

@@ -136,6 +136,13 @@ pub struct Process {
     pub cgroup: String,
     /// Whether it has ended.
     pub exited: bool,
+    /// The number of the signal that ended it, 0 where it ended by itself; `None` while it runs, and where the kernel did not
+    /// tell.
+    #[serde(default)]
+    pub ended_by_signal: Option<u32>,
+    /// Whether that is a signal by which probes end processes, and it was probed.
+    #[serde(default)]
+    pub probably_ended_by_probes: bool,
     /// Resident bytes when last seen.
     pub rss_bytes: u64,
     /// Milliseconds from the attach to when probed code of the process's own executable was found to run from elsewhere;

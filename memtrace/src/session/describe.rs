@@ -134,6 +134,8 @@ pub(super) fn describe(process: &Traced, pump: &Pump, counters: Option<&TargetCo
         command: process.target.command().to_owned(),
         cgroup: process.target.cgroup().to_owned(),
         exited: process.exited,
+        ended_by_signal: process.ended_by,
+        probably_ended_by_probes: process.ended_by_probes().is_some(),
         rss_bytes: process.rss_bytes,
         code_moved_ms: process.code.moved_ms(),
         allocates_unseen: false,

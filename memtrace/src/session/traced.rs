@@ -25,7 +25,8 @@ use crate::{
         links::{Halves, Links, Programs},
         return_probes,
     },
-    target::{Pid, Target, TargetError, guard::Guard, moved, object::objects, status::SeccompMode},
+    report::ending,
+    target::{Pid, Target, TargetError, exit, guard::Guard, moved, object::objects, status::SeccompMode},
     trend::outer::Span,
     unwind::{Cache, Segment, segments},
 };
@@ -61,6 +62,8 @@ pub(super) struct Traced {
     /// Those that can be taken away by themselves, where they may have to; the others are in `links`.
     parted: Option<Parted>,
     pub(super) exited: bool,
+    /// The signal that ended it, 0 where it ended by itself; `None` where that is not known.
+    pub(super) ended_by: Option<u32>,
     /// Resident bytes when last seen.
     pub(super) rss_bytes: u64,
     /// Its memory as a whole.
@@ -205,6 +208,7 @@ impl Candidate {
             links,
             parted,
             exited: false,
+            ended_by: None,
             rss_bytes,
             outer: Outer::new(pid, Span::Run),
             execed: None,
@@ -316,8 +320,19 @@ impl Traced {
                 self.rss_bytes = rss_bytes;
             }
             self.exited = self.target.exited();
+            if self.exited {
+                self.ended_by = exit::ending_signal(self.target.pid(), self.target.as_fd());
+                if let Some(signal) = self.ended_by_probes() {
+                    notice::ended_by_probes(self.target.pid(), signal);
+                }
+            }
         }
         self.exited
+    }
+
+    /// The signal that ended it, when it is one that probes cause and the process had some.
+    pub(super) fn ended_by_probes(&self) -> Option<u32> {
+        self.ended_by.filter(|&signal| ending::is_suspect(signal) && !self.attached.is_empty())
     }
 
     /// Samples the process's memory and that of its cgroup.

@@ -33,6 +33,9 @@ pub struct Options {
     /// How often memtrace attaches to each program and lets go of it.
     #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
+    /// Only the programs that `cargo xtask test` runs, for a few rounds.
+    #[arg(long, conflicts_with_all = ["rounds", "only", "write"])]
+    quick: bool,
     /// Only the programs with these names.
     #[arg(long, value_name = "NAME", num_args = 1..)]
     only: Vec<String>,
@@ -49,18 +52,21 @@ pub struct Options {
 
 /// Runs the trials, and prints a line for each as it ends.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let programs = wanted(&options.only)?;
+    let programs = options.wanted()?;
     if options.list {
         programs.iter().for_each(|program| println!("{:<18} {}", program.name, program.what));
         return Ok(ExitCode::SUCCESS);
     }
-    process::as_root("true", "memtrace")?;
     ensure!(process::is_root(), "the programs change users and cgroups: run this as root");
     install(&programs)?;
     let memtrace = match &options.memtrace {
         Some(path) => fs::canonicalize(path).with_context(|| format!("cannot find {}", path.display()))?,
         None => process::build_memtrace()?,
     };
+    if options.quick {
+        let survived = each(&programs, &memtrace, QUICK_ROUNDS, &mut Results::default())?;
+        return Ok(if survived { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     let mut results = Results::read()?;
     let survived = each(&programs, &memtrace, options.rounds, &mut results)?;
     results.keep()?;
@@ -70,18 +76,21 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     Ok(if survived { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The programs of `cargo xtask test`, for a moment each; false when one did not survive.
-pub fn quick(memtrace: &Path) -> Result<bool> {
-    let programs: Vec<_> = table::PROGRAMS.iter().filter(|program| program.is_quick).collect();
-    each(&programs, memtrace, QUICK_ROUNDS, &mut Results::default())
-}
-
-fn wanted(only: &[String]) -> Result<Vec<&'static Program>> {
-    for name in only {
-        ensure!(table::PROGRAMS.iter().any(|program| program.name == name), "no program is called {name}: see --list");
+impl Options {
+    fn wants(&self, program: &Program) -> bool {
+        let is_named = self.only.is_empty() || self.only.iter().any(|name| name == program.name);
+        is_named && (program.is_quick || !self.quick)
     }
-    let is_wanted = |program: &&Program| only.is_empty() || only.iter().any(|name| name == program.name);
-    Ok(table::PROGRAMS.iter().filter(is_wanted).collect())
+
+    fn wanted(&self) -> Result<Vec<&'static Program>> {
+        for name in &self.only {
+            ensure!(
+                table::PROGRAMS.iter().any(|program| program.name == name),
+                "no program is called {name}: see --list"
+            );
+        }
+        Ok(table::PROGRAMS.iter().filter(|program| self.wants(program)).collect())
+    }
 }
 
 fn install(programs: &[&Program]) -> Result<()> {

@@ -11,8 +11,7 @@ const SHELL: &str = "dpkg-query -W -f 'dash ${Version}' dash";
 pub const PROGRAMS: &[Program] = &[
     Program::new("threads", "C, many short threads", GCC, "exec $BUILD/threads")
         .built("gcc -O2 -g -pthread -o $BUILD/threads $SOURCE/threads.c")
-        .with(&[&[], &["--sample", "4KiB"], &["--no-prediction"], &["--syscalls"], &["--no-return-probes"]])
-        .quick(),
+        .with(&[&[], &["--sample", "4KiB"], &["--no-prediction"], &["--syscalls"], &["--no-return-probes"]]),
     Program::new("threads-static", "the same, statically linked: its own code is probed", GCC, "exec $BUILD/threads-static")
         .built("gcc -O2 -g -static -pthread -o $BUILD/threads-static $SOURCE/threads.c")
         .quick(),
@@ -130,7 +129,7 @@ pub const PROGRAMS: &[Program] = &[
         .of(&["sbcl"]),
     Program::new("java", "Java, JIT, threads, memory outside of the heap", "java --version", "exec java -Xmx256m $SOURCE/Survive.java")
         .of(&["default-jdk-headless"]),
-    Program::new("sqlite", "sqlite3, fed statements", "sqlite3 --version", "exec python3 $SOURCE/sqlite.py").of(&["sqlite3"]).quick(),
+    Program::new("sqlite", "sqlite3, fed statements", "sqlite3 --version", "exec python3 $SOURCE/sqlite.py").of(&["sqlite3"]),
     Program::new("redis", "redis-server with jemalloc and two I/O threads", "redis-server --version", "exec python3 $SOURCE/redis.py")
         .of(&["redis-server"])
         .quick(),

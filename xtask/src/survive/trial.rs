@@ -83,7 +83,9 @@ fn attempt(program: &Program, memtrace: &Path, rounds: u32, built: &Path, outcom
     let begun = Instant::now();
     for round in 0..rounds {
         let flags = program.flags[round as usize % program.flags.len()];
-        let visit = visit::pay(memtrace, &worker.pids, flags, round)?;
+        // That the program has ended says more than what memtrace made of it.
+        let visit = visit::pay(memtrace, &worker.pids, flags, round);
+        let visit = visit.or_else(|error| worker.check().and(Err(error)))?;
         outcome.rounds += 1;
         outcome.seconds = begun.elapsed().as_secs_f64();
         match visit {

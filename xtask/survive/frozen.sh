@@ -2,7 +2,7 @@
 . "$SOURCE/survive.sh"
 
 worker_stop=$FOLDER/worker-stop
-STOP=$worker_stop "$BUILD/threads" > "$FOLDER/worker" &
+STOP=$worker_stop "$WORKER" > "$FOLDER/worker" &
 worker=$!
 group=
 for at in /sys/fs/cgroup/freezer /sys/fs/cgroup /sys/fs/cgroup/unified; do

@@ -59,3 +59,24 @@ fn page(results: &Results) -> Result<String> {
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::survive::trial::Outcome;
+
+    #[test]
+    fn a_program_that_was_tried_has_a_row_and_a_failure_is_told() {
+        let (first, second) = (&table::PROGRAMS[0], &table::PROGRAMS[1]);
+        let mut results = Results::default();
+        let outcome =
+            Outcome { version: "1 | 2".to_owned(), rounds: 20, attached: 15, cut_short: 5, ..Outcome::default() };
+        results.take(first, outcome.clone());
+        results.take(second, Outcome { failure: Some("it ended".to_owned()), ..outcome });
+        let page = page(&results).expect("a page");
+        let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| threads")).collect();
+        assert_eq!(rows.len(), 2, "{page}");
+        assert!(rows[0].ends_with("| 1 \\| 2 | 20 | 15 | 5 | survived |"), "{}", rows[0]);
+        assert!(rows[1].ends_with("| it ended |"), "{}", rows[1]);
+    }
+}

@@ -65,6 +65,15 @@ pub const PROGRAMS: &[Program] = &[
         .built("gcc -O2 -g -o $BUILD/children $SOURCE/children.c")
         .with(WITH_CHILDREN)
         .quick(),
+    Program::new("children-static", "the same, statically linked: it and its children are held", GCC, "exec $BUILD/children-static")
+        .built("gcc -O2 -g -static -o $BUILD/children-static $SOURCE/children.c")
+        .with(WITH_CHILDREN),
+    Program::new("signal-storm-static", "the storm of signals, statically linked: each one passes the helper", GCC, "exec $BUILD/storm-static")
+        .built("gcc -O2 -g -static -pthread -o $BUILD/storm-static $SOURCE/signal_storm.c"),
+    Program::new("exec-loop", "C, replaces itself by exec all the time, from two threads in turn", GCC, "exec $BUILD/exec-loop")
+        .built("gcc -O2 -g -pthread -o $BUILD/exec-loop $SOURCE/exec_loop.c"),
+    Program::new("exec-loop-static", "the same, statically linked", GCC, "exec $BUILD/exec-loop-static")
+        .built("gcc -O2 -g -static -pthread -o $BUILD/exec-loop-static $SOURCE/exec_loop.c"),
     Program::new("exceptions", "C++, exceptions through containers and threads", "g++ --version", "exec $BUILD/exceptions")
         .built("g++ -O2 -g -std=c++17 -pthread -o $BUILD/exceptions $SOURCE/exceptions.cpp"),
     Program::new(
@@ -165,8 +174,10 @@ pub const PROGRAMS: &[Program] = &[
          SETUID_ID=$FOLDER/set-id SOURCE=. exec setpriv --reuid=65534 --regid=65534 --clear-groups sh ./setuid.sh",
     )
     .with(WITH_CHILDREN),
-    Program::new("frozen", "threads, stopped by SIGSTOP and by the freezer of its cgroup", GCC, "exec sh $SOURCE/frozen.sh")
+    Program::new("frozen", "threads, stopped by SIGSTOP and by the freezer of its cgroup", GCC, "WORKER=$BUILD/threads exec sh $SOURCE/frozen.sh")
         .built("gcc -O2 -g -pthread -o $BUILD/threads $SOURCE/threads.c"),
+    Program::new("frozen-static", "the same, statically linked: it is held", GCC, "WORKER=$BUILD/threads-static exec sh $SOURCE/frozen.sh")
+        .built("gcc -O2 -g -static -pthread -o $BUILD/threads-static $SOURCE/threads.c"),
     Program::new("tools", "threads, with strace, gdb and perf at it as well", "gdb --version", "exec sh $SOURCE/tools.sh")
         .of(&["strace", "gdb", "linux-perf"])
         .built("gcc -O2 -g -pthread -o $BUILD/threads $SOURCE/threads.c"),

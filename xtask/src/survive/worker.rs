@@ -20,6 +20,9 @@ use crate::process;
 /// How long a program may take to start, and to end.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long a process may look as if it had ended.
+const DYING: Duration = Duration::from_secs(2);
+
 /// How a run ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Ended {
@@ -79,10 +82,12 @@ impl Worker {
             bail!("it ended with {status}{}", self.said());
         }
         for pid in &self.pids {
-            let state = fs::read_to_string(format!("/proc/{pid}/stat")).ok();
-            let state = state.as_deref().and_then(|stat| stat.rsplit_once(") ")).map(|(_, rest)| rest);
-            let lives = state.is_some_and(|state| !state.starts_with(['Z', 'X']));
-            ensure!(lives, "its process {pid} has ended{}", self.said());
+            // One whose second thread calls exec is a zombie for a moment.
+            let begun = Instant::now();
+            while !lives(*pid) {
+                ensure!(begun.elapsed() < DYING, "its process {pid} has ended{}", self.said());
+                thread::sleep(Duration::from_millis(5));
+            }
         }
         Ok(())
     }
@@ -130,6 +135,12 @@ impl Drop for Worker {
         }
         let _ = self.child.wait();
     }
+}
+
+/// Whether a process is there and no zombie.
+fn lives(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
 }
 
 fn stop_file(folder: &TempDir) -> PathBuf {

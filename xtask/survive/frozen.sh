@@ -16,7 +16,7 @@ for at in /sys/fs/cgroup/freezer /sys/fs/cgroup /sys/fs/cgroup/unified; do
     rmdir "$at/memtrace-survive-$$"
 done
 must [ -n "$group" ]
-trap 'thaw; kill -CONT $worker 2> /dev/null' EXIT
+trap 'thaw; kill -CONT $worker; kill $worker; wait $worker; rmdir "$group"' EXIT
 
 freeze() {
     case $freeze in freezer.state) echo FROZEN ;; *) echo 1 ;; esac > "$group/$freeze"
@@ -40,6 +40,7 @@ done
 touch "$worker_stop"
 wait $worker
 must [ $? = 7 ]
+tail -n 1 "$FOLDER/worker"
 rmdir "$group"
-cat "$FOLDER/worker" | tail -n 1
+trap - EXIT
 exit 7

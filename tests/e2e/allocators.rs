@@ -351,10 +351,14 @@ fn go_program() -> Result<PathBuf> {
     let folder = fixture::built()?;
     let program = folder.join("cgo_leak");
     let mut go = Command::new("go");
-    go.args(["build", "-o", text(&program)?, "."]).current_dir(fixture::sources().join("cgo_leak"));
+    // Made aside and renamed: tests that run side by side both build it, and it cannot be written while it runs.
+    let aside = tempfile::tempdir_in(&folder)?;
+    let built = aside.path().join("cgo_leak");
+    go.args(["build", "-o", text(&built)?, "."]).current_dir(fixture::sources().join("cgo_leak"));
     go.env("GOCACHE", folder.join("go-cache")).env("GOFLAGS", "-mod=mod").env("GO111MODULE", "on");
     let output = go.output().context("running go")?;
     ensure!(output.status.success(), "cgo_leak: {}", String::from_utf8_lossy(&output.stderr));
+    fs::rename(&built, &program)?;
     Ok(program)
 }
 
@@ -371,5 +375,24 @@ fn c_blocks_of_a_go_program_are_one_leak_whatever_goroutine_asks_and_its_stacks_
     assert_eq!(Some(leaks[0].allocations), count["allocations"].as_u64());
     assert_eq!(Some(leaks[0].outstanding_bytes), count["outstanding_bytes"].as_u64());
     assert!(leaks[0].frames.iter().any(|frame| frame.function.as_deref() == Some("runtime.asmcgocall")), "{leaks:#?}");
+    target.exit()
+}
+
+#[test]
+fn go_code_is_refused_as_an_allocator_and_the_program_goes_on() -> Result<()> {
+    let mut target = Target::start_file(&go_program()?, &[])?;
+    let pid = target.pid().to_string();
+    for function in ["exe:runtime.mallocgc(size=arg0)", "exe:main.deep(size=arg0)"] {
+        let finished = Memtrace::start(&["--pid", &pid, "--alloc", function, "--duration", "2s"])?.finish()?;
+        let errors = finished.errors.join("\n");
+        assert_eq!((finished.code(), finished.output.len()), (Some(1), 0), "{errors}");
+        assert!(errors.contains("it is Go code") && errors.contains("--mode growth"), "{errors}");
+    }
+    // C code in the same file is none of Go's.
+    let memtrace = Memtrace::attach(target.pid(), &["--alloc", "exe:leak_in_c(size=arg0)"])?;
+    target.tell("go")?;
+    let count: serde_json::Value = target.hear_json()?;
+    memtrace.interrupt()?.final_report()?;
+    assert!(count["allocations"].is_u64(), "{count}");
     target.exit()
 }

@@ -79,6 +79,35 @@ fn a_target_that_ends_while_being_attached_is_no_more_than_a_message() -> Result
     Ok(())
 }
 
+/// Traces exiter to its end; the headline, the one process of the report, and standard error.
+fn traced_to_its_end(way: &str, flags: &[&str]) -> Result<(String, Value, String)> {
+    let mut target = Target::start(&Build::c("exiter.c"), &["1000", way])?;
+    let memtrace = Memtrace::attach(target.pid(), flags)?;
+    target.tell("go")?;
+    // Reaped at once, as by a parent that waits for it.
+    target.ended()?;
+    let finished = memtrace.finish()?;
+    let report: Value = serde_json::from_str(finished.output.last().context("a report")?)?;
+    let headline = report["headline"]["text"].as_str().context("a headline")?.to_owned();
+    Ok((headline, report["processes"][0].clone(), finished.errors.join("\n")))
+}
+
+#[test]
+fn an_end_by_a_signal_that_probes_cause_is_said_first_and_no_other_end() -> Result<()> {
+    for (way, name, number) in [("trap", "SIGTRAP", 5), ("illegal", "SIGILL", 4)] {
+        let (headline, process, errors) = traced_to_its_end(way, &[])?;
+        assert!(headline.contains(&format!("was ended by {name}, and memtrace is the likely cause")), "{headline}");
+        assert!(headline.contains("--mode growth") && errors.contains("is the likely cause"), "{headline} {errors}");
+        assert_eq!((&process["ended_by_signal"], &process["probably_ended_by_probes"]), (&number.into(), &true.into()));
+    }
+    for (way, flags) in [("terminate", &[][..]), ("itself", &[]), ("trap", &["--mode", "growth"])] {
+        let (headline, process, errors) = traced_to_its_end(way, flags)?;
+        assert!(!headline.contains("likely cause") && !errors.contains("likely cause"), "{headline} {errors}");
+        assert_eq!(process["probably_ended_by_probes"], false, "{process}");
+    }
+    Ok(())
+}
+
 #[test]
 fn threads_that_end_all_the_time_do_no_harm() -> Result<()> {
     let mut target = Target::start(&Build::c("thread_exit.c"), &["8"])?;

@@ -14,6 +14,7 @@ mod demo;
 mod packages;
 mod process;
 mod run;
+mod survive;
 mod test;
 mod toolchain;
 mod tree;
@@ -58,6 +59,8 @@ enum Command {
         #[arg(long)]
         fast: bool,
     },
+    /// Let memtrace come and go while real programs work: they must live, and end as they do without it.
+    Survive(survive::Options),
     /// Measure the verdict by the labelled corpus, part of it made afresh; fails below the bar.
     Verdict {
         /// What the measuring program gets as its arguments, such as `--seed 7 --details`.
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Command::Demo { seconds } => demo::run(seconds),
         Command::Bench(options) => bench::run(&options),
         Command::Test { fast } => test::run(fast),
+        Command::Survive(options) => survive::run(&options),
         Command::Verdict { arguments } => verdict::run(&arguments),
         Command::VmTest => vm_test::run(),
     };

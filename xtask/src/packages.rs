@@ -97,13 +97,43 @@ pub const VM_TEST: &[Package] = &[
     package("libc6-dev", "the C library's headers"),
 ];
 
+/// What runs while memtrace comes and goes, besides what compiles it: `survive/table.rs`.
+pub const SURVIVE: &[Package] = &[
+    package("musl-tools", "compiles a program against another C library"),
+    package("libjemalloc2", "an allocator to preload"),
+    package("libgoogle-perftools4", "tcmalloc, to preload"),
+    package("libmimalloc2.0", "an allocator to preload"),
+    package("libboost-context-dev", "fibers and coroutines of C++"),
+    package("golang-go", "goroutines, with and without C"),
+    package("bubblewrap", "puts a program into a sandbox"),
+    package("nodejs", "a runtime that makes and moves code"),
+    package("ruby", "an interpreter with fibers"),
+    package("libcoro-perl", "coroutines of Perl that switch C stacks"),
+    package("lua5.4", "an interpreter with coroutines"),
+    package("luajit", "a compiler at run time with coroutines"),
+    package("php-cli", "an interpreter with fibers"),
+    package("ocaml-nox", "a compiler with a heap of its own"),
+    package("sbcl", "a compiler at run time with a heap of its own"),
+    package("default-jdk-headless", "a virtual machine with threads and a compiler"),
+    package("sqlite3", "a real program"),
+    package("redis-server", "a real service"),
+    package("nginx-light", "a real service of several processes"),
+    package("postgresql", "a real service of several processes; installed without a database"),
+    package("chromium", "a real program of several processes that confine themselves"),
+    package("qemu-system-x86", "a real program with coroutines and translated code"),
+    package("make", "a program that starts others all the time"),
+    package("strace", "looks at a program beside memtrace"),
+    package("gdb", "looks at a program beside memtrace"),
+    package("linux-perf", "looks at a program beside memtrace"),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_package_is_listed_once_and_has_a_reason() {
-        for list in [COMPILER, LINKER, C_COMPILER, TESTS, NODE, BENCH, VM_TEST] {
+        for list in [COMPILER, LINKER, C_COMPILER, TESTS, NODE, BENCH, VM_TEST, SURVIVE] {
             let mut names: Vec<_> = list.iter().map(|package| package.name).collect();
             names.sort_unstable();
             names.dedup();

@@ -25,18 +25,29 @@ pub fn run(fast: bool) -> Result<ExitCode> {
     if process::find("node").is_none() {
         debian::install("The tests of runtimes' code", packages::NODE)?;
     }
+    let mut survived = true;
     if fast {
         tests.args(["--exclude", END_TO_END]);
     } else {
         mount_tracefs()?;
-        tests.env("MEMTRACE_BIN", process::build_memtrace()?);
+        let memtrace = process::build_memtrace()?;
+        survived = survive(&memtrace)?;
+        tests.env("MEMTRACE_BIN", memtrace);
         if !process::is_root() {
             // Built as the user who calls, run as root.
             tests.args(["--config", r#"target."cfg(unix)".runner = ["sudo", "-E"]"#]);
         }
     }
     let status = tests.status().context("cannot run cargo test")?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if status.success() && survived { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Lets memtrace come and go while a few real programs work; whether all of them survived.
+fn survive(memtrace: &Path) -> Result<bool> {
+    let this = std::env::current_exe().context("asking for this program's own path")?;
+    let mut trial = process::as_root(this, "tracing the programs")?;
+    trial.args(["survive", "--quick", "--memtrace"]).arg(memtrace);
+    Ok(trial.status().context("cannot run the trial of the programs that must survive")?.success())
 }
 
 /// memtrace reads the ids of tracepoints there; a container or a small image may not have it mounted.

@@ -17,8 +17,10 @@ mod go;
 mod missing;
 mod plan;
 mod route;
+mod sanitizer;
 mod separate;
 mod source;
 
 pub use catalogue::Family;
 pub use plan::{AllocatorError, Ends, FoundAllocator, Plan, ProbeSite, Unusable, plan};
+pub use sanitizer::has_leak_sanitizer;

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    ending,
     group::{Group, GroupBy},
     memory::ProcessMemory,
     name::{holds, place},
@@ -222,6 +223,10 @@ pub fn answer(tally: &Tally, snapshot: &Snapshot) -> Headline {
             count(process.totals.frees_unmatched)
         );
         headline.blind(&why);
+    }
+    let ended = snapshot.processes.iter().filter(|process| process.probably_ended_by_probes);
+    if let Some(sentence) = ended.filter_map(|process| ending::sentence(process.pid, process.ended_by_signal?)).next() {
+        headline.text = format!("{sentence} Until then: {}", lower_first(&headline.text));
     }
     headline
 }
@@ -467,6 +472,18 @@ mod tests {
         let blind = answer(&Tally::default(), &snapshot);
         assert_eq!(blind.state, State::Blind);
         assert!(blind.text.starts_with("Blind: process 4242 frees blocks, 37 so far, that"), "{}", blind.text);
+    }
+
+    #[test]
+    fn a_process_that_probes_have_probably_ended_is_said_first() {
+        let mut snapshot = sample::snapshot();
+        snapshot.stacks.clear();
+        (snapshot.processes[0].exited, snapshot.processes[0].ended_by_signal) = (true, Some(15));
+        assert!(answer(&Tally::default(), &snapshot).text.starts_with("No stack"));
+        (snapshot.processes[0].ended_by_signal, snapshot.processes[0].probably_ended_by_probes) = (Some(5), true);
+        let said = answer(&Tally::default(), &snapshot).text;
+        assert!(said.starts_with("Process 4242 was ended by SIGTRAP, and memtrace is the likely cause"), "{said}");
+        assert!(said.contains(" Until then: no stack keeps growing"), "{said}");
     }
 
     #[test]

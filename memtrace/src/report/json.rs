@@ -57,6 +57,8 @@ mod tests {
         ("/processes/0/cgroup", "string"),
         ("/processes/0/exited", "boolean"),
         ("/processes/0/traced_ms", "null"),
+        ("/processes/0/ended_by_signal", "null"),
+        ("/processes/0/probably_ended_by_probes", "boolean"),
         ("/processes/0/rss_bytes", "integer"),
         ("/processes/0/totals/allocations", "integer"),
         ("/processes/0/totals/frees", "integer"),

@@ -1,7 +1,7 @@
 //! The `report` room: one [`snapshot::Snapshot`] in, a report of any form out. It keeps no truth of its own.
 //!
 //! [`headline`] is the answer, [`rank`] puts the stacks in order, [`group`] is what several of them are together; [`text`] is for people, [`tui`] for people who watch, [`json`] for scripts,
-//! [`folded`], [`flamegraph`] and [`pprof`] for the tools of those names, [`html`] for a browser. [`memory`] and [`outer`]
+//! [`folded`], [`flamegraph`] and [`pprof`] for the tools of those names, [`html`] for a browser. [`ending`] is how a process ended, [`memory`] and [`outer`]
 //! are the whole process's memory and its words. [`destination`] is where reports go. [`saved`] reads a run back, for
 //! [`again`], which shows it once more or compares it with another ([`diff`]). Names of the target are escaped
 //! ([`escape`]) on their way to a terminal or a page; JSON escapes by its own rules.
@@ -13,6 +13,7 @@ pub mod budget;
 pub mod destination;
 pub mod diff;
 pub mod doctor;
+pub mod ending;
 pub mod enlarged;
 pub mod escape;
 mod fingerprint;

@@ -94,6 +94,8 @@ pub(super) fn snapshot() -> Snapshot {
             cgroup: "/system.slice/server.service".to_owned(),
             exited: false,
             traced_ms: None,
+            ended_by_signal: None,
+            probably_ended_by_probes: false,
             rss_bytes: 48_000_000,
             code_moved_ms: None,
             allocates_unseen: false,

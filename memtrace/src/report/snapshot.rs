@@ -139,6 +139,13 @@ pub struct Process {
     /// How long it has been traced, or was until it ended; `None` in files of versions that did not say.
     #[serde(default)]
     pub traced_ms: Option<u64>,
+    /// The number of the signal that ended it, 0 where it ended by itself; `None` while it runs, and where the kernel did not
+    /// tell.
+    #[serde(default)]
+    pub ended_by_signal: Option<u32>,
+    /// Whether that is a signal by which probes end processes, and it was probed.
+    #[serde(default)]
+    pub probably_ended_by_probes: bool,
     /// Resident bytes when last seen.
     pub rss_bytes: u64,
     /// Milliseconds from the attach to when probed code of the process's own executable was found to run from elsewhere;

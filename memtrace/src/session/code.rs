@@ -12,7 +12,7 @@ use std::{
 
 use super::{Run, notice};
 use crate::{
-    allocator::ProbeSite,
+    allocator::{ProbeSite, has_leak_sanitizer},
     target::{
         Pid,
         guard::{Copied, Guard},
@@ -24,8 +24,11 @@ use crate::{
 const SHARE: u32 = 50;
 
 /// Has a process held if some of `sites`, which are about to be probed, are in its own executable. One that cannot be held
-/// is probed all the same: few programs copy their code.
+/// is probed all the same: few programs copy their code. One with LeakSanitizer in it, which would fail, is left alone.
 pub(super) fn watch(guard: &mut Guard, pid: Pid, sites: &[ProbeSite]) {
+    if own(pid, sites).next().is_none() || has_leak_sanitizer(sites) {
+        return;
+    }
     let places = sites.iter().map(|site| (site.open_path.as_path(), site.file_offset));
     match guard.watch(pid, places) {
         Ok(_) => {}
@@ -33,6 +36,13 @@ pub(super) fn watch(guard: &mut Guard, pid: Pid, sites: &[ProbeSite]) {
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) || error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => notice::not_held(pid, &error),
     }
+}
+
+/// Those of `sites` that are in the executable of a process.
+fn own(pid: Pid, sites: &[ProbeSite]) -> impl Iterator<Item = &ProbeSite> {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let executable = identity(&pid.proc_path("exe"));
+    sites.iter().filter(move |site| executable.is_some() && identity(&site.open_path) == executable)
 }
 
 /// The probes in a target's own executable.
@@ -47,10 +57,7 @@ pub(super) struct OwnCode {
 impl OwnCode {
     /// Takes in those of `sites` that are in the executable of `pid`.
     pub(super) fn note(&mut self, pid: Pid, sites: &[ProbeSite]) {
-        let identity = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
-        let Some(executable) = identity(&pid.proc_path("exe")) else { return };
-        let is_own = |site: &&ProbeSite| identity(&site.open_path) == Some(executable);
-        for site in sites.iter().filter(is_own) {
+        for site in own(pid, sites) {
             if !self.sites.contains(site) {
                 self.sites.push(site.clone());
             }

@@ -140,6 +140,8 @@ pub(super) fn describe(process: &Traced, pump: &Pump, counters: Option<&TargetCo
         cgroup: process.target.cgroup().to_owned(),
         exited: process.exited,
         traced_ms: Some(u64::try_from(process.traced_for().as_millis()).unwrap_or(u64::MAX)),
+        ended_by_signal: process.ended_by,
+        probably_ended_by_probes: process.ended_by_probes().is_some(),
         rss_bytes: process.rss_bytes,
         code_moved_ms: process.code.moved_ms(),
         allocates_unseen: false,

@@ -12,7 +12,7 @@ use super::{budget::Costs, outer::OomNotice, traced::Traced};
 use crate::{
     allocator::Plan,
     cli::{TraceConfig, WatchConfig, suppressions::Suppression},
-    report::{escape::escape, number, outer, snapshot::Snapshot},
+    report::{ending, escape::escape, number, outer, snapshot::Snapshot},
     symbol::Problem,
     target::{Pid, Target},
     trend::Verdict,
@@ -246,6 +246,13 @@ pub(super) fn command_ended(pid: Pid, status: Option<ExitStatus>) {
 /// The target's new program cannot be traced.
 pub(super) fn exec_untraced(pid: Pid, reason: &dyn std::fmt::Display) {
     eprintln!("memtrace: warning: {pid} replaced its program (exec), and the new one is not fully traced: {reason}");
+}
+
+/// A target was ended by a signal that probes cause.
+pub(super) fn ended_by_probes(pid: Pid, signal: u32) {
+    if let Some(sentence) = ending::sentence(pid.0, signal) {
+        eprintln!("memtrace: warning: {}", sentence.replacen("Process", "process", 1));
+    }
 }
 
 /// A target that may copy its probed code could not be held.

@@ -25,7 +25,8 @@ use crate::{
         links::{Halves, Links, Programs},
         return_probes,
     },
-    target::{Pid, Target, TargetError, guard::Guard, moved, object::objects, status::SeccompMode},
+    report::ending,
+    target::{Pid, Target, TargetError, exit, guard::Guard, moved, object::objects, status::SeccompMode},
     trend::outer::Span,
     unwind::{Cache, Segment, segments},
 };
@@ -64,6 +65,8 @@ pub(super) struct Traced {
     /// When it was attached, and when it was found to have ended.
     began: Instant,
     ended: Option<Instant>,
+    /// The signal that ended it, 0 where it ended by itself; `None` where that is not known.
+    pub(super) ended_by: Option<u32>,
     /// Resident bytes when last seen.
     pub(super) rss_bytes: u64,
     /// Its memory as a whole.
@@ -210,6 +213,7 @@ impl Candidate {
             exited: false,
             began: Instant::now(),
             ended: None,
+            ended_by: None,
             rss_bytes,
             outer: Outer::new(pid, Span::Run),
             execed: None,
@@ -322,6 +326,12 @@ impl Traced {
             }
             self.exited = self.target.exited();
             self.ended = self.exited.then(Instant::now);
+            if self.exited {
+                self.ended_by = exit::ending_signal(self.target.pid(), self.target.as_fd());
+                if let Some(signal) = self.ended_by_probes() {
+                    notice::ended_by_probes(self.target.pid(), signal);
+                }
+            }
         }
         self.exited
     }
@@ -329,6 +339,11 @@ impl Traced {
     /// How long it has been traced.
     pub(super) fn traced_for(&self) -> Duration {
         self.ended.unwrap_or_else(Instant::now).saturating_duration_since(self.began)
+    }
+
+    /// The signal that ended it, when it is one that probes cause and the process had some.
+    pub(super) fn ended_by_probes(&self) -> Option<u32> {
+        self.ended_by.filter(|&signal| ending::is_suspect(signal) && !self.attached.is_empty())
     }
 
     /// Samples the process's memory and that of its cgroup.

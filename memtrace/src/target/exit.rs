@@ -16,7 +16,8 @@ pub fn ending_signal(pid: Pid, pidfd: BorrowedFd<'_>) -> Option<u32> {
     if !has_exited(pidfd) {
         return None;
     }
-    let code = by_pidfd(pidfd).or_else(|| zombie(pid))?;
+    // It may be reaped between two looks.
+    let code = by_pidfd(pidfd).or_else(|| zombie(pid)).or_else(|| by_pidfd(pidfd))?;
     // As waitpid(2) has it: the low seven bits.
     Some(code & 0x7f)
 }

@@ -53,6 +53,10 @@ pub struct Retired {
     pub processes: u64,
     /// Those that ended before they were attached.
     pub too_short: u64,
+    /// Blocks that appeared in them.
+    pub allocations: u64,
+    /// Those that were released.
+    pub frees: u64,
 }
 
 /// What memtrace itself did.

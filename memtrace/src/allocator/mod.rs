@@ -16,9 +16,11 @@ mod exits;
 mod go;
 mod missing;
 mod plan;
+mod plans;
 mod route;
 mod separate;
 mod source;
 
 pub use catalogue::Family;
 pub use plan::{AllocatorError, Ends, FoundAllocator, Plan, ProbeSite, Unusable, plan};
+pub use plans::Plans;

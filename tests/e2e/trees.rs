@@ -114,7 +114,7 @@ fn whoever_is_killed_at_whatever_moment_the_tree_runs_on() -> Result<()> {
     for turn in 0..6 {
         let mut storm = Storm::start("400")?;
         let pid = storm.0.id().to_string();
-        let memtrace = Memtrace::start(&["--follow", "--pid", &pid, "--format", "json"])?;
+        let mut memtrace = Memtrace::start(&["--follow", "--pid", &pid, "--format", "json"])?;
         memtrace.attached()?;
         sleep(Duration::from_millis(130 + 37 * turn));
         let helper = descendants(memtrace.pid()).into_iter().find(|&pid| is_called(pid, "code-guard"));

@@ -17,6 +17,7 @@ const LOSSES: &[&str] = &[
     "result_read_fault",
     "restores_dropped",
     "predictions_wrong",
+    "starts_unseen",
 ];
 
 /// One line of `--format json`.

@@ -384,7 +384,10 @@ impl Run<'_> {
 
     fn pump(&mut self) -> Result<(), SessionError> {
         for exec in self.pump.run()? {
-            let Some(process) = self.traced.iter_mut().find(|process| process.slot == exec.slot) else { continue };
+            let Some(process) = self.traced.iter_mut().find(|process| process.slot == exec.slot && !process.exited)
+            else {
+                continue;
+            };
             if self.tree.holds(process.target.pid()) {
                 process.await_begin(exec.by_other_thread);
             } else {
@@ -443,6 +446,7 @@ impl Run<'_> {
         };
         let mut snapshot = self.snapshots.take(scope, is_final, &self.tracer, &mut self.pump, &self.traced)?;
         snapshot.retired.too_short = self.members.too_short;
+        snapshot.loss.insert("starts_unseen".into(), self.tree.late());
         snapshot.budget = self.budget.as_ref().map(Budget::shown);
         if let Some(view) = &mut self.view {
             view.show(snapshot);

@@ -381,9 +381,17 @@ impl Traced {
     }
 
     /// Its new program stands at its begin, with its libraries mapped.
-    pub(super) fn begin(&mut self, tracer: &mut Tracer, guard: &mut Guard, plans: &mut Plans, config: &TraceConfig) {
+    pub(super) fn begin(
+        &mut self,
+        by_other_thread: bool,
+        tracer: &mut Tracer,
+        guard: &mut Guard,
+        plans: &mut Plans,
+        config: &TraceConfig,
+    ) {
         self.execed = None;
-        if self.awaited.take() == Some(true) {
+        self.awaited = None;
+        if by_other_thread {
             // It waits, so that there is time for this: links of the thread that was the first one may see calls yet, and two
             // probes on one place would tell of everything twice.
             self.unbind(self.target.pid()).detach();
@@ -439,12 +447,12 @@ impl Traced {
         plans: &mut Plans,
         config: &TraceConfig,
     ) {
-        if self.execed.is_none_or(|begun| begun.elapsed() < LOADING) {
+        if self.exited || self.execed.is_none_or(|begun| begun.elapsed() < LOADING) {
             return;
         }
         self.execed = None;
-        if self.awaited.is_some() {
-            return self.begin(tracer, guard, plans, config);
+        if let Some(by_other_thread) = self.awaited {
+            return self.begin(by_other_thread, tracer, guard, plans, config);
         }
         let result = plan(&self.target, self.bound_to, plans, config).and_then(|plan| {
             notice::allocators(&self.target, &plan);

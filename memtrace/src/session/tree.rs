@@ -89,6 +89,11 @@ impl Tree {
         }
     }
 
+    /// Processes that have waited too long at their begin, so that what they did first was not seen.
+    pub(super) fn late(&self) -> u64 {
+        self.late
+    }
+
     /// A target has ended.
     pub(super) fn forget(&mut self, pid: Pid) {
         self.held.remove(&pid);
@@ -98,61 +103,69 @@ impl Tree {
 impl Run<'_> {
     /// Attaches to processes that stand at their begin, and lets them go.
     pub(super) fn meet_beginnings(&mut self) -> Result<(), SessionError> {
-        for beginning in self.guard.take_beginnings() {
-            match beginning {
-                Beginning::Late(pid) => {
-                    self.tree.waiting.retain(|waiting| !is_of(waiting, pid));
-                    if self.tree.late == 0 {
-                        notice::late(pid);
-                    }
-                    self.tree.late += 1;
-                }
-                beginning => self.tree.waiting.push_back(beginning),
+        if self.guard.is_lost() {
+            if self.tree.holds {
+                notice::nobody_held(&"the helper process was killed");
             }
+            self.tree.holds = false;
+            self.tree.held.clear();
+        }
+        for beginning in self.guard.take_beginnings() {
+            let Beginning::Late(pid) = beginning else {
+                self.tree.waiting.push_back(beginning);
+                continue;
+            };
+            self.tree.waiting.retain(|waiting| waiting.pid() != pid);
+            if self.tree.late == 0 {
+                notice::late(pid);
+            }
+            self.tree.late += 1;
+            // Others may wait again.
+            self.guard.go(pid);
         }
         // Where nothing can be attached they wait, for as long as the guard lets them.
         while self.may_admit()
             && let Some(beginning) = self.tree.waiting.pop_front()
         {
-            let (Beginning::Born { pid, .. } | Beginning::Begun(pid) | Beginning::Late(pid)) = beginning;
-            let met = self.meet(beginning);
+            let pid = beginning.pid();
+            if self.tree.holds {
+                self.tree.held.insert(pid);
+            }
+            let met = match beginning {
+                Beginning::Born { parent, at_ns, .. } => self.meet_child(pid, (parent, at_ns)),
+                Beginning::Begun { by_other_thread, .. } => self.meet_program(pid, by_other_thread),
+                Beginning::Late(_) => Ok(()),
+            };
             self.guard.go(pid);
             met?;
         }
         Ok(())
     }
 
-    fn meet(&mut self, beginning: Beginning) -> Result<(), SessionError> {
-        match beginning {
-            Beginning::Born { pid, parent, at_ns } => {
-                self.tree.held.insert(pid);
-                // An earlier process of this id is not known to have ended yet.
-                for process in self.traced.iter_mut().filter(|process| process.target.pid() == pid) {
-                    if process.check_exited() {
-                        self.pump.ended(process.slot)?;
-                    }
-                }
-                self.admit(pid, Some((parent, at_ns)))
+    fn meet_child(&mut self, pid: Pid, fork: (Pid, u64)) -> Result<(), SessionError> {
+        // An earlier process of this id is not known to have ended yet.
+        for process in self.traced.iter_mut().filter(|process| process.target.pid() == pid) {
+            if process.check_exited() {
+                self.pump.ended(process.slot)?;
             }
-            Beginning::Begun(pid) => {
-                self.tree.held.insert(pid);
-                // Its ledger must have got as far as the exec.
-                self.pump()?;
-                match self.traced.iter_mut().find(|process| process.target.pid() == pid && !process.exited) {
-                    Some(process) => {
-                        self.pump.refresh(process.slot)?;
-                        process.begin(&mut self.tracer, &mut self.guard, &mut self.plans, self.config);
-                        Ok(())
-                    }
-                    None => self.admit(pid, None),
-                }
-            }
-            Beginning::Late(_) => Ok(()),
         }
+        self.admit(pid, Some(fork))
     }
-}
 
-fn is_of(beginning: &Beginning, wanted: Pid) -> bool {
-    let (Beginning::Born { pid, .. } | Beginning::Begun(pid) | Beginning::Late(pid)) = beginning;
-    *pid == wanted
+    fn meet_program(&mut self, pid: Pid, by_other_thread: bool) -> Result<(), SessionError> {
+        // Its ledger must have got as far as the exec.
+        self.pump()?;
+        let known = self.traced.iter_mut().find(|process| process.target.pid() == pid && !process.exited);
+        let Some(process) = known else { return self.admit(pid, None) };
+        if process.target.namespace_pids().len() > 1 {
+            // The kernel side is not told of an exec in another pid namespace: as if another process had begun.
+            process.exited = true;
+            self.tracer.set_running(process.slot, false)?;
+            self.pump.ended(process.slot)?;
+            return self.admit(pid, None);
+        }
+        self.pump.refresh(process.slot)?;
+        process.begin(by_other_thread, &mut self.tracer, &mut self.guard, &mut self.plans, self.config);
+        Ok(())
+    }
 }

@@ -9,7 +9,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     mem::MaybeUninit,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
     ptr,
@@ -38,9 +38,11 @@ const MAX_LISTS: usize = 100;
 pub fn run() -> io::Result<()> {
     let stops = signals()?;
     let input = io::stdin().as_raw_fd();
-    // SAFETY: our own standard input, which nothing else of this process uses.
-    if unsafe { libc::fcntl(input, libc::F_SETFL, libc::O_NONBLOCK) } < 0 {
-        return Err(io::Error::last_os_error());
+    for descriptor in [input, libc::STDOUT_FILENO] {
+        // SAFETY: our own standard input and output, which nothing else of this process uses.
+        if unsafe { libc::fcntl(descriptor, libc::F_SETFL, libc::O_NONBLOCK) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
     }
     let mut helper = Helper::default();
     let mut orders = Vec::new();
@@ -117,10 +119,17 @@ fn read_orders(orders: &mut Vec<u8>) -> io::Result<bool> {
     }
 }
 
+/// Tells memtrace. It may be stopped and read nothing; then what finds no room is left out, as nobody may wait for it here.
 pub(super) fn say(answer: Answer) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{answer}")?;
-    out.flush()
+    let line = format!("{answer}\n");
+    // SAFETY: as many bytes as there are; a pipe takes a line this short whole or not at all (pipe(7)).
+    if unsafe { libc::write(libc::STDOUT_FILENO, line.as_ptr().cast(), line.len()) } < 0 {
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::WouldBlock {
+            return Err(error);
+        }
+    }
+    Ok(())
 }
 
 #[derive(Default)]
@@ -160,7 +169,10 @@ impl Helper {
                     self.threads.remove(&pid.0.cast_signed());
                 }
             }
-            Order::Go(pid) => self.go(pid.0.cast_signed()),
+            Order::Go(pid) => {
+                self.tree.is_awake();
+                self.go(pid.0.cast_signed());
+            }
             Order::Free => self.free(),
         }
         Ok(())

@@ -103,7 +103,12 @@ pub enum Answer {
         at_ns: u64,
     },
     /// A process of the tree runs another program, and waits with its libraries mapped.
-    Begun(Pid),
+    Begun {
+        /// Which.
+        pid: Pid,
+        /// Whether another thread than the first one called exec.
+        by_other_thread: bool,
+    },
     /// This process has waited too long at its begin, and runs on.
     Late(Pid),
     /// It has taken breakpoints out of a copy of probed code.
@@ -126,7 +131,7 @@ impl Answer {
             "holds" => Self::Holds(pid),
             "refused" => Self::Refused(pid, words.next()?.parse().ok()?),
             "born" => Self::Born { pid, parent: Pid(words.next()?.parse().ok()?), at_ns: words.next()?.parse().ok()? },
-            "begun" => Self::Begun(pid),
+            "begun" => Self::Begun { pid, by_other_thread: words.next()?.parse().ok()? },
             "late" => Self::Late(pid),
             "mended" => {
                 Self::Mended { pid, address: words.next()?.parse().ok()?, breakpoints: words.next()?.parse().ok()? }
@@ -143,7 +148,7 @@ impl fmt::Display for Answer {
             Self::Holds(pid) => write!(formatter, "holds {pid}"),
             Self::Refused(pid, error) => write!(formatter, "refused {pid} {error}"),
             Self::Born { pid, parent, at_ns } => write!(formatter, "born {pid} {parent} {at_ns}"),
-            Self::Begun(pid) => write!(formatter, "begun {pid}"),
+            Self::Begun { pid, by_other_thread } => write!(formatter, "begun {pid} {by_other_thread}"),
             Self::Late(pid) => write!(formatter, "late {pid}"),
             Self::Mended { pid, address, breakpoints } => write!(formatter, "mended {pid} {address} {breakpoints}"),
         }
@@ -164,7 +169,8 @@ mod tests {
         }
         let mended = Answer::Mended { pid: Pid(1), address: u64::MAX, breakpoints: 3 };
         let born = Answer::Born { pid: Pid(2), parent: Pid(1), at_ns: u64::MAX };
-        let answers = [Answer::Holds(Pid(3)), Answer::Refused(Pid(4), -1), born, Answer::Begun(Pid(5))];
+        let begun = Answer::Begun { pid: Pid(5), by_other_thread: true };
+        let answers = [Answer::Holds(Pid(3)), Answer::Refused(Pid(4), -1), born, begun];
         for answer in answers.into_iter().chain([Answer::Late(Pid(6)), mended]) {
             assert_eq!(Answer::parse(&answer.to_string()), Some(answer));
         }

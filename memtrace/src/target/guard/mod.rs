@@ -70,9 +70,27 @@ pub enum Beginning {
         at_ns: u64,
     },
     /// It runs another program, and waits with its libraries mapped and none of its code run.
-    Begun(Pid),
+    Begun {
+        /// Which.
+        pid: Pid,
+        /// Whether another thread than the first one called exec, and has the process's id now.
+        by_other_thread: bool,
+    },
     /// It has waited too long, and runs on.
     Late(Pid),
+}
+
+impl Beginning {
+    /// Of which process.
+    pub fn pid(&self) -> Pid {
+        match *self {
+            Self::Born { pid, .. } | Self::Begun { pid, .. } | Self::Late(pid) => pid,
+        }
+    }
+
+    fn is_exec_of(&self, wanted: Pid) -> bool {
+        matches!(self, Self::Begun { pid, .. } if *pid == wanted)
+    }
 }
 
 /// The helper process, once it is needed.
@@ -163,7 +181,7 @@ impl Guard {
     pub fn await_begin(&mut self, pid: Pid, mut has_ended: impl FnMut() -> bool) -> bool {
         const LOOK_EVERY: Duration = Duration::from_millis(20);
         loop {
-            if let Some(place) = self.beginnings.iter().position(|beginning| *beginning == Beginning::Begun(pid)) {
+            if let Some(place) = self.beginnings.iter().position(|beginning| beginning.is_exec_of(pid)) {
                 self.beginnings.remove(place);
                 return true;
             }
@@ -185,6 +203,17 @@ impl Guard {
     pub fn take_beginnings(&mut self) -> Vec<Beginning> {
         self.take_answers();
         std::mem::take(&mut self.beginnings)
+    }
+
+    /// Whether the helper process has ended before its time, and so let go of everybody; told once.
+    pub fn is_lost(&mut self) -> bool {
+        let has_ended = |helper: &mut Helper| helper.child.try_wait().is_ok_and(|status| status.is_some());
+        let is_lost = self.helper.as_mut().is_some_and(has_ended);
+        if is_lost {
+            self.take_answers();
+            self.helper = None;
+        }
+        is_lost
     }
 
     /// Lets a process go on that stands at its begin.
@@ -229,7 +258,7 @@ impl Guard {
             Answer::Mended { pid, breakpoints, .. } => return self.copied.push(Copied { pid, breakpoints }),
             Answer::Holds(_) | Answer::Refused(..) => return,
             Answer::Born { pid, parent, at_ns } => Beginning::Born { pid, parent, at_ns },
-            Answer::Begun(pid) => Beginning::Begun(pid),
+            Answer::Begun { pid, by_other_thread } => Beginning::Begun { pid, by_other_thread },
             Answer::Late(pid) => Beginning::Late(pid),
         };
         self.beginnings.push(beginning);
@@ -286,7 +315,7 @@ impl Helper {
                 if tell.send(answer).is_err() {
                     return;
                 }
-                if matches!(answer, Answer::Born { .. } | Answer::Begun(_) | Answer::Late(_)) {
+                if matches!(answer, Answer::Born { .. } | Answer::Begun { .. } | Answer::Late(_)) {
                     told.notify_one();
                 }
             }

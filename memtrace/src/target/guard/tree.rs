@@ -24,7 +24,7 @@ use super::{
 use crate::target::{Pid, launch::has_loader};
 
 /// How long a process waits for memtrace at its begin. memtrace may be stopped by a terminal's Ctrl-Z, and the tree is not
-/// to stand still with it.
+/// to stand still with it: once a process has waited in vain no other does until memtrace is heard of again.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a new process waits for its parent's word that it has started it, which is there at once unless the parent
@@ -47,12 +47,14 @@ pub(super) struct Tree {
     births: HashMap<i32, Birth>,
     /// Children whose parent has not told of them yet.
     early: HashMap<i32, Early>,
-    /// New programs whose loaders are at work, and the system calls that these have made.
-    loading: HashMap<i32, u32>,
+    /// New programs whose loaders are at work.
+    loading: HashMap<i32, Loading>,
     /// Processes that wait for memtrace.
     waiting: HashMap<i32, Waiting>,
     /// Nobody is to be stopped any more.
     is_free: bool,
+    /// memtrace has let a process wait in vain, and has said nothing since.
+    is_asleep: bool,
 }
 
 /// What a parent's stop tells of its child.
@@ -71,6 +73,13 @@ struct Early {
     since: Instant,
     at_ns: u64,
     signal: i32,
+}
+
+struct Loading {
+    /// The thread that called exec.
+    by: i32,
+    /// Stops at system calls so far.
+    calls: u32,
 }
 
 struct Waiting {
@@ -102,6 +111,11 @@ impl Tree {
     /// What was started is a thread.
     pub(super) fn is_thread(&mut self, thread: i32) {
         self.births.remove(&thread);
+    }
+
+    /// memtrace has been heard of.
+    pub(super) fn is_awake(&mut self) {
+        self.is_asleep = false;
     }
 
     /// Whether the loader of a new program is at work.
@@ -161,11 +175,21 @@ impl Helper {
         }
         // One that runs in its parent's memory until its exec allocates there, if anywhere.
         if follows && !shares_memory(birth.parent, process) {
-            self.tree.waiting.insert(child, Waiting { since: Instant::now(), stopped_by });
-            return say(Answer::Born { pid: Pid(process), parent: Pid(birth.parent), at_ns: birth.at_ns });
+            let answer = Answer::Born { pid: Pid(process), parent: Pid(birth.parent), at_ns: birth.at_ns };
+            return self.wait(child, stopped_by, answer);
         }
         self.leave(child, stopped_by);
         Ok(())
+    }
+
+    /// Lets a process wait for memtrace, which is told.
+    fn wait(&mut self, thread: i32, stopped_by: i32, answer: Answer) -> io::Result<()> {
+        if self.tree.is_asleep {
+            self.leave(thread, stopped_by);
+            return say(Answer::Late(Pid(thread.cast_unsigned())));
+        }
+        self.tree.waiting.insert(thread, Waiting { since: Instant::now(), stopped_by });
+        say(answer)
     }
 
     /// A process stands at its exec. False when that is not to be stopped.
@@ -176,23 +200,26 @@ impl Helper {
             return Ok(false);
         }
         self.threads.insert(thread, process);
+        let by = event_message(thread).unwrap_or(thread);
         if has_loader(Pid(process)) {
-            self.tree.loading.insert(thread, 0);
+            self.tree.loading.insert(thread, Loading { by, calls: 0 });
             self.go_on(thread, 0);
         } else {
-            self.is_loaded(thread)?;
+            self.is_ready(thread, by)?;
         }
         Ok(true)
     }
 
     /// A thread stands at a system call.
     pub(super) fn system_call(&mut self, thread: i32) -> io::Result<()> {
-        let Some(calls) = self.tree.loading.get_mut(&thread) else {
+        let Some(loading) = self.tree.loading.get_mut(&thread) else {
             self.go_on(thread, 0);
             return Ok(());
         };
-        *calls += 1;
-        if *calls > MAX_LOADER_CALLS || system_call(thread).is_some_and(|(number, first)| has_loaded(number, first)) {
+        loading.calls += 1;
+        if loading.calls > MAX_LOADER_CALLS
+            || system_call(thread).is_some_and(|(number, first)| has_loaded(number, first))
+        {
             return self.is_loaded(thread);
         }
         self.go_on(thread, 0);
@@ -200,9 +227,13 @@ impl Helper {
     }
 
     fn is_loaded(&mut self, thread: i32) -> io::Result<()> {
-        self.tree.loading.remove(&thread);
-        self.tree.waiting.insert(thread, Waiting { since: Instant::now(), stopped_by: 0 });
-        say(Answer::Begun(Pid(thread.cast_unsigned())))
+        let by = self.tree.loading.remove(&thread).map_or(thread, |loading| loading.by);
+        self.is_ready(thread, by)
+    }
+
+    fn is_ready(&mut self, thread: i32, by: i32) -> io::Result<()> {
+        let pid = Pid(thread.cast_unsigned());
+        self.wait(thread, 0, Answer::Begun { pid, by_other_thread: by != thread })
     }
 
     /// memtrace is ready for a process.
@@ -251,6 +282,7 @@ impl Helper {
         let late = self.tree.waiting.iter().filter(|(_, waiting)| is_over(waiting.since, PATIENCE));
         for thread in late.map(|(&thread, _)| thread).collect::<Vec<_>>() {
             self.go(thread);
+            self.tree.is_asleep = true;
             say(Answer::Late(Pid(thread.cast_unsigned())))?;
         }
         let early = self.tree.early.values().map(|early| early.since + PARENTS_WORD);

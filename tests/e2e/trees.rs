@@ -1,7 +1,7 @@
 //! Trees of processes: none starts unseen, whichever way it is started, and whoever is killed meanwhile.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
     process::{Child, Command, Stdio},
@@ -21,6 +21,9 @@ use serde_json::Value;
 fn storm() -> Result<String> {
     Ok(Build::c("storm.c").compile()?.display().to_string())
 }
+
+/// How often a storm starts processes, in eight ways by turns.
+const ROUNDS: u64 = 400;
 
 /// Runs a command under memtrace with its children: what the command printed, and the last report.
 fn trace(words: &[&str]) -> Result<(String, Report)> {
@@ -50,11 +53,12 @@ fn sums(report: &Report) -> (u64, u64) {
 
 #[test]
 fn every_block_of_a_storm_of_processes_is_seen() -> Result<()> {
-    let (printed, report) = trace(&[&storm()?, "400", "200"])?;
+    let (printed, report) = trace(&[&storm()?, &ROUNDS.to_string(), "200"])?;
     let counted: Value = serde_json::from_str(&printed)?;
     println!("{counted}, {} processes, {:?}", report.processes.len(), report.retired);
     ensure!(report.losses().is_empty(), "{:?}", report.loss);
-    ensure!(report.retired.too_short == 0, "{:?}", report.retired);
+    // Those that the storm kills at their birth.
+    ensure!(report.retired.too_short <= ROUNDS / 8, "{:?}", report.retired);
     let (allocations, frees) = sums(&report);
     ensure!((Some(allocations), Some(frees)) == (counted["allocations"].as_u64(), counted["frees"].as_u64()));
     Ok(())
@@ -87,9 +91,9 @@ fn kill(pid: u32) -> Result<()> {
 struct Storm(Child);
 
 impl Storm {
-    fn start(rounds: &str) -> Result<Self> {
+    fn start(rounds: u64) -> Result<Self> {
         let mut command = Command::new(storm()?);
-        Ok(Self(command.args([rounds, "200"]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?))
+        Ok(Self(command.args([&rounds.to_string(), "200"]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?))
     }
 
     /// Whether it has come to its end, with all its processes as they should be.
@@ -112,7 +116,7 @@ impl Drop for Storm {
 #[test]
 fn whoever_is_killed_at_whatever_moment_the_tree_runs_on() -> Result<()> {
     for turn in 0..6 {
-        let mut storm = Storm::start("400")?;
+        let mut storm = Storm::start(ROUNDS)?;
         let pid = storm.0.id().to_string();
         let mut memtrace = Memtrace::start(&["--follow", "--pid", &pid, "--format", "json"])?;
         memtrace.attached()?;
@@ -158,16 +162,13 @@ const LIKE_VALGRIND: [(&str, &str); 4] = [
     ),
 ];
 
-/// By command, the allocations and frees of each process that ran it; names of temporary files are the same for all.
+/// By program, the allocations and frees of each process that ran it, in their order.
 type Counts = BTreeMap<String, Vec<(u64, u64)>>;
 
 fn add(counts: &mut Counts, command: &str, allocations: u64, frees: u64) {
-    let word = |word: &str| match word.strip_prefix("/tmp/cc") {
-        Some(rest) => format!("/tmp/cc{}", rest.rsplit_once('.').map_or("", |(_, kind)| kind)),
-        None => word.rsplit('/').next().unwrap_or_default().to_owned(),
-    };
-    let command = command.split_whitespace().map(word).collect::<Vec<_>>().join(" ");
-    let processes = counts.entry(command).or_default();
+    let program = command.split_whitespace().next().unwrap_or_default();
+    let program = program.rsplit('/').next().unwrap_or_default();
+    let processes = counts.entry(program.to_owned()).or_default();
     processes.push((allocations, frees));
     processes.sort_unstable();
 }
@@ -221,25 +222,24 @@ fn by_memtrace(words: &[&str], folder: &Path) -> Result<Counts> {
     Ok(counts)
 }
 
-/// Compares every process; those that allocate a few thousand blocks may be one apart.
+/// Compares every process: they may be one in a thousand apart, as Valgrind's are from run to run.
 fn agree(words: &[&str], prepare: impl Fn(&Path) -> Result<()>) -> Result<()> {
     require_root()?;
     let runs = [tempfile::tempdir()?, tempfile::tempdir()?];
     runs.iter().try_for_each(|folder| prepare(folder.path()))?;
     let (ours, theirs) = (by_memtrace(words, runs[0].path())?, by_valgrind(words, runs[1].path())?);
     let mut apart = Vec::new();
-    for command in ours.keys().chain(theirs.keys()).collect::<std::collections::BTreeSet<_>>() {
-        let (ours, theirs) = (ours.get(command).cloned(), theirs.get(command).cloned());
-        println!("{command}: {ours:?}, by Valgrind {theirs:?}");
+    for program in ours.keys().chain(theirs.keys()).collect::<BTreeSet<_>>() {
+        let (ours, theirs) = (ours.get(program).cloned(), theirs.get(program).cloned());
         let (ours, theirs) = (ours.unwrap_or_default(), theirs.unwrap_or_default());
         let near = |one: u64, other: u64| one.abs_diff(other) <= other / 1000;
         let equal = ours.len() == theirs.len()
             && ours.iter().zip(&theirs).all(|(one, other)| near(one.0, other.0) && near(one.1, other.1));
         if !equal {
-            apart.push(format!("{command}: {ours:?}, by Valgrind {theirs:?}"));
+            apart.push(format!("{program}: {ours:?}, by Valgrind {theirs:?}"));
         }
     }
-    ensure!(ours.len() > 2 && apart.is_empty(), "{}", apart.join("\n"));
+    ensure!(ours.values().map(Vec::len).sum::<usize>() > 4 && apart.is_empty(), "{}", apart.join("\n"));
     Ok(())
 }
 

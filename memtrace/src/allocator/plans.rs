@@ -3,12 +3,7 @@
 //! Files are the same when device, inode, size and times are, as for unwind tables; and the same files under the same
 //! paths have the same plan.
 
-use std::{
-    collections::HashMap,
-    fs,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, fs, os::unix::fs::MetadataExt as _, path::PathBuf};
 
 use super::{
     AllocatorError, Ends, Plan,
@@ -56,10 +51,9 @@ impl Plans {
     ///
     /// As for [`plan`].
     pub fn plan(&mut self, objects: &[MappedObject], wrappers: &[Wrapper], ends: Ends) -> Result<Plan, AllocatorError> {
-        let opened = objects.iter().map(|object| object.open_path().ok()).collect::<Option<Vec<_>>>();
-        let Some(opened) = opened else { return plan(objects, wrappers, ends) };
-        let files = objects.iter().zip(&opened).map(|(object, open)| identity(&object.path, open));
-        let Some(files) = files.collect() else { return plan(objects, wrappers, ends) };
+        let files = objects.iter().map(identity).collect::<Option<Vec<_>>>();
+        let Some(files) = files else { return plan(objects, wrappers, ends) };
+        let (opened, files): (Vec<PathBuf>, Vec<FileIdentity>) = files.into_iter().unzip();
         let key = Key { files, executable: executable(objects), ends };
         if let Some(known) = self.known.get(&key) {
             return known.as_ref().map(|known| known.for_process(&opened)).map_err(AllocatorError::clone);
@@ -97,21 +91,25 @@ impl Known {
     }
 }
 
-fn identity(path: &Path, opened: &Path) -> Option<FileIdentity> {
-    let metadata = fs::metadata(opened).ok()?;
-    Some(FileIdentity {
-        path: path.to_owned(),
+/// A path that opens a mapped file, and what is there; `None` where the mapping's own link does not lead to it.
+fn identity(object: &MappedObject) -> Option<(PathBuf, FileIdentity)> {
+    let mapping = object.mappings.first()?;
+    let path = object.pid.proc_path(&format!("map_files/{:x}-{:x}", mapping.start, mapping.end));
+    let metadata = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
+    let identity = FileIdentity {
+        path: object.path.clone(),
         device: metadata.dev(),
         inode: metadata.ino(),
         bytes: metadata.size(),
         modified: (metadata.mtime(), metadata.mtime_nsec()),
         changed: (metadata.ctime(), metadata.ctime_nsec()),
-    })
+    };
+    Some((path, identity))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::{path::Path, process::Command};
 
     use super::*;
     use crate::target::{Pid, maps, object::objects};

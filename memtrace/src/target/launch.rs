@@ -338,7 +338,7 @@ mod tests {
     fn what_cannot_run_is_one_line() {
         let folder = tempfile::tempdir().expect("a folder");
         let text = folder.path().join("text");
-        std::fs::write(&text, "no program").expect("a file");
+        fs::write(&text, "no program").expect("a file");
         for program in ["/no/such/program", &text.display().to_string(), "/"] {
             let error = start(program, &[]).expect_err(program).to_string();
             assert!(error.contains("cannot run") && !error.contains('\n'), "{error}");

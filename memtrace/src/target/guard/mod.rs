@@ -324,6 +324,7 @@ impl Helper {
     }
 
     fn order(&mut self, order: Order) -> io::Result<()> {
-        writeln!(self.orders, "{order}")
+        // In one piece: a command that is being launched writes to this pipe as well.
+        self.orders.write_all(format!("{order}\n").as_bytes())
     }
 }

@@ -17,6 +17,7 @@ const LOSSES: &[&str] = &[
     "result_read_fault",
     "restores_dropped",
     "predictions_wrong",
+    "starts_unseen",
 ];
 
 /// One line of `--format json`.
@@ -53,6 +54,10 @@ pub struct Retired {
     pub processes: u64,
     /// Those that ended before they were attached.
     pub too_short: u64,
+    /// Blocks that appeared in them.
+    pub allocations: u64,
+    /// Those that were released.
+    pub frees: u64,
 }
 
 /// What memtrace itself did.

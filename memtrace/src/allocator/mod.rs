@@ -16,6 +16,7 @@ mod exits;
 mod go;
 mod missing;
 mod plan;
+mod plans;
 mod route;
 mod sanitizer;
 mod separate;
@@ -23,4 +24,5 @@ mod source;
 
 pub use catalogue::Family;
 pub use plan::{AllocatorError, Ends, FoundAllocator, Plan, ProbeSite, Unusable, plan};
+pub use plans::Plans;
 pub use sanitizer::has_leak_sanitizer;

@@ -96,7 +96,7 @@ pub struct Plan {
 }
 
 /// How the ends of calls are seen.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Ends {
     /// By return probes that a program can decline, but for functions that may throw, mapping functions, which signal
     /// handlers call on stacks of their own, and the user's, which may switch stacks: these have probes on their ways out. (A
@@ -194,7 +194,7 @@ fn keep_one_prediction(sites: &mut [ProbeSite], is_libc: impl Fn(&ProbeSite) -> 
 }
 
 /// Which of the files is the program: where `/proc/PID/exe` leads, or else the one that is mapped lowest.
-fn executable(objects: &[MappedObject]) -> Option<usize> {
+pub(super) fn executable(objects: &[MappedObject]) -> Option<usize> {
     let link = fs::read_link(objects.first()?.pid.proc_path("exe")).unwrap_or_default();
     let path = link.as_os_str().as_bytes();
     let path = path.strip_suffix(b" (deleted)").unwrap_or(path);

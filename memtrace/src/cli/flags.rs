@@ -54,6 +54,11 @@ pub struct Flags {
     #[arg(long, alias = "children")]
     pub follow: bool,
 
+    /// Do not hold a command and, with --follow, the children at their start: debuggers can attach to them, and what children
+    /// and new programs do in their first tenth of a second is not seen
+    #[arg(long)]
+    pub no_hold: bool,
+
     /// Run this command, and trace it from its first allocation to its end
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,

@@ -71,6 +71,8 @@ pub struct TraceConfig {
     pub containers: Vec<String>,
     /// Whether children are traced.
     pub follow: bool,
+    /// Whether the processes of a tree are held at their begin.
+    pub hold: bool,
     /// What is run and traced from its beginning.
     pub launch: Option<Launch>,
     /// Time between samples.
@@ -188,6 +190,7 @@ pub fn resolve(flags: Flags) -> Result<Command, UsageError> {
         cgroups: distinct(flags.cgroups),
         containers: distinct(flags.containers),
         follow: flags.follow,
+        hold: !flags.no_hold,
         launch,
         interval,
         duration,

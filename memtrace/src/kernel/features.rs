@@ -131,6 +131,13 @@ pub fn require(syscalls: bool) -> Result<(), FeatureError> {
     checks(syscalls).into_iter().try_for_each(|check| check.result)
 }
 
+/// Whether processes can be held by ptrace(2) without a change to what they may do: a set-user-id program that is traced
+/// keeps its rights only where its tracer has CAP_SYS_PTRACE (execve(2)).
+pub fn may_hold() -> bool {
+    const CAP_SYS_PTRACE: u32 = 19;
+    effective_capabilities() & (1 << CAP_SYS_PTRACE) != 0
+}
+
 const CAP_SYS_ADMIN: u32 = 21;
 
 /// The effective capability set of this process (capabilities(7)); 0 when it cannot be read.

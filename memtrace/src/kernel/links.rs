@@ -101,10 +101,11 @@ impl Links {
 
     /// Detaches all, side by side: the kernel makes each wait for a grace period, and they may wait for the same one.
     pub fn detach(self) {
-        const THREADS: usize = 16;
-        let mut shares: Vec<Vec<Link>> = (0..THREADS).map(|_| Vec::new()).collect();
+        const MAX_THREADS: usize = 128;
+        let threads = self.0.len().clamp(1, MAX_THREADS);
+        let mut shares: Vec<Vec<Link>> = (0..threads).map(|_| Vec::new()).collect();
         for (index, link) in self.0.into_iter().enumerate() {
-            shares[index % THREADS].push(link);
+            shares[index % threads].push(link);
         }
         thread::scope(|scope| {
             for share in shares.into_iter().filter(|share| !share.is_empty()) {

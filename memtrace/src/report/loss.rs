@@ -29,6 +29,9 @@ pub fn meaning(name: &str) -> (Harm, &'static str) {
         "implausible_sizes" => {
             (Harm::Some, "blocks larger than any address space are left out: is the size in another argument?")
         }
+        "starts_unseen" => {
+            (Harm::Some, "processes that waited too long at their start: what they did first is missing.")
+        }
         "allocations_deferred" => (Harm::None, "waited while the ring was full; nothing is lost."),
         "releases_deferred" => (Harm::None, "waited while the ring was full; nothing is lost."),
         "settled_blocks" => (Harm::None, "allocated and freed while the ring was full; in the totals, not in stacks."),

@@ -63,26 +63,36 @@ impl Detacher {
 impl Run<'_> {
     /// Attaches to processes that have joined since the last look.
     pub(super) fn admit_new(&mut self) -> Result<(), SessionError> {
-        if self.members.is_empty() || self.detacher.waiting() > MAX_DETACHING {
+        if self.members.is_empty() || !self.may_admit() {
             return Ok(());
         }
         let running: Vec<Pid> = self.running().collect();
         for pid in self.members.look(&running) {
-            self.admit(pid)?;
+            self.admit(pid, None)?;
         }
         Ok(())
+    }
+
+    /// Whether there is room for one more process.
+    pub(super) fn may_admit(&mut self) -> bool {
+        self.detacher.waiting() <= MAX_DETACHING
     }
 
     fn running(&self) -> impl Iterator<Item = Pid> + '_ {
         self.traced.iter().filter(|process| !process.exited).map(|process| process.target.pid())
     }
 
-    /// Attaches to one more process. One that cannot be traced is named, and the run goes on without it.
-    fn admit(&mut self, pid: Pid) -> Result<(), SessionError> {
-        let attached = Candidate::open(pid, self.config, None).and_then(|candidate| {
+    /// Attaches to one more process, with who forked it and when, if that is known. One that cannot be traced is named, and
+    /// the run goes on without it.
+    pub(super) fn admit(&mut self, pid: Pid, fork: Option<(Pid, u64)>) -> Result<(), SessionError> {
+        if self.running().any(|running| running == pid) {
+            return Ok(());
+        }
+        let attached = Candidate::open(pid, self.config, &mut self.plans, None).and_then(|candidate| {
             code::watch(&mut self.guard, pid, candidate.sites());
             let process = candidate.attach(&mut self.tracer, &mut self.pump, Programs::Trace)?;
-            self.inherit(&process)?;
+            self.inherit(&process, fork)?;
+            self.tree.follow(pid, &mut self.guard);
             self.tracer.set_running(process.slot, true)?;
             Ok(process)
         });
@@ -106,23 +116,30 @@ impl Run<'_> {
     }
 
     /// A process that was forked from a target begins with that one's heap.
-    fn inherit(&mut self, process: &Traced) -> Result<(), SessionError> {
+    fn inherit(&mut self, process: &Traced, fork: Option<(Pid, u64)>) -> Result<(), SessionError> {
         let pid = process.target.pid();
-        let Some(origin) = Origin::of(pid) else { return Ok(()) };
-        let parent = self.traced.iter().find(|other| other.target.pid() == origin.parent);
-        let Some(parent) = parent.map(|parent| parent.slot) else { return Ok(()) };
-        if Origin::of(origin.parent).is_some_and(|parents| parents.shares_image(&origin)) {
+        let Some((parent, began_ns)) = fork.or_else(|| Self::fork_of(pid)) else { return Ok(()) };
+        let parent = self.traced.iter().rev().find(|other| other.target.pid() == parent);
+        if let Some(parent) = parent.map(|parent| parent.slot) {
             // The parent's ledger must have got as far as the fork.
             self.pump()?;
-            self.pump.ledger.inherit(process.slot, parent, origin.began_ns);
+            self.pump.ledger.inherit(process.slot, parent, began_ns);
         }
         Ok(())
+    }
+
+    /// Who forked a process and when, if both run one image.
+    fn fork_of(pid: Pid) -> Option<(Pid, u64)> {
+        let origin = Origin::of(pid)?;
+        let shares = Origin::of(origin.parent)?.shares_image(&origin);
+        shares.then_some((origin.parent, origin.began_ns))
     }
 
     /// Looks for targets that have ended: their probes go, and beyond a number the oldest of them is forgotten.
     pub(super) fn retire_ended(&mut self) -> Result<(), SessionError> {
         for process in self.traced.iter_mut().filter(|process| process.exited) {
             self.detacher.detach(process.take_links());
+            self.tree.forget(process.target.pid());
         }
         let mut ended = self.traced.iter().filter(|process| process.exited).count();
         while ended > MAX_ENDED && self.detacher.waiting() == 0 {

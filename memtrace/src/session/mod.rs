@@ -29,6 +29,7 @@ mod siblings;
 mod signals;
 mod snapshot;
 mod traced;
+mod tree;
 mod tui;
 mod unwinding;
 mod watch;
@@ -58,21 +59,19 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep_until},
 };
 use traced::{Candidate, Traced};
+use tree::Tree;
 use tui::View;
 use unwinding::Unwinding;
 pub use watch::{Watched, watch};
 
 use crate::{
-    cli::{Launch, TraceConfig},
+    allocator::Plans,
+    cli::TraceConfig,
     kernel::{
         Loaded, Options, Preparation, Tracer, features,
         links::{Links, Programs},
     },
-    target::{
-        Pid, TargetError,
-        guard::Guard,
-        launch::{LaunchError, Launched, User},
-    },
+    target::{Pid, TargetError, guard::Guard, launch::Launched},
     unwind::Cache,
 };
 
@@ -139,8 +138,11 @@ struct Run<'a> {
     view: Option<View>,
     /// What tracing may cost, with `--max-overhead`.
     budget: Option<Budget>,
-    /// Holds targets that may copy their probed code.
+    /// Holds targets that may copy their probed code, and the processes of a tree.
     guard: Guard,
+    tree: Tree,
+    /// What is probed in processes that run the same files.
+    plans: Plans,
 }
 
 impl<'a> Run<'a> {
@@ -155,18 +157,21 @@ impl<'a> Run<'a> {
         let begun = Instant::now();
         // All targets are looked at before anything is loaded: most mistakes show here.
         let mut cache = Cache::new();
-        let mut launched = config.launch.as_ref().map(launch).transpose()?;
+        let mut guard = Guard::default();
+        let mut tree = Tree::new(config);
+        let mut plans = Plans::default();
+        let mut launched = config.launch.as_ref().map(|launch| tree.launch(launch, &mut guard)).transpose()?;
         // Behind the launch, which forks, and is simplest to be right about while there is one thread.
         let preparation = Preparation::begin(!config.no_prediction);
         let pids = config.pids.iter().map(|&pid| Pid(pid)).chain(launched.as_ref().map(Launched::pid));
         let named: Vec<Pid> = pids.collect();
-        let candidates = named.iter().map(|&pid| Candidate::open(pid, config, Some(&mut cache)));
+        let candidates = named.iter().map(|&pid| Candidate::open(pid, config, &mut plans, Some(&mut cache)));
         let mut candidates = candidates.collect::<Result<Vec<_>, _>>()?;
         let mut members = Members::new(config)?;
         named.iter().for_each(|&pid| members.settle(pid));
         for pid in members.present(&named) {
             members.settle(pid);
-            match Candidate::open(pid, config, Some(&mut cache)) {
+            match Candidate::open(pid, config, &mut plans, Some(&mut cache)) {
                 Ok(candidate) => candidates.push(candidate),
                 Err(error) => notice::not_joined(pid, &error),
             }
@@ -194,11 +199,10 @@ impl<'a> Run<'a> {
         let mut links = tracer.attach_lifecycle()?;
         let programs = if config.empty_programs { Programs::Empty } else { Programs::Trace };
         let mut traced = Vec::new();
-        let mut guard = Guard::default();
         for candidate in candidates {
             let pid = candidate.pid();
-            // A launched command is held by its launch until then.
-            if launched.as_ref().is_none_or(|launched| launched.pid() != pid) {
+            // One that we hold ourselves can be handed over to the guard only then.
+            if launched.as_ref().is_none_or(|launched| launched.pid() != pid || launched.is_held_by_helper()) {
                 code::watch(&mut guard, pid, candidate.sites());
             }
             let process = match candidate.attach(&mut tracer, &mut pump, programs) {
@@ -221,13 +225,17 @@ impl<'a> Run<'a> {
             links.extend(tracer.attach_growth()?);
         }
         for process in &traced {
+            tree.follow(process.target.pid(), &mut guard);
             tracer.set_running(process.slot, true)?;
         }
         let started = Instant::now();
         if let Some(budget) = &mut budget {
             budget.start(&traced);
         }
-        if let Some(launched) = &mut launched {
+        if let Some(launched) = launched.as_mut().filter(|launched| launched.is_held_by_helper()) {
+            launched.is_let_go();
+            guard.go(launched.pid());
+        } else if let Some(launched) = &mut launched {
             match traced.iter().find(|process| process.target.pid() == launched.pid() && process.code.is_probed()) {
                 Some(process) => {
                     launched.release_stopped()?;
@@ -263,6 +271,8 @@ impl<'a> Run<'a> {
             view,
             budget,
             guard,
+            tree,
+            plans,
         })
     }
 }
@@ -272,6 +282,7 @@ impl Run<'_> {
         let result = self.follow().await;
         let closed = self.view.take().map_or(Ok(()), View::close);
         // Whatever happened: record no more, let go of the targets, and tell what was seen.
+        self.guard.free();
         for process in &self.traced {
             self.tracer.set_running(process.slot, false)?;
         }
@@ -335,15 +346,17 @@ impl Run<'_> {
                 _ = drain.tick() => {
                     self.pump()?;
                     for process in &mut self.traced {
-                        process.settle_exec(&mut self.tracer, &mut self.guard, self.config);
+                        process.settle_exec(&mut self.tracer, &mut self.guard, &mut self.plans, self.config);
                     }
                     self.look_for_copies();
+                    self.meet_beginnings()?;
                     self.admit_new()?;
                     if !self.any_runs()? && !self.members.may_come() {
                         return Ok(());
                     }
                     self.retire_ended()?;
                 }
+                () = self.guard.told() => self.meet_beginnings()?,
                 filling = self.pump.ring.filling() => {
                     filling?;
                     self.pump()?;
@@ -363,7 +376,7 @@ impl Run<'_> {
             if ended {
                 self.pump.ended(process.slot)?;
             } else {
-                process.follow_thread(&mut self.tracer, &mut self.guard, self.config);
+                process.follow_thread(&mut self.tracer, &mut self.guard, &mut self.plans, self.config);
                 runs = true;
             }
         }
@@ -372,8 +385,20 @@ impl Run<'_> {
 
     fn pump(&mut self) -> Result<(), SessionError> {
         for exec in self.pump.run()? {
-            if let Some(process) = self.traced.iter_mut().find(|process| process.slot == exec.slot) {
-                process.follow_exec(exec.by_other_thread, &mut self.tracer, &mut self.guard, self.config);
+            let Some(process) = self.traced.iter_mut().find(|process| process.slot == exec.slot && !process.exited)
+            else {
+                continue;
+            };
+            if self.tree.holds(process.target.pid()) {
+                process.await_begin(exec.by_other_thread);
+            } else {
+                process.follow_exec(
+                    exec.by_other_thread,
+                    &mut self.tracer,
+                    &mut self.guard,
+                    &mut self.plans,
+                    self.config,
+                );
             }
         }
         self.follow_new_files();
@@ -384,7 +409,7 @@ impl Run<'_> {
     fn follow_new_files(&mut self) {
         for slot in self.pump.take_new_files() {
             if let Some(process) = self.traced.iter_mut().find(|process| process.slot == slot && !process.exited) {
-                process.follow_new_files(&mut self.tracer, &mut self.guard, self.config);
+                process.follow_new_files(&mut self.tracer, &mut self.guard, &mut self.plans, self.config);
             }
         }
     }
@@ -422,6 +447,7 @@ impl Run<'_> {
         };
         let mut snapshot = self.snapshots.take(scope, is_final, &self.tracer, &mut self.pump, &self.traced)?;
         snapshot.retired.too_short = self.members.too_short;
+        snapshot.loss.insert("starts_unseen".into(), self.tree.late());
         snapshot.budget = self.budget.as_ref().map(Budget::shown);
         if let Some(view) = &mut self.view {
             view.show(snapshot);
@@ -445,12 +471,6 @@ impl Run<'_> {
         }
         Ok(is_read)
     }
-}
-
-/// Starts the command and holds it before its first instruction.
-fn launch(launch: &Launch) -> Result<Launched, LaunchError> {
-    let user = launch.user.as_ref().map(|name| User::find(name.as_deref())).transpose()?;
-    Launched::start(&launch.program, &launch.arguments, user.as_ref())
 }
 
 /// The exit status that a shell would show: the command's, or 128 and the number of the signal that ended it.

@@ -263,6 +263,30 @@ pub(super) fn not_held(pid: Pid, reason: &io::Error) {
     );
 }
 
+/// A target's children are not held at their start.
+pub(super) fn not_followed(pid: Pid, reason: &dyn std::fmt::Display) {
+    eprintln!(
+        "memtrace: warning: {pid} cannot be held by ptrace ({reason}): its children are seen a tenth of a second after \
+         their start, and shorter ones not at all; what cannot be held otherwise is traced without a further word"
+    );
+}
+
+/// Nobody is held at the start.
+pub(super) fn nobody_held(reason: &dyn std::fmt::Display) {
+    eprintln!(
+        "memtrace: warning: processes cannot be held at their start ({reason}): children and new programs are seen a tenth \
+         of a second late"
+    );
+}
+
+/// A process has waited in vain.
+pub(super) fn late(pid: Pid) {
+    eprintln!(
+        "memtrace: warning: {pid} has waited too long at its start and runs on; what it and other such processes do until \
+         they are attached to is not seen"
+    );
+}
+
 /// A target ran a copy of its probed code.
 pub(super) fn copied(pid: Pid, breakpoints: u64) {
     eprintln!(

@@ -192,17 +192,30 @@ impl Pump {
     pub(super) fn look_for_new_code(&mut self) -> Result<(), SessionError> {
         for index in 0..self.pids.len() {
             let (slot, pid) = self.pids[index];
-            // One that has ended keeps what it had.
-            let Ok(mut mappings) = maps::read(pid) else { continue };
-            let now = fingerprint(&mappings);
-            if !mappings.is_empty() && self.code.insert(slot, now) != Some(now) {
-                note_files(&mut self.files, &mut self.new_files, slot, &mappings);
-                moved::restore(pid, &mut mappings);
-                self.symbols.refresh(slot, modules(pid, &mappings));
-                self.unwinding.update(slot, pid, &mappings)?;
-            }
+            self.refresh_code(slot, pid)?;
         }
         self.unwinding.look(&self.ledger, &self.symbols)
+    }
+
+    /// The tables and names of a target that has mapped its libraries just now.
+    pub(super) fn refresh(&mut self, slot: Slot) -> Result<(), SessionError> {
+        let refreshed = pid_of(&self.pids, slot).map_or(Ok(()), |pid| self.refresh_code(slot, pid));
+        // Whoever asks for this looks at all files.
+        self.new_files.retain(|&new| new != slot);
+        refreshed
+    }
+
+    fn refresh_code(&mut self, slot: Slot, pid: Pid) -> Result<(), SessionError> {
+        // One that has ended keeps what it had.
+        let Ok(mut mappings) = maps::read(pid) else { return Ok(()) };
+        let now = fingerprint(&mappings);
+        if !mappings.is_empty() && self.code.insert(slot, now) != Some(now) {
+            note_files(&mut self.files, &mut self.new_files, slot, &mappings);
+            moved::restore(pid, &mut mappings);
+            self.symbols.refresh(slot, modules(pid, &mappings));
+            self.unwinding.update(slot, pid, &mappings)?;
+        }
+        Ok(())
     }
 
     /// Targets that have mapped other files since the last time: there may be allocators in them.

@@ -18,7 +18,7 @@ use super::{
     pump::Pump,
 };
 use crate::{
-    allocator::{self, Ends, Plan, ProbeSite},
+    allocator::{self, Ends, Plan, Plans, ProbeSite},
     cli::TraceConfig,
     kernel::{
         KernelError, Tracer, features,
@@ -71,8 +71,10 @@ pub(super) struct Traced {
     pub(super) rss_bytes: u64,
     /// Its memory as a whole.
     pub(super) outer: Outer,
-    /// When it began a program that had no allocator mapped then.
+    /// When it began a program that had no allocator mapped then, or whose begin is awaited.
     execed: Option<Instant>,
+    /// Its begin is awaited, and whether another thread than the first one called exec.
+    awaited: Option<bool>,
     attached: HashSet<SiteKey>,
     /// The thread that its probes are bound to: the first one where that had not ended.
     bound_to: Pid,
@@ -133,7 +135,12 @@ type SiteKey = (std::path::PathBuf, u64);
 
 impl Candidate {
     /// Looks at a process and plans its probes; `cache` takes its unwind tables ahead of their loading.
-    pub(super) fn open(pid: Pid, config: &TraceConfig, cache: Option<&mut Cache>) -> Result<Self, SessionError> {
+    pub(super) fn open(
+        pid: Pid,
+        config: &TraceConfig,
+        plans: &mut Plans,
+        cache: Option<&mut Cache>,
+    ) -> Result<Self, SessionError> {
         let target = Target::open(pid)?;
         if let Some(confined) = confined(&target).filter(|_| !config.no_return_probes && !config.growth) {
             return Err(confined);
@@ -141,7 +148,7 @@ impl Candidate {
         let mut mappings = target.mappings()?;
         let has_moved = moved::restore(pid, &mut mappings) > 0;
         let bound_to = pid.living_thread();
-        let plan = plan(&target, bound_to, config).map_err(|error| match error {
+        let plan = plan(&target, bound_to, plans, config).map_err(|error| match error {
             SessionError::Allocator { .. } if has_moved => SessionError::Moved(pid),
             error => error,
         })?;
@@ -217,6 +224,7 @@ impl Candidate {
             rss_bytes,
             outer: Outer::new(pid, Span::Run),
             execed: None,
+            awaited: None,
             attached: HashSet::new(),
             bound_to: self.bound_to,
             emulated: 0,
@@ -363,6 +371,7 @@ impl Traced {
         by_other_thread: bool,
         tracer: &mut Tracer,
         guard: &mut Guard,
+        plans: &mut Plans,
         config: &TraceConfig,
     ) {
         let pid = self.target.pid();
@@ -376,7 +385,7 @@ impl Traced {
                 let dead = self.unbind(pid);
                 thread::spawn(move || dead.detach());
             }
-            let plan = plan(&self.target, self.bound_to, config)?;
+            let plan = plan(&self.target, self.bound_to, plans, config)?;
             notice::allocators(&self.target, &plan);
             self.attach_missing(plan, tracer, guard, config).map(|_sites| ())
         });
@@ -390,9 +399,41 @@ impl Traced {
         }
     }
 
+    /// The process runs another program, and the guard will say when its libraries are mapped.
+    pub(super) fn await_begin(&mut self, by_other_thread: bool) {
+        self.awaited = Some(by_other_thread);
+        // Should nobody say it.
+        self.execed = Some(Instant::now());
+    }
+
+    /// Its new program stands at its begin, with its libraries mapped.
+    pub(super) fn begin(
+        &mut self,
+        by_other_thread: bool,
+        tracer: &mut Tracer,
+        guard: &mut Guard,
+        plans: &mut Plans,
+        config: &TraceConfig,
+    ) {
+        self.execed = None;
+        self.awaited = None;
+        if by_other_thread {
+            // It waits, so that there is time for this: links of the thread that was the first one may see calls yet, and two
+            // probes on one place would tell of everything twice.
+            self.unbind(self.target.pid()).detach();
+        }
+        self.follow_exec(false, tracer, guard, plans, config);
+    }
+
     /// The thread that the probes are bound to may have ended before the process: they are bound to one that is left. What
     /// happens in between is not seen.
-    pub(super) fn follow_thread(&mut self, tracer: &mut Tracer, guard: &mut Guard, config: &TraceConfig) {
+    pub(super) fn follow_thread(
+        &mut self,
+        tracer: &mut Tracer,
+        guard: &mut Guard,
+        plans: &mut Plans,
+        config: &TraceConfig,
+    ) {
         let pid = self.target.pid();
         if self.exited || (self.bound_to == pid && tracer.outlives_first_threads()) {
             return;
@@ -403,8 +444,8 @@ impl Traced {
         }
         // At once: two probes on one place would tell of everything twice.
         self.unbind(thread).detach();
-        let result =
-            plan(&self.target, self.bound_to, config).and_then(|plan| self.attach_missing(plan, tracer, guard, config));
+        let result = plan(&self.target, self.bound_to, plans, config)
+            .and_then(|plan| self.attach_missing(plan, tracer, guard, config));
         match result {
             Ok(_sites) => {}
             // It may have ended by now, which the next look finds.
@@ -425,12 +466,21 @@ impl Traced {
     }
 
     /// Looks again at a program that had no allocator mapped when it began.
-    pub(super) fn settle_exec(&mut self, tracer: &mut Tracer, guard: &mut Guard, config: &TraceConfig) {
-        if self.execed.is_none_or(|begun| begun.elapsed() < LOADING) {
+    pub(super) fn settle_exec(
+        &mut self,
+        tracer: &mut Tracer,
+        guard: &mut Guard,
+        plans: &mut Plans,
+        config: &TraceConfig,
+    ) {
+        if self.exited || self.execed.is_none_or(|begun| begun.elapsed() < LOADING) {
             return;
         }
         self.execed = None;
-        let result = plan(&self.target, self.bound_to, config).and_then(|plan| {
+        if let Some(by_other_thread) = self.awaited {
+            return self.begin(by_other_thread, tracer, guard, plans, config);
+        }
+        let result = plan(&self.target, self.bound_to, plans, config).and_then(|plan| {
             notice::allocators(&self.target, &plan);
             self.attach_missing(plan, tracer, guard, config)
         });
@@ -442,9 +492,19 @@ impl Traced {
     }
 
     /// The process has loaded other files: allocators in them are probed as well.
-    pub(super) fn follow_new_files(&mut self, tracer: &mut Tracer, guard: &mut Guard, config: &TraceConfig) {
-        let result =
-            plan(&self.target, self.bound_to, config).and_then(|plan| self.attach_missing(plan, tracer, guard, config));
+    pub(super) fn follow_new_files(
+        &mut self,
+        tracer: &mut Tracer,
+        guard: &mut Guard,
+        plans: &mut Plans,
+        config: &TraceConfig,
+    ) {
+        // What a program maps before its begin is looked at then.
+        if self.awaited.is_some() {
+            return;
+        }
+        let result = plan(&self.target, self.bound_to, plans, config)
+            .and_then(|plan| self.attach_missing(plan, tracer, guard, config));
         match result {
             Ok(0) => {}
             Ok(sites) => notice::loaded(&self.target, sites),
@@ -512,7 +572,7 @@ pub(super) fn ends() -> Ends {
 }
 
 /// The probes of a process, bound to one of its threads; with `--syscalls` without those of the mapping functions.
-fn plan(target: &Target, bound_to: Pid, config: &TraceConfig) -> Result<Plan, SessionError> {
+fn plan(target: &Target, bound_to: Pid, plans: &mut Plans, config: &TraceConfig) -> Result<Plan, SessionError> {
     if config.growth {
         return Ok(Plan::default());
     }
@@ -523,7 +583,8 @@ fn plan(target: &Target, bound_to: Pid, config: &TraceConfig) -> Result<Plan, Se
         false if bound_to != pid => Ends::ReturnProbes,
         false => ends(),
     };
-    let mut plan = allocator::plan(&target.objects()?, &config.wrappers, ends)
+    let mut plan = plans
+        .plan(&target.objects()?, &config.wrappers, ends)
         .map_err(|source| SessionError::Allocator { pid, source })?;
     if config.syscalls {
         plan.sites.retain(|site| !site.call.is_mapping());

@@ -1,6 +1,9 @@
 //! A command started by us, held after its libraries are mapped and before any of its own code has run.
 //!
-//! The child asks to be traced (ptrace(2)) and stops at its exec. A statically linked program has everything mapped by
+//! The child has the helper process hold it ([`guard`](super::guard)) before its exec, and goes on being held: it may call
+//! exec again. Should memtrace die, the command runs on.
+//!
+//! Where that is not wanted or not possible it asks to be traced (ptrace(2)) by us, and stops at its exec. A statically linked program has everything mapped by
 //! then. Otherwise its loader maps the libraries first: it calls `_dl_debug_state` when it has relocated them and before
 //! it runs their constructors, the place that debuggers stop at ([`loader`]). There the child stops a second time. When
 //! the probes are in place [`Launched::release`] lets go of it for good: it is not traced while it runs. Should memtrace
@@ -11,7 +14,7 @@ mod user;
 
 use std::{
     ffi::{OsStr, OsString},
-    io,
+    fs, io,
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     process::{Child, Command, ExitStatus},
 };
@@ -27,8 +30,11 @@ use nix::{
 };
 use thiserror::Error;
 
-pub use self::user::{User, UserError};
-use super::{Pid, printable::printable};
+pub use self::{
+    loader::has_loader,
+    user::{User, UserError},
+};
+use super::{Pid, guard::Holder, printable::printable, status::Status};
 
 /// Why a command could not be started.
 #[derive(Debug, Error)]
@@ -72,30 +78,68 @@ pub enum LaunchError {
 pub struct Launched {
     child: Child,
     command: String,
+    /// It has not been let go.
     held: bool,
+    /// The helper process holds it, not we.
+    by_helper: bool,
 }
 
 impl Launched {
     /// Starts a command with our terminal, working directory and environment, as `user` if one is given, and holds it
-    /// before its own code begins. All of this, and [`release`](Self::release), must be called by one thread.
+    /// before its own code begins. With a `holder` the helper process holds it if it can ([`is_held_by_helper`](
+    /// Self::is_held_by_helper)), and it may not have come to its begin yet when this returns. Else all of this, and
+    /// [`release`](Self::release), must be called by one thread.
     ///
     /// # Errors
     ///
     /// When it cannot be started or held; nothing of it runs on then.
-    pub fn start(program: &OsStr, arguments: &[OsString], user: Option<&User>) -> Result<Self, LaunchError> {
+    pub fn start(
+        program: &OsStr,
+        arguments: &[OsString],
+        user: Option<&User>,
+        holder: Option<Holder>,
+    ) -> Result<Self, LaunchError> {
         let name = printable(program.as_encoded_bytes(), 200);
         let mut command = Command::new(program);
         command.args(arguments);
         // Before it gives up our rights: a tracer without them would keep a set-user-id program from its own (ptrace(2)).
-        // SAFETY: one system call, which is allowed between fork and exec.
-        unsafe { command.pre_exec(|| ptrace::traceme().map_err(io::Error::from)) };
+        let helper = holder.as_ref().map(Holder::helper);
+        let hold = move || match holder.as_ref().map(Holder::hold_current).transpose()? {
+            Some(true) => Ok(()),
+            _ => ptrace::traceme().map_err(io::Error::from),
+        };
+        // SAFETY: system calls only, which are allowed between fork and exec.
+        unsafe { command.pre_exec(hold) };
         if let Some(user) = user {
             user.apply(&mut command)?;
         }
         let child = command.spawn().map_err(|source| LaunchError::Start { command: name.clone(), source })?;
-        let mut launched = Self { child, command: name, held: true };
-        launched.hold()?;
+        let tracer =
+            fs::read(Pid(child.id()).proc_path("status")).ok().and_then(|text| Some(Status::parse(&text)?.tracer));
+        let by_helper = helper.is_some() && tracer == helper;
+        let mut launched = Self { child, command: name, held: true, by_helper };
+        if !by_helper {
+            launched.hold()?;
+        }
         Ok(launched)
+    }
+
+    /// Whether the helper process holds it, for as long as it runs.
+    pub fn is_held_by_helper(&self) -> bool {
+        self.by_helper
+    }
+
+    /// The helper process lets it go, or has.
+    pub fn is_let_go(&mut self) {
+        self.held = false;
+    }
+
+    /// Why it has not come to its begin under the helper process.
+    pub fn has_not_begun(&mut self) -> LaunchError {
+        match self.child.wait() {
+            Ok(status) => self.ended_early(status),
+            Err(source) => LaunchError::Hold { command: self.command.clone(), action: "waiting for its begin", source },
+        }
     }
 
     /// Its process id.
@@ -264,7 +308,7 @@ mod tests {
 
     fn start(program: &str, arguments: &[&str]) -> Result<Launched, LaunchError> {
         let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
-        Launched::start(OsStr::new(program), &arguments, None)
+        Launched::start(OsStr::new(program), &arguments, None, None)
     }
 
     #[test]
@@ -294,7 +338,7 @@ mod tests {
     fn what_cannot_run_is_one_line() {
         let folder = tempfile::tempdir().expect("a folder");
         let text = folder.path().join("text");
-        std::fs::write(&text, "no program").expect("a file");
+        fs::write(&text, "no program").expect("a file");
         for program in ["/no/such/program", &text.display().to_string(), "/"] {
             let error = start(program, &[]).expect_err(program).to_string();
             assert!(error.contains("cannot run") && !error.contains('\n'), "{error}");

@@ -28,6 +28,8 @@ pub struct Status {
     pub namespace_pids: Vec<u32>,
     /// Its users: real, effective, saved and for files.
     pub uids: Vec<u32>,
+    /// Who traces it by ptrace(2); 0 if nobody does.
+    pub tracer: Pid,
 }
 
 impl Status {
@@ -46,7 +48,8 @@ impl Status {
         };
         let (namespace_pids, uids) = (numbers(b"NStgid:"), numbers(b"Uid:"));
         let name = field(text, b"Name:").unwrap_or_default().to_vec();
-        Some(Status { name, process, state, seccomp, namespace_pids, uids })
+        let tracer = Pid(field(text, b"TracerPid:").and_then(number).unwrap_or(0));
+        Some(Status { name, process, state, seccomp, namespace_pids, uids, tracer })
     }
 }
 

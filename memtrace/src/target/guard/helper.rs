@@ -1,42 +1,34 @@
-//! The helper process: it holds targets by ptrace(2) without stopping them, and mends copies of probed code.
+//! The helper process: it holds targets by ptrace(2), mends copies of probed code, and stops the processes of a tree
+//! where they begin.
 //!
-//! It is seized (PTRACE_SEIZE), not attached to: a target runs as before until it gets a signal, starts a thread or forks.
-//! SIGTRAP at a breakpoint of ours that lies in a copy never reaches the target: the bytes of the copy are put right, and
-//! the thread goes on where it was. Every other signal is passed on. When the helper ends, however it ends, the kernel lets go of the targets.
+//! A target is seized (PTRACE_SEIZE), not attached to: it runs as before until it gets a signal, starts a thread or forks.
+//! SIGTRAP at a breakpoint of ours that lies in a copy never reaches the target: the bytes of the copy are put right
+//! ([`Mender`]), and the thread goes on where it was. Every other signal is passed on. What happens at a fork and an exec
+//! in a tree is in [`tree`](super::tree). When the helper ends, however it ends, the kernel lets go of the targets, and
+//! those that were stopped run on: nothing is ever written into a target but what mends it.
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::{File, OpenOptions},
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     mem::MaybeUninit,
-    os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::fs::FileExt as _,
-    },
-    path::PathBuf,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
     ptr,
+    time::Duration,
 };
 
 use super::{
-    breakpoint::{self, AROUND, Breakpoint, INT3},
-    message::{Answer, Identity, Order},
+    mend::{Mended, Mender},
+    message::{Answer, Order},
+    tracing::{EVENT_STOP, SYSTEM_CALL_STOP, has_ended, is_job_control, process_of, request, seize, tracer},
+    tree::Tree,
 };
-use crate::target::{Pid, maps};
-
-/// How much of one process is searched for copies at once.
-const MAX_SEARCHED_BYTES: u64 = 1 << 30;
-
-/// How much is read at a time.
-const PIECE_BYTES: usize = 1 << 20;
+use crate::target::Pid;
 
 /// More orders than this without an end of line are refused.
 const MAX_PENDING_BYTES: usize = 1 << 20;
 
 /// Threads appear while they are being listed; after this many lists without a new one all are held, or that is given up.
 const MAX_LISTS: usize = 100;
-
-/// Of a stop's status: the stop is the target's own job control, or the first one of a new thread (ptrace(2)).
-const EVENT_STOP: i32 = 128;
 
 /// Runs until standard input ends.
 ///
@@ -46,9 +38,11 @@ const EVENT_STOP: i32 = 128;
 pub fn run() -> io::Result<()> {
     let stops = signals()?;
     let input = io::stdin().as_raw_fd();
-    // SAFETY: our own standard input, which nothing else of this process uses.
-    if unsafe { libc::fcntl(input, libc::F_SETFL, libc::O_NONBLOCK) } < 0 {
-        return Err(io::Error::last_os_error());
+    for descriptor in [input, libc::STDOUT_FILENO] {
+        // SAFETY: our own standard input and output, which nothing else of this process uses.
+        if unsafe { libc::fcntl(descriptor, libc::F_SETFL, libc::O_NONBLOCK) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
     }
     let mut helper = Helper::default();
     let mut orders = Vec::new();
@@ -63,10 +57,12 @@ pub fn run() -> io::Result<()> {
                 helper.obey(order)?;
             }
         }
+        let patience = helper.lose_patience()?;
         // What an order has caused comes with a signal.
-        wait(&[input, stops.as_raw_fd()])?;
+        wait(&[input, stops.as_raw_fd()], patience)?;
         drain(&stops);
     }
+    helper.free();
     helper.sweep()?;
     helper.handle_stops()
 }
@@ -89,10 +85,12 @@ fn signals() -> io::Result<OwnedFd> {
     }
 }
 
-fn wait(descriptors: &[i32; 2]) -> io::Result<()> {
+/// Waits until one of them can be read, or for so long at most.
+fn wait(descriptors: &[i32; 2], patience: Option<Duration>) -> io::Result<()> {
     let mut polled = descriptors.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+    let milliseconds = patience.map_or(-1, |patience| i32::try_from(patience.as_millis() + 1).unwrap_or(i32::MAX));
     // SAFETY: two initialised entries.
-    if unsafe { libc::poll(polled.as_mut_ptr(), 2, -1) } < 0 {
+    if unsafe { libc::poll(polled.as_mut_ptr(), 2, milliseconds) } < 0 {
         let error = io::Error::last_os_error();
         if error.kind() != io::ErrorKind::Interrupted {
             return Err(error);
@@ -121,47 +119,74 @@ fn read_orders(orders: &mut Vec<u8>) -> io::Result<bool> {
     }
 }
 
-fn say(answer: Answer) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{answer}")?;
-    out.flush()
+/// Tells memtrace. It may be stopped and read nothing; then what finds no room is left out, as nobody may wait for it here.
+pub(super) fn say(answer: Answer) -> io::Result<()> {
+    let line = format!("{answer}\n");
+    // SAFETY: as many bytes as there are; a pipe takes a line this short whole or not at all (pipe(7)).
+    if unsafe { libc::write(libc::STDOUT_FILENO, line.as_ptr().cast(), line.len()) } < 0 {
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::WouldBlock {
+            return Err(error);
+        }
+    }
+    Ok(())
 }
 
 #[derive(Default)]
-struct Helper {
-    sites: Vec<Breakpoint>,
-    /// The files that the sites are in, where the kernel answers for the breakpoints.
-    objects: HashSet<Identity>,
+pub(super) struct Helper {
+    mender: Mender,
     /// Held threads, and the processes that they are of.
-    threads: HashMap<i32, u32>,
-    /// Where breakpoints have been taken out of copies: a second thread may have run into one before.
-    mended: HashSet<u64>,
+    pub(super) threads: HashMap<i32, u32>,
+    /// Processes that may run copies of probed code.
+    pub(super) mending: HashSet<u32>,
+    pub(super) tree: Tree,
 }
 
 impl Helper {
     fn obey(&mut self, order: Order) -> io::Result<()> {
         match order {
-            Order::Object(identity) => {
-                self.objects.insert(identity);
-                Ok(())
+            Order::Object(identity) => self.mender.add_object(identity),
+            Order::Site(site) => self.mender.add_site(site),
+            Order::Hold(pid) => {
+                self.mending.insert(pid.0);
+                let held = self.hold(pid);
+                return Self::answer(pid, held);
             }
-            Order::Site(site) => {
-                if !self.sites.contains(&site) {
-                    self.sites.push(site);
+            Order::Follow(pid) => {
+                self.tree.add(pid.0, true);
+                let held = self.hold(pid);
+                if held.is_err() {
+                    self.tree.remove(pid.0);
                 }
-                Ok(())
+                return Self::answer(pid, held);
             }
-            Order::Hold(pid) => match self.hold(pid) {
-                Ok(()) => say(Answer::Holds(pid)),
-                Err(error) => say(Answer::Refused(pid, error.raw_os_error().unwrap_or(0))),
-            },
+            Order::Launch { pid, follow } => {
+                // The process waits for this, see `Launched`.
+                self.tree.add(pid.0, follow);
+                self.threads.insert(pid.0.cast_signed(), pid.0);
+                if seize(pid.0.cast_signed()).is_err() {
+                    self.tree.remove(pid.0);
+                    self.threads.remove(&pid.0.cast_signed());
+                }
+            }
+            Order::Go(pid) => {
+                self.tree.is_awake();
+                self.go(pid.0.cast_signed());
+            }
+            Order::Free => self.free(),
         }
+        Ok(())
+    }
+
+    fn answer(pid: Pid, held: io::Result<()>) -> io::Result<()> {
+        say(match held {
+            Ok(()) => Answer::Holds(pid),
+            Err(error) => Answer::Refused(pid, error.raw_os_error().unwrap_or(0)),
+        })
     }
 
     /// Seizes every thread of a process.
     fn hold(&mut self, pid: Pid) -> io::Result<()> {
-        let options =
-            libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_TRACEVFORK | libc::PTRACE_O_TRACEEXEC;
         for _ in 0..MAX_LISTS {
             let mut any_new = false;
             for entry in std::fs::read_dir(pid.proc_path("task"))? {
@@ -170,7 +195,7 @@ impl Helper {
                 if self.threads.contains_key(&thread) {
                     continue;
                 }
-                match request(libc::PTRACE_SEIZE, thread, options as usize) {
+                match seize(thread) {
                     // A first thread that has ended is listed as long as another runs (EPERM).
                     Err(_) if has_ended(thread) => continue,
                     // It is held already: the thread of a held one that started it was.
@@ -196,172 +221,84 @@ impl Helper {
             if thread <= 0 {
                 return Ok(());
             }
-            if !libc::WIFSTOPPED(status) {
-                self.threads.remove(&thread);
-                continue;
+            if libc::WIFSTOPPED(status) {
+                self.handle_stop(thread, libc::WSTOPSIG(status), status >> 16)?;
+            } else if self.threads.remove(&thread).is_none_or(|process| process == thread.cast_unsigned()) {
+                self.mending.remove(&thread.cast_unsigned());
+                self.tree.ended(thread);
             }
-            let process = *self.threads.entry(thread).or_insert_with(|| process_of(thread));
-            let (signal, event) = (libc::WSTOPSIG(status), status >> 16);
-            // A thread that was killed meanwhile refuses; its end comes as the next status.
-            let _ = match event {
-                0 if signal == libc::SIGTRAP => {
-                    let mended = self.mend(thread);
-                    if let Some(Mended { address, breakpoints }) = mended {
-                        say(Answer::Mended { pid: Pid(process), address, breakpoints })?;
-                    }
-                    request(libc::PTRACE_CONT, thread, if mended.is_some() { 0 } else { signal as usize })
-                }
-                0 => request(libc::PTRACE_CONT, thread, signal as usize),
-                EVENT_STOP if is_job_control(signal) => request(libc::PTRACE_LISTEN, thread, 0),
-                // Another program: whether it is to be held is asked again.
-                libc::PTRACE_EVENT_EXEC => {
-                    self.threads.retain(|_, &mut of| of != process);
-                    request(libc::PTRACE_DETACH, thread, 0)
-                }
-                _ => request(libc::PTRACE_CONT, thread, 0),
+        }
+    }
+
+    fn handle_stop(&mut self, thread: i32, signal: i32, event: i32) -> io::Result<()> {
+        let Some(&process) = self.threads.get(&thread) else {
+            let process = process_of(thread);
+            self.threads.insert(thread, process);
+            // The first stop of one that a held thread has started.
+            return if process == thread.cast_unsigned() && event == EVENT_STOP {
+                self.first_stop(thread, signal)
+            } else {
+                self.tree.is_thread(thread);
+                self.resume(thread, signal, event);
+                Ok(())
             };
-        }
-    }
-
-    /// A thread has run into a breakpoint: if it is one of ours in a copy, the copies are put right, and the thread stands
-    /// before the instruction again. `None` if it is not.
-    fn mend(&mut self, thread: i32) -> Option<Mended> {
-        let mut registers = MaybeUninit::<libc::user_regs_struct>::uninit();
-        // SAFETY: the thread is stopped and held by us; the registers are written whole when the call succeeds.
-        let mut registers = unsafe {
-            let read = libc::ptrace(libc::PTRACE_GETREGS, thread, ptr::null_mut::<u8>(), registers.as_mut_ptr());
-            if read != 0 {
-                return None;
-            }
-            registers.assume_init()
         };
-        let address = registers.rip.checked_sub(1)?;
-        let pid = Pid(thread.cast_unsigned());
-        let mappings = maps::read(pid).ok()?;
-        let mapping = mappings.iter().find(|mapping| (mapping.start..mapping.end).contains(&address))?;
-        if self.objects.contains(&Identity::of(mapping)) {
-            return None;
-        }
-        let memory = Memory::open(pid).ok()?;
-        let start = address.saturating_sub(AROUND as u64).max(mapping.start);
-        let mut around = vec![0; (mapping.end.min(address + 1 + AROUND as u64) - start) as usize];
-        memory.0.read_exact_at(&mut around, start).ok()?;
-        let index = (address - start) as usize;
-        breakpoint::at(&self.sites, &around, index)?;
-        let breakpoints = if around[index] == INT3 {
-            let mut mended = self.mend_mapping(&memory, mapping);
-            if !mended.contains(&address) {
-                return None;
-            }
-            for other in mappings.iter().filter(|other| other.start != mapping.start) {
-                if !self.may_be_copy(other) {
-                    continue;
+        match event {
+            0 if signal == libc::SIGTRAP => {
+                let mended = self.mender.mend(thread);
+                if let Some(Mended { address, breakpoints }) = mended {
+                    say(Answer::Mended { pid: Pid(process), address, breakpoints })?;
                 }
-                mended.extend(self.mend_mapping(&memory, other));
+                self.go_on(thread, if mended.is_some() { 0 } else { signal });
             }
-            mended.len() as u64
-        } else if self.mended.contains(&address) {
-            0
-        } else {
-            return None;
-        };
-        registers.rip = address;
-        // SAFETY: as above; the registers are only read.
-        let set = unsafe { libc::ptrace(libc::PTRACE_SETREGS, thread, ptr::null_mut::<u8>(), &raw const registers) };
-        (set == 0).then_some(Mended { address, breakpoints })
-    }
-
-    fn may_be_copy(&self, mapping: &maps::Mapping) -> bool {
-        mapping.executable && !self.objects.contains(&Identity::of(mapping))
-    }
-
-    /// Takes our breakpoints out of a mapping; the addresses of those that are out.
-    fn mend_mapping(&mut self, memory: &Memory, mapping: &maps::Mapping) -> Vec<u64> {
-        let mut mended = Vec::new();
-        let mut piece = vec![0; PIECE_BYTES];
-        let end = mapping.end.min(mapping.start.saturating_add(MAX_SEARCHED_BYTES));
-        let mut start = mapping.start;
-        while start < end {
-            let length = usize::try_from(end - start).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
-            if memory.0.read_exact_at(&mut piece[..length], start).is_ok() {
-                for (index, original) in breakpoint::find(&self.sites, &piece[..length]) {
-                    let address = start + index as u64;
-                    if memory.0.write_all_at(&[original], address).is_ok() {
-                        mended.push(address);
-                    }
+            0 if signal == SYSTEM_CALL_STOP => return self.system_call(thread),
+            libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
+                self.has_started(thread, process)?;
+                self.go_on(thread, 0);
+            }
+            libc::PTRACE_EVENT_EXEC => {
+                // The process's id is that of the thread that called exec now; the others have ended.
+                self.threads.retain(|_, &mut of| of != process);
+                // Whether its code is to be watched is asked again.
+                self.mending.remove(&process);
+                if !self.begins(thread, process)? {
+                    // A thread that was killed meanwhile refuses; its end comes as the next status.
+                    let _ = request(libc::PTRACE_DETACH, thread, 0);
                 }
             }
-            if length < PIECE_BYTES {
-                break;
-            }
-            // What is cut by a piece's edge is whole in the next one.
-            start += (length - 2 * AROUND) as u64;
+            _ => self.resume(thread, signal, event),
         }
-        self.mended.extend(&mended);
-        mended
+        Ok(())
+    }
+
+    /// Lets a thread go on from a stop that is none of our business.
+    fn resume(&self, thread: i32, signal: i32, event: i32) {
+        match event {
+            0 => self.go_on(thread, signal),
+            EVENT_STOP if is_job_control(signal) => {
+                let _ = request(libc::PTRACE_LISTEN, thread, 0);
+            }
+            _ => self.go_on(thread, 0),
+        }
+    }
+
+    /// Lets a thread go on, with a signal or 0. One that was killed meanwhile refuses; its end comes as the next status.
+    pub(super) fn go_on(&self, thread: i32, signal: i32) {
+        let how = if self.tree.loads(thread) { libc::PTRACE_SYSCALL } else { libc::PTRACE_CONT };
+        let _ = request(how, thread, signal as usize);
     }
 
     /// The probes are gone: takes their breakpoints out of copies that have not run yet.
     fn sweep(&mut self) -> io::Result<()> {
+        if self.mender.is_idle() {
+            return Ok(());
+        }
         let processes: HashSet<u32> = self.threads.values().copied().collect();
         for pid in processes.into_iter().map(Pid) {
-            let (Ok(mappings), Ok(memory)) = (maps::read(pid), Memory::open(pid)) else { continue };
-            for mapping in &mappings {
-                if !self.may_be_copy(mapping) {
-                    continue;
-                }
-                let mended = self.mend_mapping(&memory, mapping);
-                if let Some(&address) = mended.first() {
-                    say(Answer::Mended { pid, address, breakpoints: mended.len() as u64 })?;
-                }
+            for Mended { address, breakpoints } in self.mender.sweep(pid) {
+                say(Answer::Mended { pid, address, breakpoints })?;
             }
         }
         Ok(())
     }
-}
-
-/// Where a thread ran into a breakpoint, and how many were taken out.
-#[derive(Clone, Copy)]
-struct Mended {
-    address: u64,
-    breakpoints: u64,
-}
-
-/// The memory of a process, also where the process itself may not write.
-struct Memory(File);
-
-impl Memory {
-    fn open(pid: Pid) -> io::Result<Self> {
-        OpenOptions::new().read(true).write(true).open::<PathBuf>(pid.proc_path("mem")).map(Self)
-    }
-}
-
-fn is_job_control(signal: i32) -> bool {
-    [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU].contains(&signal)
-}
-
-/// A ptrace request whose address is not used.
-fn request(request: libc::c_uint, thread: i32, data: usize) -> io::Result<()> {
-    // SAFETY: these requests (SEIZE, CONT, LISTEN, DETACH) take numbers and write nothing here.
-    let result = unsafe { libc::ptrace(request, thread, ptr::null_mut::<u8>(), data) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-fn status_number(thread: i32, name: &str) -> Option<u32> {
-    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
-}
-
-fn tracer(thread: i32) -> Option<u32> {
-    status_number(thread, "TracerPid:")
-}
-
-fn has_ended(thread: i32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
-    let state = status.lines().find_map(|line| line.strip_prefix("State:")).map(str::trim_start);
-    state.is_none_or(|state| state.starts_with(['Z', 'X']))
-}
-
-fn process_of(thread: i32) -> u32 {
-    status_number(thread, "Tgid:").unwrap_or(thread.cast_unsigned())
 }

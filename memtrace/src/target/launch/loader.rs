@@ -43,6 +43,11 @@ pub(super) fn places(pid: Pid) -> Option<Places> {
     Some(Places { entry, stops: stop.into_iter().chain([entry]).collect(), state })
 }
 
+/// Whether a process that stands at its exec has a loader that is yet to map the libraries.
+pub fn has_loader(pid: Pid) -> bool {
+    fs::read(pid.proc_path("auxv")).is_ok_and(|vector| auxiliary(&vector, AT_BASE).is_some_and(|base| base != 0))
+}
+
 /// The value of one type in an auxiliary vector: pairs of words (proc_pid_auxv(5)).
 fn auxiliary(vector: &[u8], wanted: u64) -> Option<u64> {
     let mut pairs = vector.chunks_exact(16);

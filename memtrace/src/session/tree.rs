@@ -1,0 +1,171 @@
+//! The processes of a tree at their begin: each is held there until its probes and its tables are in place.
+//!
+//! Which those are: a launched command, and with `--follow` all that it and the targets start. The guard's helper process
+//! holds them. Where it cannot, [`Members`](super::members::Members) finds them later, by looking again and again.
+
+use std::collections::{HashSet, VecDeque};
+
+use super::{Run, SessionError, notice};
+use crate::{
+    cli::{Launch, TraceConfig},
+    kernel::features,
+    target::{
+        Pid,
+        guard::{Beginning, Guard},
+        launch::{LaunchError, Launched, User},
+    },
+};
+
+/// Who is held, and who waits to be let go.
+pub(super) struct Tree {
+    /// Whether processes may be held at all.
+    holds: bool,
+    /// Whether children are of the tree.
+    follow: bool,
+    /// Held for as long as they run.
+    held: HashSet<Pid>,
+    waiting: VecDeque<Beginning>,
+    /// Processes that have waited too long.
+    late: u64,
+    has_complained: bool,
+}
+
+impl Tree {
+    pub(super) fn new(config: &TraceConfig) -> Self {
+        let wanted = config.hold && (config.follow || config.launch.is_some());
+        let holds = wanted && features::may_hold();
+        if wanted && !holds {
+            notice::nobody_held(&"that takes CAP_SYS_PTRACE");
+        }
+        Self {
+            holds,
+            follow: config.follow,
+            held: HashSet::new(),
+            waiting: VecDeque::new(),
+            late: 0,
+            has_complained: false,
+        }
+    }
+
+    /// Whether a process is held at its next exec.
+    pub(super) fn holds(&self, pid: Pid) -> bool {
+        self.held.contains(&pid)
+    }
+
+    /// Starts the command and holds it before its first instruction.
+    pub(super) fn launch(&mut self, launch: &Launch, guard: &mut Guard) -> Result<Launched, LaunchError> {
+        let user = launch.user.as_ref().map(|name| User::find(name.as_deref())).transpose()?;
+        let holder = if self.holds { guard.holder(self.follow) } else { Err(std::io::ErrorKind::Unsupported.into()) };
+        let holder = holder.ok();
+        let mut launched = Launched::start(&launch.program, &launch.arguments, user.as_ref(), holder)?;
+        let pid = launched.pid();
+        if launched.is_held_by_helper() {
+            if !guard.await_begin(pid, || launched.ended().is_some()) {
+                return Err(launched.has_not_begun());
+            }
+            self.held.insert(pid);
+        }
+        Ok(launched)
+    }
+
+    /// With `--follow` a target that runs already is held from now on, and so are its children at their begin. One that
+    /// cannot be held is told of, the first time.
+    pub(super) fn follow(&mut self, pid: Pid, guard: &mut Guard) {
+        if !self.holds || !self.follow || self.held.contains(&pid) {
+            return;
+        }
+        match guard.follow(pid) {
+            Ok(()) => {
+                self.held.insert(pid);
+            }
+            // It has ended.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) || error.kind() == std::io::ErrorKind::NotFound => {
+            }
+            Err(error) if !self.has_complained => {
+                self.has_complained = true;
+                notice::not_followed(pid, &error);
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Processes that have waited too long at their begin, so that what they did first was not seen.
+    pub(super) fn late(&self) -> u64 {
+        self.late
+    }
+
+    /// A target has ended.
+    pub(super) fn forget(&mut self, pid: Pid) {
+        self.held.remove(&pid);
+    }
+}
+
+impl Run<'_> {
+    /// Attaches to processes that stand at their begin, and lets them go.
+    pub(super) fn meet_beginnings(&mut self) -> Result<(), SessionError> {
+        if self.guard.is_lost() {
+            if self.tree.holds {
+                notice::nobody_held(&"the helper process was killed");
+            }
+            self.tree.holds = false;
+            self.tree.held.clear();
+        }
+        for beginning in self.guard.take_beginnings() {
+            let Beginning::Late(pid) = beginning else {
+                self.tree.waiting.push_back(beginning);
+                continue;
+            };
+            self.tree.waiting.retain(|waiting| waiting.pid() != pid);
+            if self.tree.late == 0 {
+                notice::late(pid);
+            }
+            self.tree.late += 1;
+            // Others may wait again.
+            self.guard.go(pid);
+        }
+        // Where nothing can be attached they wait, for as long as the guard lets them.
+        while self.may_admit()
+            && let Some(beginning) = self.tree.waiting.pop_front()
+        {
+            let pid = beginning.pid();
+            if self.tree.holds {
+                self.tree.held.insert(pid);
+            }
+            let met = match beginning {
+                Beginning::Born { parent, at_ns, .. } => self.meet_child(pid, (parent, at_ns)),
+                Beginning::Begun { by_other_thread, .. } => self.meet_program(pid, by_other_thread),
+                Beginning::Late(_) => Ok(()),
+            };
+            self.guard.go(pid);
+            met?;
+        }
+        Ok(())
+    }
+
+    fn meet_child(&mut self, pid: Pid, fork: (Pid, u64)) -> Result<(), SessionError> {
+        // An earlier process of this id is not known to have ended yet.
+        for process in self.traced.iter_mut().filter(|process| process.target.pid() == pid) {
+            if process.check_exited() {
+                self.pump.ended(process.slot)?;
+            }
+        }
+        self.admit(pid, Some(fork))
+    }
+
+    fn meet_program(&mut self, pid: Pid, by_other_thread: bool) -> Result<(), SessionError> {
+        // Its ledger must have got as far as the exec.
+        self.pump()?;
+        let known = self.traced.iter_mut().find(|process| process.target.pid() == pid && !process.exited);
+        let Some(process) = known else { return self.admit(pid, None) };
+        if process.target.namespace_pids().len() > 1 {
+            // The kernel side is not told of an exec in another pid namespace: as if another process had begun.
+            process.exited = true;
+            self.tracer.set_running(process.slot, false)?;
+            self.pump.ended(process.slot)?;
+            return self.admit(pid, None);
+        }
+        self.pump.refresh(process.slot)?;
+        process.begin(by_other_thread, &mut self.tracer, &mut self.guard, &mut self.plans, self.config);
+        Ok(())
+    }
+}

@@ -140,7 +140,7 @@ fn a_signals_trampoline_is_left_to_the_walk_with_the_byte_before_it() {
 #[test]
 fn code_in_which_few_functions_make_frames_keeps_no_frame_pointers() {
     let [few, many] =
-        [[SAVING.repeat(99), FRAMED.repeat(1)], [SAVING.repeat(50), FRAMED.repeat(50)]].map(|code| code.concat());
+        [[SAVING.repeat(99), FRAMED.to_vec()], [SAVING.repeat(50), FRAMED.repeat(50)]].map(|code| code.concat());
     let end = START + few.len() as u64;
     assert_eq!(decoded(&few, &[]).frameless, BTreeMap::from([(START, end)]));
     assert!(decoded(&many, &[]).frameless.is_empty());

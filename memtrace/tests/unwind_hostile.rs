@@ -299,6 +299,36 @@ fn more_rows_than_a_table_holds_are_refused() {
     assert_eq!(table(&image), Err(TableError::TooMuchWork));
 }
 
+/// A program without sections that has nothing but code.
+fn code_object(code: &[u8]) -> Vec<u8> {
+    let mut bytes = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0".to_vec();
+    bytes.extend([CODE, 64, 0].map(u64::to_le_bytes).concat());
+    bytes.extend([0u16, 0, 64, 56, 1, 64, 0, 0].map(u16::to_le_bytes).concat());
+    bytes.extend([1u32, 5].map(u32::to_le_bytes).concat());
+    bytes.extend([0x1000, CODE, CODE, code.len() as u64, code.len() as u64, 0x1000].map(u64::to_le_bytes).concat());
+    bytes.resize(0x1000, 0);
+    bytes.extend(code);
+    bytes
+}
+
+#[test]
+fn code_without_rules_is_decoded_within_the_bounds_whatever_it_is() {
+    // Returns; pushes and pops; pushes in a loop; calls of what follows; addresses; jumps through tables.
+    let pieces: [&[u8]; 6] = [
+        &[0xc3],
+        &[0x53, 0x5b],
+        &[0x53, 0xeb, 0xfd],
+        &[0xe8, 0, 0, 0x10, 0],
+        &[0x48, 0x8d, 0x0d, 0, 0, 0x10, 0, 0xc3],
+        &[0xff, 0xe0, 0x53],
+    ];
+    for piece in pieces {
+        let _ = table(&code_object(&piece.repeat((2 << 20) / piece.len())));
+    }
+    let table = table(&code_object(&[0x53, 0x48, 0x83, 0xec, 0x10, 0x48, 0x83, 0xc4, 0x10, 0x5b, 0xc3])).err();
+    assert_eq!(table, Some(TableError::NoRules), "the little that there is counts as padding");
+}
+
 /// A file as long as it likes to be that has nothing in most of it.
 fn sparse(image: &[u8], bytes: u64) -> File {
     let mut file = tempfile::tempfile().expect("a file");

@@ -12,7 +12,9 @@
 //!   how many call instructions have such a rule, for only there can a stack end early: `calls` bounds their number.
 //!   glibc's longjmp, setcontext and vfork, and the end of exception handling, have the return address in a register;
 //! - code without rules, where there is nothing to compare: memtrace says so by `Gap`, `WithoutRules`, or `EndOfStack`
-//!   at the file's entry point.
+//!   at the file's entry point, or has read the rules from the code (tests/unwind_decoded.rs);
+//! - functions at which the stacks of coroutines end: `EndOfStack` at the byte before them, which no rules cover, and in
+//!   those that take another stack as their first step, glibc's `__start_context` alone.
 
 #![expect(
     clippy::expect_used,
@@ -158,7 +160,9 @@ impl<'a> Oracle<'a> {
             let Rule::Unsupported(_) = Rule::unpack(row::row_rule(pair[0])) else { continue };
             let [start, end] = [pair[0], pair[1]].map(|row| table.base + u64::from(row::row_offset(row)));
             let behind = self.functions.partition_point(|function| function.initial_address() <= start);
-            let function = &self.functions[behind - 1];
+            // What was read from code has no other side.
+            let function = behind.checked_sub(1).map(|index| &self.functions[index]);
+            let Some(function) = function.filter(|function| function.contains(start)) else { continue };
             let segment = file.segments().find(|segment| {
                 (segment.address()..segment.address() + segment.size()).contains(&function.initial_address())
             });
@@ -174,6 +178,25 @@ impl<'a> Oracle<'a> {
             calls += calls_within as u64;
         }
         calls
+    }
+
+    /// How many bytes there are without rules around an address that no function covers.
+    fn uncovered_bytes(&self, address: u64) -> u64 {
+        let behind = self.functions.partition_point(|function| function.initial_address() <= address);
+        let from = behind.checked_sub(1).map_or(0, |index| self.functions[index].end_address());
+        let to = self.functions.get(behind).map_or(u64::MAX, FrameDescriptionEntry::initial_address);
+        to - from.min(to)
+    }
+
+    /// Whether a function begins at this address.
+    fn begins(&self, address: u64) -> bool {
+        self.functions.binary_search_by_key(&address, FrameDescriptionEntry::initial_address).is_ok()
+    }
+
+    /// The size of the function that covers an address.
+    fn function_bytes(&self, address: u64) -> Option<u64> {
+        let behind = self.functions.partition_point(|function| function.initial_address() <= address);
+        behind.checked_sub(1).map(|index| self.functions[index].len())
     }
 
     fn outcome(&mut self, address: u64) -> Outcome {
@@ -247,6 +270,10 @@ fn evaluate(expression: Expression<Bytes<'_>>, encoding: gimli::Encoding, ip: u6
 struct Comparison {
     equal: u64,
     without_rules: u64,
+    /// Without call frame information, and with rules that were read from the code.
+    decoded: u64,
+    /// In functions with rules that end stacks.
+    ends: u64,
     unsupported: BTreeMap<&'static str, u64>,
 }
 
@@ -256,6 +283,11 @@ impl Comparison {
             (Outcome::NoRule, Outcome::NoRule) => self.without_rules += 1,
             // The length is the table builder's.
             (Outcome::End, Outcome::NoRule) if (entry..entry + 256).contains(&address) => self.without_rules += 1,
+            (Outcome::End, Outcome::NoRule) if oracle.begins(address + 1) => self.without_rules += 1,
+            (Outcome::End, Outcome::Caller(_)) if oracle.function_bytes(address).is_some_and(|bytes| bytes <= 64) => {
+                self.ends += 1;
+            }
+            (_, Outcome::NoRule) if oracle.uncovered_bytes(address) >= 16 => self.decoded += 1,
             (Outcome::Unsupported(reason), Outcome::Caller(_) | Outcome::End) => {
                 *self.unsupported.entry(reason.text()).or_default() += 1;
             }
@@ -330,6 +362,11 @@ fn check(path: &str, package: &str, allowed: Allowed) {
     );
     assert_eq!(stats.functions_malformed, 0, "{path}");
     assert!(sampled.equal > 0, "{path}: nothing was compared");
+    println!(
+        "{path}: {} sampled addresses have rules from code, {} are in ends of stacks",
+        sampled.decoded, sampled.ends
+    );
+    assert!(boundaries.ends <= 2 && sampled.ends <= 20, "{path}: more than one function ends stacks");
     let unsupported: u64 = sampled.unsupported.values().sum();
     let bound = SAMPLES * allowed.per_mille / 1000;
     assert!(unsupported <= bound, "{path}: {unsupported} addresses have unsupported rules, more than {bound}");

@@ -45,6 +45,7 @@ pub const TESTS: &[Package] = &[
     package("libmimalloc2.0", "an allocator to preload into a target"),
     package("libjemalloc-dev", "an allocator to link into a target"),
     package("libgoogle-perftools-dev", "tcmalloc, to link into a target"),
+    package("libboost-context-dev", "coroutines as a target"),
     package("binutils", "strips targets, and takes their symbols apart"),
     package("xz-utils", "packs symbols as distributions do"),
     package("redis-server", "a real service, with jemalloc linked in"),

@@ -4,7 +4,10 @@
 //! Every read is bounded, and no number in the file decides by itself how much memory is taken. Damaged section headers
 //! only lose what they alone lead to: `.eh_frame` is found by the program headers too.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::{
+    io::{self, Read, Seek, SeekFrom},
+    ops::Range,
+};
 
 use gimli::{BaseAddresses, EhFrameHdr, NativeEndian};
 use object::{
@@ -24,6 +27,14 @@ const MAX_SEGMENTS: u64 = 256;
 /// Go's way into C code, under the names of either calling convention. It changes from a goroutine's stack to the
 /// thread's, which its rules do not say: what they lead to is no frame.
 const STACK_SWITCHES: [&[u8]; 2] = [b"runtime.asmcgocall", b"runtime.asmcgocall.abi0"];
+
+/// Go's table of functions, which only its programs have.
+const GO_FUNCTIONS: &[u8] = b".gopclntab";
+
+const COLD: &[u8] = b".cold";
+
+/// How much of a symbol's name is looked at.
+const MAX_NAME_BYTES: usize = 4 << 10;
 
 const MAX_NAMES_BYTES: u64 = 1 << 20;
 const MAX_NOTES_BYTES: u64 = 64 << 10;
@@ -90,6 +101,7 @@ pub(super) struct Elf {
     pub build_id: Option<Vec<u8>>,
     /// Where functions begin that change stacks unknown to the rules.
     pub stack_switches: Vec<u64>,
+    sections: Sections,
 }
 
 struct File<'a, R>(&'a mut R);
@@ -151,6 +163,7 @@ impl Elf {
             build_id: build_id(&mut file, &segments, &sections),
             // Not an error: a program without symbols is unwound as well as may be.
             stack_switches: stack_switches(&mut file, &sections).unwrap_or_default(),
+            sections: Sections::default(),
         };
         if let Some(text) = sections.named(b".text") {
             elf.bases = elf.bases.set_text(text.sh_addr.get(LE));
@@ -162,7 +175,50 @@ impl Elf {
         if let Some(section) = sections.named(b".debug_frame") {
             elf.debug_frame = contents(&mut file, section, ".debug_frame")?;
         }
+        elf.sections = sections;
         Ok(elf)
+    }
+
+    /// Whether Go linked the program: its code keeps frame pointers everywhere.
+    pub fn is_go(&self) -> bool {
+        self.sections.named(GO_FUNCTIONS).is_some()
+    }
+
+    /// Code that is in the file, from one address to another. Empty if it is not in one executable segment of the file.
+    pub fn code<R: Read + Seek>(&self, reader: &mut R, range: Range<u64>) -> Vec<u8> {
+        let place = self.loads.iter().filter(|load| load.executable).find_map(|load| {
+            let into = range.start.checked_sub(load.address)?;
+            let available = load.file_bytes.checked_sub(into)?;
+            Some((load.file_offset.checked_add(into)?, range.end.checked_sub(range.start)?.min(available)))
+        });
+        let Some((offset, bytes)) = place else { return Vec::new() };
+        File(reader).read_up_to(offset, bytes).unwrap_or_default()
+    }
+
+    /// Where functions begin by the symbol tables, sorted. A part of a function that a compiler has put elsewhere
+    /// (`.cold`) is none. Symbol tables that cannot be read have none.
+    pub fn function_symbols<R: Read + Seek>(&self, reader: &mut R) -> Vec<u64> {
+        let mut file = File(reader);
+        let mut starts = Vec::new();
+        for (table, names) in [(&b".dynsym"[..], &b".dynstr"[..]), (b".symtab", b".strtab")] {
+            let (Some(table), Some(names)) = (self.sections.named(table), self.sections.named(names)) else { continue };
+            let (Ok(bytes), Ok(names)) = (contents(&mut file, table, "symbols"), contents(&mut file, names, "names"))
+            else {
+                continue;
+            };
+            let Ok(symbols) = values::<Sym64<LE>>(&bytes, bytes.len() / size_of::<Sym64<LE>>(), "symbols") else {
+                continue;
+            };
+            let is_function = |symbol: &&Sym64<LE>| {
+                matches!(symbol.st_info & 15, elf::STT_FUNC | elf::STT_GNU_IFUNC)
+                    && symbol.st_shndx.get(LE) != elf::SHN_UNDEF
+                    && !is_cold(names.get(symbol.st_name.get(LE) as usize..).unwrap_or_default())
+            };
+            starts.extend(symbols.iter().filter(is_function).map(|symbol| symbol.st_value.get(LE)));
+        }
+        starts.sort_unstable();
+        starts.dedup();
+        starts
     }
 
     fn read_eh_frame<R: Read + Seek>(
@@ -198,6 +254,13 @@ impl Elf {
     }
 }
 
+/// Whether a name that begins here is that of a part which GCC or LLVM has split off: `NAME.cold`, perhaps with a number.
+fn is_cold(names: &[u8]) -> bool {
+    let name = names.get(..names.len().min(MAX_NAME_BYTES)).unwrap_or_default();
+    let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+    name.windows(COLD.len()).any(|part| part == COLD)
+}
+
 fn load(segment: &ProgramHeader64<LE>) -> Load {
     Load {
         address: segment.p_vaddr.get(LE),
@@ -223,7 +286,7 @@ fn program_headers<R: Read + Seek>(
     Ok(values(&table, usize::from(count), PART)?.to_vec())
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Sections {
     headers: Vec<SectionHeader64<LE>>,
     names: Vec<u8>,
@@ -257,7 +320,7 @@ impl Sections {
 
 fn stack_switches<R: Read + Seek>(file: &mut File<'_, R>, sections: &Sections) -> Result<Vec<u64>, ReadError> {
     // Only in Go's programs, so that no other's symbols are read.
-    if sections.named(b".gopclntab").is_none() {
+    if sections.named(GO_FUNCTIONS).is_none() {
         return Ok(Vec::new());
     }
     let (Some(symbols), Some(names)) = (sections.named(b".symtab"), sections.named(b".strtab")) else {

@@ -20,8 +20,10 @@ use memtrace_common::unwind::{Rows, Rule, Unsupported, row, search};
 use thiserror::Error;
 
 use super::{
+    decode::{self, Decoded, End},
     elf::{Elf, Load, ReadError},
     rules::{self, Bytes},
+    without_rules::WithoutRules,
 };
 
 /// The most rows of one table.
@@ -60,7 +62,7 @@ pub enum TableError {
     /// No segment of it is mapped with permission to execute.
     #[error("it has no code")]
     NoCode,
-    /// It has neither `.eh_frame` nor `.debug_frame`, or nothing in them is for its code.
+    /// It has neither `.eh_frame` nor `.debug_frame`, or nothing in them is for its code, and its code does not tell its rules.
     #[error("it has no call frame information for its code")]
     NoRules,
     /// More functions than memtrace reads.
@@ -86,6 +88,10 @@ pub struct Stats {
     pub functions_ignored: u64,
     /// Functions and other entries that do not parse.
     pub functions_malformed: u64,
+    /// Functions that no entry covers and whose rules come from their code.
+    pub functions_decoded: u64,
+    /// Functions that no entry covers and whose code does not tell their rules.
+    pub functions_given_up: u64,
     /// Rows before those that repeat their predecessor were dropped.
     pub rows_evaluated: u64,
     /// Of these, the rows whose rule the format cannot express, by reason ([`Unsupported::ALL`]).
@@ -141,51 +147,65 @@ impl Table {
 }
 
 /// What a table is made from, as read from a file.
-pub(super) struct Source(Elf);
+pub(super) struct Source {
+    elf: Elf,
+    /// Settled, sorted.
+    functions: Vec<Function>,
+    without_rules: WithoutRules,
+    stats: Stats,
+}
 
 impl Source {
     pub fn read<R: Read + Seek>(reader: &mut R) -> Result<Source, TableError> {
-        Ok(Source(Elf::read(reader)?))
+        let elf = Elf::read(reader)?;
+        let mut stats = Stats::default();
+        let (mut eh_frame, mut debug_frame) = sections(&elf);
+        let mut functions = functions_of(&mut eh_frame, &elf.loads, Origin::EhFrame, &mut stats)?;
+        settle(&mut functions, &mut stats);
+        let others = functions_of(&mut debug_frame, &elf.loads, Origin::DebugFrame, &mut stats)?;
+        add_uncovered(&mut functions, others, &mut stats);
+        settle(&mut functions, &mut stats);
+        drop((eh_frame, debug_frame));
+        let covered: Vec<_> = functions.iter().map(|function| function.start..function.end).collect();
+        let without_rules = WithoutRules::read(reader, &elf, &covered);
+        Ok(Source { elf, functions, without_rules, stats })
     }
 
     /// A number that stands for everything from which the table is made.
     pub fn fingerprint(&self, state: &RandomState) -> u64 {
-        let Elf { loads, entry, bases, eh_frame, debug_frame, build_id, stack_switches } = &self.0;
+        let Elf { loads, entry, bases, eh_frame, debug_frame, build_id, stack_switches, .. } = &self.elf;
         let bases = [bases.eh_frame.section, bases.eh_frame.text, bases.eh_frame.data];
-        state.hash_one((loads, entry, bases, eh_frame, debug_frame, build_id, stack_switches))
+        state.hash_one((loads, entry, bases, eh_frame, debug_frame, build_id, stack_switches, &self.without_rules))
     }
 
     /// Makes the table.
     pub fn table(self) -> Result<Table, TableError> {
-        let elf = self.0;
+        let Source { elf, functions, without_rules, stats } = self;
         let base = elf.loads.iter().filter(|load| load.executable).map(|load| load.address).min();
-        let mut builder = Builder {
-            base: base.ok_or(TableError::NoCode)?,
-            rows: Vec::new(),
-            stats: Stats::default(),
-            work_bytes: 0,
-            context: Box::default(),
-        };
-        let mut debug_frame = DebugFrame::new(&elf.debug_frame, NativeEndian);
-        debug_frame.set_address_size(8);
-        let mut eh_frame = Section::new(EhFrame::new(&elf.eh_frame, NativeEndian), &elf.eh_frame, &elf.bases);
-        let mut debug_frame = Section::new(debug_frame, &elf.debug_frame, &elf.bases);
-
-        let mut functions = builder.functions(&mut eh_frame, &elf.loads, Origin::EhFrame)?;
-        settle(&mut functions, &mut builder.stats);
-        let others = builder.functions(&mut debug_frame, &elf.loads, Origin::DebugFrame)?;
-        add_uncovered(&mut functions, others, &mut builder.stats);
-        settle(&mut functions, &mut builder.stats);
-        if functions.is_empty() {
+        let base = base.ok_or(TableError::NoCode)?;
+        let decoded = decode::decode(&without_rules.stretches, &without_rules.starts);
+        if functions.is_empty() && decoded.functions == 0 {
             return Err(TableError::NoRules);
         }
+        let mut builder = Builder { base, rows: Vec::new(), stats, decoded, work_bytes: 0, context: Box::default() };
         builder.stats.functions = functions.len() as u64;
+        builder.stats.functions_decoded = builder.decoded.functions;
+        builder.stats.functions_given_up = builder.decoded.given_up;
+        let (mut eh_frame, mut debug_frame) = sections(&elf);
 
         let end = elf.loads.iter().filter(|load| load.executable).map(Load::end).max().unwrap_or(0);
         let mut covered_to = builder.base;
         for function in functions {
             builder.uncovered(covered_to..function.start, elf.entry)?;
             covered_to = function.end;
+            let ends = without_rules.ends.binary_search_by_key(&function.start, |&(start, _)| start).ok();
+            if let Some((start, end)) = ends.and_then(|index| without_rules.ends.get(index)) {
+                builder.push(start - 1, Rule::EndOfStack)?;
+                if *end == End::Within {
+                    builder.push(*start, Rule::EndOfStack)?;
+                    continue;
+                }
+            }
             if elf.stack_switches.contains(&function.start) {
                 builder.push(function.start, Rule::Unsupported(Unsupported::CfaRegister))?;
                 continue;
@@ -209,9 +229,17 @@ impl Source {
     }
 }
 
+/// `.eh_frame` and `.debug_frame`.
+fn sections(elf: &Elf) -> (Section<'_, EhFrame<Bytes<'_>>>, Section<'_, DebugFrame<Bytes<'_>>>) {
+    let mut debug_frame = DebugFrame::new(&elf.debug_frame, NativeEndian);
+    debug_frame.set_address_size(8);
+    let eh_frame = EhFrame::new(&elf.eh_frame, NativeEndian);
+    (Section::new(eh_frame, &elf.eh_frame, &elf.bases), Section::new(debug_frame, &elf.debug_frame, &elf.bases))
+}
+
 impl fmt::Debug for Source {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Source").field("loads", &self.0.loads).finish_non_exhaustive()
+        formatter.debug_struct("Source").field("loads", &self.elf.loads).finish_non_exhaustive()
     }
 }
 
@@ -298,54 +326,55 @@ impl<'a, S: UnwindSection<Bytes<'a>>> Section<'a, S> {
 
 type Entry<'a> = FrameDescriptionEntry<Bytes<'a>>;
 
+/// The functions of a section that lie in the object's code.
+fn functions_of<'a, S: UnwindSection<Bytes<'a>>>(
+    section: &mut Section<'a, S>,
+    loads: &[Load],
+    origin: Origin,
+    stats: &mut Stats,
+) -> Result<Vec<Function>, TableError> {
+    let mut functions = Vec::new();
+    let mut entries = section.section.clone().entries(section.bases);
+    loop {
+        let entry = match entries.next() {
+            Ok(Some(CieOrFde::Fde(entry))) => entry,
+            Ok(Some(CieOrFde::Cie(_))) => continue,
+            Ok(None) => return Ok(functions),
+            Err(_) => {
+                // Where the next entry would begin is not known.
+                stats.functions_malformed += 1;
+                return Ok(functions);
+            }
+        };
+        let Some(function) = section.parse(&entry) else {
+            stats.functions_malformed += 1;
+            continue;
+        };
+        let start = function.initial_address();
+        let end = start.saturating_add(function.len());
+        let in_code = |load: &Load| load.executable && load.address <= start && end <= load.end();
+        // A linker that drops a function leaves its entry in .debug_frame behind, at address 0.
+        if start >= end || !loads.iter().any(in_code) {
+            stats.functions_ignored += 1;
+            continue;
+        }
+        if functions.len() == MAX_FUNCTIONS {
+            return Err(TableError::TooManyFunctions);
+        }
+        functions.push(Function { start, origin, entry: entry.offset(), end });
+    }
+}
+
 struct Builder {
     base: u64,
     rows: Vec<u64>,
     stats: Stats,
+    decoded: Decoded,
     work_bytes: u64,
     context: Box<UnwindContext<usize>>,
 }
 
 impl Builder {
-    /// The functions of a section that lie in the object's code.
-    fn functions<'a, S: UnwindSection<Bytes<'a>>>(
-        &mut self,
-        section: &mut Section<'a, S>,
-        loads: &[Load],
-        origin: Origin,
-    ) -> Result<Vec<Function>, TableError> {
-        let mut functions = Vec::new();
-        let mut entries = section.section.clone().entries(section.bases);
-        loop {
-            let entry = match entries.next() {
-                Ok(Some(CieOrFde::Fde(entry))) => entry,
-                Ok(Some(CieOrFde::Cie(_))) => continue,
-                Ok(None) => return Ok(functions),
-                Err(_) => {
-                    // Where the next entry would begin is not known.
-                    self.stats.functions_malformed += 1;
-                    return Ok(functions);
-                }
-            };
-            let Some(function) = section.parse(&entry) else {
-                self.stats.functions_malformed += 1;
-                continue;
-            };
-            let start = function.initial_address();
-            let end = start.saturating_add(function.len());
-            let in_code = |load: &Load| load.executable && load.address <= start && end <= load.end();
-            // A linker that drops a function leaves its entry in .debug_frame behind, at address 0.
-            if start >= end || !loads.iter().any(in_code) {
-                self.stats.functions_ignored += 1;
-                continue;
-            }
-            if functions.len() == MAX_FUNCTIONS {
-                return Err(TableError::TooManyFunctions);
-            }
-            functions.push(Function { start, origin, entry: entry.offset(), end });
-        }
-    }
-
     /// Pushes a function's rows.
     fn function<'a, S: UnwindSection<Bytes<'a>>>(
         &mut self,
@@ -408,13 +437,19 @@ impl Builder {
         }
         if range.contains(&entry) {
             // The C library's start code, some of which has no rules, is where the stack ends.
-            let behind = entry.saturating_add(START_CODE_BYTES).min(range.end);
+            let next = self.decoded.starts.range(entry.saturating_add(1)..).next().copied().unwrap_or(range.end);
+            let behind = entry.saturating_add(START_CODE_BYTES).min(next).min(range.end);
             self.uncovered(range.start..entry, u64::MAX)?;
             self.push(entry, Rule::EndOfStack)?;
             return self.uncovered(behind..range.end, u64::MAX);
         }
         let padding = range.end - range.start < MIN_CODE_BYTES;
-        self.push(range.start, if padding { Rule::Gap } else { Rule::WithoutRules })
+        let frameless =
+            self.decoded.frameless.range(..range.end).next_back().is_some_and(|(_, &end)| end > range.start);
+        let unknown = if padding || frameless { Rule::Gap } else { Rule::WithoutRules };
+        self.push(range.start, unknown)?;
+        let decoded: Vec<_> = self.decoded.rows.range(range).map(|(&address, &rule)| (address, rule)).collect();
+        decoded.into_iter().try_for_each(|(address, rule)| self.push(address, rule.unwrap_or(unknown)))
     }
 
     fn push(&mut self, address: u64, rule: Rule) -> Result<(), TableError> {

@@ -37,7 +37,7 @@ pub const MAPPING: &[Function] = &[
     call("pkey_mprotect", Call::Protect),
 ];
 
-/// A file that defines `malloc`, `free` and one of these is a C library, or a program linked statically with one: the
+/// A file that defines `malloc` and one of these is a C library, or a program linked statically with one: the
 /// start of a program is the C library's own work, which allocators that replace malloc leave alone.
 pub const MARKS: &[&str] = &["__libc_start_main", "__libc_start_call_main", "gnu_get_libc_version"];
 

@@ -137,8 +137,9 @@ impl Role {
         if defines(c::LOADER_MARK) {
             return Role::default();
         }
-        let has_heap = defines("malloc") && defines("free");
-        let is_libc = has_heap && c::MARKS.iter().any(|mark| defines(mark));
+        // A static program that never frees has no `free`: musl's linker input leaves it out.
+        let is_libc = defines("malloc") && c::MARKS.iter().any(|mark| defines(mark));
+        let has_heap = is_libc || defines("malloc") && defines("free");
         let marked = |family: &Family| family.marks().iter().any(|mark| defines(mark));
         let mut families: Vec<Family> = Family::MARKED.into_iter().filter(marked).collect();
         if has_heap && !is_libc && families.is_empty() {
@@ -193,7 +194,12 @@ mod tests {
             role(true, true, &[Family::Mimalloc])
         );
         assert_eq!(role_of(&["malloc", "free", "_rtld_global"]), Role::default());
-        assert_eq!(role_of(&["malloc", "__libc_start_main"]), Role::default());
+        assert_eq!(
+            role_of(&["malloc", "__libc_start_main"]),
+            role(true, true, &[]),
+            "a static program that never frees"
+        );
+        assert_eq!(role_of(&["malloc"]), Role::default());
         assert!(!role_of(&[]).allocates());
     }
 

@@ -18,11 +18,9 @@ mod missing;
 mod plan;
 mod plans;
 mod route;
-mod sanitizer;
 mod separate;
 mod source;
 
 pub use catalogue::Family;
 pub use plan::{AllocatorError, Ends, FoundAllocator, Plan, ProbeSite, Unusable, plan};
 pub use plans::Plans;
-pub use sanitizer::has_leak_sanitizer;

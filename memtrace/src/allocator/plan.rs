@@ -93,6 +93,8 @@ pub struct Plan {
     pub unusable: Vec<Unusable>,
     /// Functions of the user's whose files are not mapped, as typed.
     pub pending: Vec<String>,
+    /// Whether LeakSanitizer is in one of the files, so that the process must not be held.
+    pub looks_for_leaks: bool,
 }
 
 /// How the ends of calls are seen.
@@ -180,6 +182,7 @@ pub fn plan(objects: &[MappedObject], wrappers: &[Wrapper], ends: Ends) -> Resul
     }
     let has = |name: &str| sources.iter().any(|source| source.role.allocates() && source.symbols.contains_key(name));
     let expected = c::HEAP.iter().chain(c::MAPPING).map(|function| function.name);
+    plan.looks_for_leaks = sources.iter().any(|source| source.symbols.contains_key(c::LEAK_SANITIZER_MARK));
     plan.absent = expected.filter(|name| !has(name)).map(String::from).collect();
     Ok(plan)
 }

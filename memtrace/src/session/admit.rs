@@ -89,10 +89,10 @@ impl Run<'_> {
             return Ok(());
         }
         let attached = Candidate::open(pid, self.config, &mut self.plans, None).and_then(|candidate| {
-            code::watch(&mut self.guard, pid, candidate.sites());
+            code::watch(&mut self.guard, pid, candidate.sites(), candidate.looks_for_leaks());
             let process = candidate.attach(&mut self.tracer, &mut self.pump, Programs::Trace)?;
             self.inherit(&process, fork)?;
-            self.tree.follow(pid, &mut self.guard);
+            self.tree.follow(pid, process.looks_for_leaks, &mut self.guard);
             self.tracer.set_running(process.slot, true)?;
             Ok(process)
         });

@@ -12,7 +12,7 @@ use std::{
 
 use super::{Run, notice};
 use crate::{
-    allocator::{ProbeSite, has_leak_sanitizer},
+    allocator::ProbeSite,
     target::{
         Pid,
         guard::{Copied, Guard},
@@ -24,9 +24,9 @@ use crate::{
 const SHARE: u32 = 50;
 
 /// Has a process held if some of `sites`, which are about to be probed, are in its own executable. One that cannot be held
-/// is probed all the same: few programs copy their code. One with LeakSanitizer in it, which would fail, is left alone.
-pub(super) fn watch(guard: &mut Guard, pid: Pid, sites: &[ProbeSite]) {
-    if own(pid, sites).next().is_none() || has_leak_sanitizer(sites) {
+/// is probed all the same: few programs copy their code. One that `looks_for_leaks` itself would fail, and is left alone.
+pub(super) fn watch(guard: &mut Guard, pid: Pid, sites: &[ProbeSite], looks_for_leaks: bool) {
+    if looks_for_leaks {
         return;
     }
     let places = sites.iter().map(|site| (site.open_path.as_path(), site.file_offset));

@@ -203,7 +203,7 @@ impl<'a> Run<'a> {
             let pid = candidate.pid();
             // One that we hold ourselves can be handed over to the guard only then.
             if launched.as_ref().is_none_or(|launched| launched.pid() != pid || launched.is_held_by_helper()) {
-                code::watch(&mut guard, pid, candidate.sites());
+                code::watch(&mut guard, pid, candidate.sites(), candidate.looks_for_leaks());
             }
             let process = match candidate.attach(&mut tracer, &mut pump, programs) {
                 // A member of a cgroup comes and goes as it likes.
@@ -225,7 +225,7 @@ impl<'a> Run<'a> {
             links.extend(tracer.attach_growth()?);
         }
         for process in &traced {
-            tree.follow(process.target.pid(), &mut guard);
+            tree.follow(process.target.pid(), process.looks_for_leaks, &mut guard);
             tracer.set_running(process.slot, true)?;
         }
         let started = Instant::now();
@@ -234,12 +234,14 @@ impl<'a> Run<'a> {
         }
         if let Some(launched) = launched.as_mut().filter(|launched| launched.is_held_by_helper()) {
             launched.is_let_go();
-            guard.go(launched.pid());
+            let pid = launched.pid();
+            let looks_for_leaks = traced.iter().any(|process| process.target.pid() == pid && process.looks_for_leaks);
+            tree.go(pid, looks_for_leaks, &mut guard);
         } else if let Some(launched) = &mut launched {
             match traced.iter().find(|process| process.target.pid() == launched.pid() && process.code.is_probed()) {
                 Some(process) => {
                     launched.release_stopped()?;
-                    code::watch(&mut guard, launched.pid(), process.code.sites());
+                    code::watch(&mut guard, launched.pid(), process.code.sites(), process.looks_for_leaks);
                     launched.signal(SignalKind::from_raw(libc::SIGCONT).as_raw_value());
                 }
                 None => launched.release()?,

@@ -83,6 +83,8 @@ pub(super) struct Traced {
     prediction: Option<Prediction>,
     /// Probes in its own executable.
     pub(super) code: OwnCode,
+    /// Whether LeakSanitizer is in it.
+    pub(super) looks_for_leaks: bool,
 }
 
 /// Probes on heap calls that can be taken away for a while.
@@ -182,6 +184,11 @@ impl Candidate {
         self.target.pid()
     }
 
+    /// Whether LeakSanitizer is in it, so that it must not be held.
+    pub(super) fn looks_for_leaks(&self) -> bool {
+        self.plan.looks_for_leaks
+    }
+
     /// Where its probes will go.
     pub(super) fn sites(&self) -> &[ProbeSite] {
         &self.plan.sites
@@ -230,6 +237,7 @@ impl Candidate {
             emulated: 0,
             prediction,
             code: self.code,
+            looks_for_leaks: self.plan.looks_for_leaks,
         };
         traced.note(&self.plan.sites);
         traced.code.note(pid, &self.plan.sites);
@@ -533,8 +541,9 @@ impl Traced {
                 tracer.set_prediction(self.slot, self.prediction)?;
             }
         }
+        self.looks_for_leaks = plan.looks_for_leaks;
         // An exec lets go of a process whose probes have followed it.
-        code::watch(guard, self.target.pid(), &plan.sites);
+        code::watch(guard, self.target.pid(), &plan.sites, self.looks_for_leaks);
         self.code.note(self.target.pid(), &plan.sites);
         plan.sites.retain(|site| !self.attached.contains(&key(site)));
         if !plan.sites.is_empty() {

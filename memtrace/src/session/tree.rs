@@ -70,8 +70,8 @@ impl Tree {
 
     /// With `--follow` a target that runs already is held from now on, and so are its children at their begin. One that
     /// cannot be held is told of, the first time.
-    pub(super) fn follow(&mut self, pid: Pid, guard: &mut Guard) {
-        if !self.holds || !self.follow || self.held.contains(&pid) {
+    pub(super) fn follow(&mut self, pid: Pid, looks_for_leaks: bool, guard: &mut Guard) {
+        if !self.holds || !self.follow || looks_for_leaks || self.held.contains(&pid) {
             return;
         }
         match guard.follow(pid) {
@@ -86,6 +86,17 @@ impl Tree {
                 notice::not_followed(pid, &error);
             }
             Err(_) => {}
+        }
+    }
+
+    /// Lets a process go on that stands at its begin and whose probes are in place. One that `looks_for_leaks` itself goes for good,
+    /// as LeakSanitizer fails in a process that is held.
+    pub(super) fn go(&mut self, pid: Pid, looks_for_leaks: bool, guard: &mut Guard) {
+        if looks_for_leaks {
+            self.held.remove(&pid);
+            guard.part(pid);
+        } else {
+            guard.go(pid);
         }
     }
 
@@ -136,7 +147,11 @@ impl Run<'_> {
                 Beginning::Begun { by_other_thread, .. } => self.meet_program(pid, by_other_thread),
                 Beginning::Late(_) => Ok(()),
             };
-            self.guard.go(pid);
+            let looks_for_leaks = self
+                .traced
+                .iter()
+                .any(|process| process.target.pid() == pid && !process.exited && process.looks_for_leaks);
+            self.tree.go(pid, looks_for_leaks, &mut self.guard);
             met?;
         }
         Ok(())

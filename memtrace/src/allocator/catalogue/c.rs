@@ -43,3 +43,8 @@ pub const MARKS: &[&str] = &["__libc_start_main", "__libc_start_call_main", "gnu
 
 /// The dynamic linker of glibc. Old ones export a malloc of their own for the time before libc is there.
 pub const LOADER_MARK: &str = "_rtld_global";
+
+/// What LeakSanitizer defines wherever it is linked in, AddressSanitizer's runtime included (sanitizer/lsan_interface.h). At the
+/// end of a program it stops the threads by ptrace(2), and fails, with an exit status of its own, where another process
+/// holds them by it.
+pub const LEAK_SANITIZER_MARK: &str = "__lsan_do_leak_check";

@@ -115,7 +115,7 @@ pub fn wanted_symbols() -> impl Iterator<Item = &'static str> {
         .chain(Family::MARKED.into_iter().flat_map(Family::functions))
         .map(|function| function.name)
         .chain(c::MARKS.iter().copied())
-        .chain([c::LOADER_MARK])
+        .chain([c::LOADER_MARK, c::LEAK_SANITIZER_MARK])
         .chain(Family::MARKED.into_iter().flat_map(|family| family.marks().iter().copied()))
         .chain(cpp::RAISES.iter().copied())
 }

@@ -173,6 +173,10 @@ impl Helper {
                 self.tree.is_awake();
                 self.go(pid.0.cast_signed());
             }
+            Order::Part(pid) => {
+                self.tree.is_awake();
+                self.part(pid.0.cast_signed());
+            }
             Order::Free => self.free(),
         }
         Ok(())

@@ -41,6 +41,8 @@ pub enum Order {
     },
     /// Let this process go on, which stands at its begin.
     Go(Pid),
+    /// Let this process go for good, which stands at its begin.
+    Part(Pid),
     /// Let all processes go on, and stop none at its begin any more.
     Free,
 }
@@ -62,6 +64,7 @@ impl Order {
                 Self::Launch { pid, follow: words.next()?.parse().ok()? }
             }
             "go" => Self::Go(Pid(words.next()?.parse().ok()?)),
+            "part" => Self::Part(Pid(words.next()?.parse().ok()?)),
             "free" => Self::Free,
             _ => return None,
         };
@@ -80,6 +83,7 @@ impl fmt::Display for Order {
             Self::Follow(pid) => write!(formatter, "follow {pid}"),
             Self::Launch { pid, follow } => write!(formatter, "launch {pid} {follow}"),
             Self::Go(pid) => write!(formatter, "go {pid}"),
+            Self::Part(pid) => write!(formatter, "part {pid}"),
             Self::Free => write!(formatter, "free"),
         }
     }
@@ -163,7 +167,8 @@ mod tests {
     fn what_is_written_is_read() {
         let identity = Identity { device: (254, 1), inode: u64::MAX };
         let launch = Order::Launch { pid: Pid(3), follow: true };
-        let orders = [Order::Hold(Pid(7)), Order::Follow(Pid(8)), launch, Order::Go(Pid(9)), Order::Free];
+        let orders =
+            [Order::Hold(Pid(7)), Order::Follow(Pid(8)), launch, Order::Go(Pid(9)), Order::Part(Pid(10)), Order::Free];
         for order in orders.into_iter().chain([Order::Object(identity)]) {
             assert_eq!(Order::parse(&order.to_string()), Some(order));
         }

@@ -221,6 +221,11 @@ impl Guard {
         self.tell(Order::Go(pid));
     }
 
+    /// Lets a process go for good that stands at its begin: neither it nor what it starts is held any more.
+    pub fn part(&mut self, pid: Pid) {
+        self.tell(Order::Part(pid));
+    }
+
     /// Lets all processes go on that stand at their begin; from now on none does.
     pub fn free(&mut self) {
         self.tell(Order::Free);

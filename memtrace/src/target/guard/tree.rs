@@ -243,6 +243,20 @@ impl Helper {
         }
     }
 
+    /// memtrace is ready for a process, and it is not to be held any longer. One that was let go on meanwhile stays held.
+    pub(super) fn part(&mut self, thread: i32) {
+        let Some(waiting) = self.tree.waiting.remove(&thread) else { return };
+        if waiting.stopped_by != 0 {
+            self.leave(thread, waiting.stopped_by);
+            return;
+        }
+        let process = thread.cast_unsigned();
+        self.tree.remove(process);
+        self.mending.remove(&process);
+        self.threads.remove(&thread);
+        let _ = request(libc::PTRACE_DETACH, thread, 0);
+    }
+
     /// Lets a process go on from its first stop, unless its own job control has stopped it.
     fn leave(&self, thread: i32, stopped_by: i32) {
         if stopped_by == 0 {

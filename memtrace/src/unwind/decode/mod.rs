@@ -262,6 +262,7 @@ impl<'a, F: FnMut(&mut States<'_>)> Search<'a, F> {
                 Err(GivenUp::Trampoline) => {
                     // The walk knows it by its instructions. A return address is looked up at the byte before it.
                     self.rows.insert(range.start.saturating_sub(1), Some(Rule::WithoutRules));
+                    self.rows.insert(range.start, Some(Rule::WithoutRules));
                     self.rows.entry(range.end).or_insert(None);
                     self.given_up.push((stretch, range));
                 }

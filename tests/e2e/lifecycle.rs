@@ -53,6 +53,18 @@ fn tracing_goes_on_under_a_new_image() -> Result<()> {
 }
 
 #[test]
+fn a_target_that_runs_another_program_while_being_attached_is_attached() -> Result<()> {
+    let target = Target::start(&Build::c("exec_loop.c"), &[])?;
+    for _ in 0..4 {
+        let memtrace = Memtrace::attach(target.pid(), &["--duration", "300ms"])?;
+        let finished = memtrace.finish()?;
+        assert_eq!(finished.code(), Some(0), "{:?}", finished.errors);
+        assert!(!finished.final_report()?.process(target.pid())?.exited);
+    }
+    target.exit()
+}
+
+#[test]
 fn a_target_that_ends_while_being_attached_is_no_more_than_a_message() -> Result<()> {
     let build = Build::c("exiter.c");
     for life_ms in (0..120).step_by(4) {

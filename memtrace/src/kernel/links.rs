@@ -234,9 +234,9 @@ impl Tracer {
                 links.0.push(self.attach_tracepoint(program, "syscalls", &format!("{prefix}_{call}"))?);
             }
         }
-        for call in ["mprotect", "pkey_mprotect"] {
-            links.0.push(self.attach_tracepoint("syscall_entry", "syscalls", &format!("sys_enter_{call}"))?);
-        }
+        links.0.push(self.attach_tracepoint("syscall_entry", "syscalls", "sys_enter_mprotect")?);
+        // Not every kernel has this call.
+        links.0.extend(self.attach_tracepoint("syscall_entry", "syscalls", "sys_enter_pkey_mprotect"));
         Ok(links)
     }
 

@@ -129,6 +129,26 @@ pub enum KernelError {
     TooManyTargets,
 }
 
+impl KernelError {
+    /// Whether the file that was to be probed is not there any more.
+    pub fn is_not_found(&self) -> bool {
+        match self {
+            Self::AttachMany { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Attach { source, .. } => {
+                let mut cause: Option<&dyn std::error::Error> = Some(source);
+                while let Some(error) = cause {
+                    if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                        return true;
+                    }
+                    cause = error.source();
+                }
+                false
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Why the kernel refused probes that it takes elsewhere. Two probes on one instruction must name the same reference counter
 /// (kernel/events/uprobes.c, `alloc_uprobe`), and we name none.
 fn refusal(source: &io::Error) -> String {

@@ -121,8 +121,6 @@ fn take(model: &mut [Option<Page>; PAGES], step: Step) -> Vec<What<'static>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
     #[test]
     fn each_page_counts_once_and_for_its_stack(steps in steps()) {
         let mut ledger = Ledger::new();

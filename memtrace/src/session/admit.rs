@@ -2,12 +2,9 @@
 
 use std::sync::mpsc;
 
-use super::{
-    Run, SessionError, code, notice,
-    traced::{Candidate, Traced},
-};
+use super::{Run, SessionError, candidate::Candidate, notice, traced::Traced};
 use crate::{
-    kernel::links::{Links, Programs},
+    kernel::links::Links,
     target::{Pid, fork::Origin},
 };
 
@@ -89,8 +86,8 @@ impl Run<'_> {
             return Ok(());
         }
         let attached = Candidate::open(pid, self.config, &mut self.plans, None).and_then(|candidate| {
-            code::watch(&mut self.guard, pid, candidate.sites(), candidate.looks_for_leaks());
-            let process = candidate.attach(&mut self.tracer, &mut self.pump, Programs::Trace)?;
+            let (tracer, pump, plans) = (&mut self.tracer, &mut self.pump, &mut self.plans);
+            let process = candidate.attach_through_execs(tracer, pump, plans, Some(&mut self.guard), self.config)?;
             self.inherit(&process, fork)?;
             self.tree.follow(pid, process.looks_for_leaks, &mut self.guard);
             self.tracer.set_running(process.slot, true)?;

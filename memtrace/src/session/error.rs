@@ -79,6 +79,11 @@ pub enum SessionError {
 }
 
 impl SessionError {
+    /// Whether a file that was to be probed is not where it was: the process runs another program.
+    pub(super) fn is_vanished_file(&self) -> bool {
+        matches!(self, Self::Kernel(error) if error.is_not_found())
+    }
+
     /// Whether the process is gone, which is no fault of a run that looks for processes by itself.
     pub(super) fn is_ended_target(&self) -> bool {
         use TargetError::{Exited, NoSuchProcess, Zombie};

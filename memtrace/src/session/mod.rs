@@ -9,6 +9,7 @@
 mod admit;
 mod blind;
 mod budget;
+mod candidate;
 mod code;
 mod describe;
 mod doctor;
@@ -23,6 +24,7 @@ mod notice;
 mod outer;
 mod output;
 mod own;
+mod probes;
 mod pump;
 mod resident;
 mod siblings;
@@ -44,6 +46,7 @@ use std::{
 
 use admit::Detacher;
 use budget::Budget;
+use candidate::Candidate;
 pub use doctor::{allocation_loop, doctor};
 pub use error::SessionError;
 use gate::Artifacts;
@@ -58,7 +61,7 @@ use tokio::{
     signal::unix::SignalKind,
     time::{MissedTickBehavior, interval, sleep_until},
 };
-use traced::{Candidate, Traced};
+use traced::Traced;
 use tree::Tree;
 use tui::View;
 use unwinding::Unwinding;
@@ -67,10 +70,7 @@ pub use watch::{Watched, watch};
 use crate::{
     allocator::Plans,
     cli::TraceConfig,
-    kernel::{
-        Loaded, Options, Preparation, Tracer, features,
-        links::{Links, Programs},
-    },
+    kernel::{Loaded, Options, Preparation, Tracer, features, links::Links},
     target::{Pid, TargetError, guard::Guard, launch::Launched},
     unwind::Cache,
 };
@@ -197,21 +197,25 @@ impl<'a> Run<'a> {
             pump.ledger.follow_forks();
         }
         let mut links = tracer.attach_lifecycle()?;
-        let programs = if config.empty_programs { Programs::Empty } else { Programs::Trace };
         let mut traced = Vec::new();
         for candidate in candidates {
             let pid = candidate.pid();
-            // One that we hold ourselves can be handed over to the guard only then.
-            if launched.as_ref().is_none_or(|launched| launched.pid() != pid || launched.is_held_by_helper()) {
-                code::watch(&mut guard, pid, candidate.sites(), candidate.looks_for_leaks());
-            }
-            let process = match candidate.attach(&mut tracer, &mut pump, programs) {
+            // One that we hold ourselves can be handed over to the guard only when it is let go.
+            let is_ours =
+                launched.as_ref().is_some_and(|launched| launched.pid() == pid && !launched.is_held_by_helper());
+            let guard = (!is_ours).then_some(&mut guard);
+            let process = match candidate.attach_through_execs(&mut tracer, &mut pump, &mut plans, guard, config) {
+                Ok(process) => process,
+                Err(error) if named.contains(&pid) => return Err(error),
                 // A member of a cgroup comes and goes as it likes.
-                Err(error) if error.is_ended_target() && !named.contains(&pid) => {
+                Err(error) if error.is_ended_target() => {
                     members.too_short += 1;
                     continue;
                 }
-                attached => attached?,
+                Err(error) => {
+                    notice::not_joined(pid, &error);
+                    continue;
+                }
             };
             if named.contains(&process.target.pid()) && process.target.exited() {
                 return Err(TargetError::Exited { pid: process.target.pid() }.into());

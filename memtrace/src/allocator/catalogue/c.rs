@@ -34,8 +34,10 @@ pub const MAPPING: &[Function] = &[
     call("munmap", Call::Munmap),
     call("mremap", Call::Mremap),
     call("mprotect", Call::Protect),
-    call("pkey_mprotect", Call::Protect),
 ];
+
+/// What not every C library has: musl and old glibc do without it.
+pub const MAPPING_EXTRAS: &[Function] = &[call("pkey_mprotect", Call::Protect)];
 
 /// A file that defines `malloc` and one of these is a C library, or a program linked statically with one: the
 /// start of a program is the C library's own work, which allocators that replace malloc leave alone.

@@ -108,7 +108,7 @@ impl fmt::Display for Family {
 
 /// Every symbol that this room asks a file for.
 pub fn wanted_symbols() -> impl Iterator<Item = &'static str> {
-    let standard = [c::HEAP, c::HEAP_EXTRAS, c::MAPPING, cpp::OPERATORS, rust::FUNCTIONS];
+    let standard = [c::HEAP, c::HEAP_EXTRAS, c::MAPPING, c::MAPPING_EXTRAS, cpp::OPERATORS, rust::FUNCTIONS];
     standard
         .into_iter()
         .flatten()
@@ -163,7 +163,7 @@ impl Role {
             functions.extend(family.functions());
         }
         if self.allocates() {
-            functions.extend(c::MAPPING.iter().chain(cpp::OPERATORS));
+            functions.extend([c::MAPPING, c::MAPPING_EXTRAS, cpp::OPERATORS].into_iter().flatten());
         }
         functions
     }

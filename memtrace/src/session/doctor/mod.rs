@@ -12,7 +12,7 @@ use std::{
 pub use calibrate::allocation_loop;
 use memtrace_common::{call::Call, unwind::Segment as KernelSegment};
 
-use super::{SessionError, members::Members, traced::confined, unwinding};
+use super::{SessionError, candidate::confined, members::Members, unwinding};
 use crate::{
     allocator::{self, Plan},
     cli::{DEFAULT_UNWIND_BYTES, DoctorConfig},
@@ -87,7 +87,7 @@ fn present(config: &DoctorConfig, named: &[Pid]) -> Result<Vec<Pid>, SessionErro
 /// A process and what would be attached to it.
 fn open(pid: Pid, config: &DoctorConfig) -> Result<(Target, Plan), SessionError> {
     let target = Target::open(pid)?;
-    let plan = allocator::plan(&target.objects()?, &config.wrappers, super::traced::ends())
+    let plan = allocator::plan(&target.objects()?, &config.wrappers, super::candidate::ends())
         .map_err(|source| SessionError::Allocator { pid, source })?;
     Ok((target, plan))
 }

@@ -5,6 +5,8 @@
 
 use std::{collections::HashMap, fs, os::unix::fs::MetadataExt as _, path::PathBuf};
 
+use memtrace_common::prediction::Prediction;
+
 use super::{
     AllocatorError, Ends, Plan,
     plan::{executable, plan},
@@ -20,6 +22,8 @@ struct FileIdentity {
     device: u64,
     inode: u64,
     bytes: u64,
+    /// Where in the file its first mapping begins.
+    first_offset: u64,
     modified: (i64, i64),
     changed: (i64, i64),
 }
@@ -36,6 +40,16 @@ struct Key {
 struct Known {
     plan: Plan,
     files: Vec<usize>,
+    /// Where the files lay in the process that it was made for.
+    starts: Vec<u64>,
+}
+
+/// One of a process's files.
+struct Opened {
+    /// A path that opens it.
+    path: PathBuf,
+    /// Where its first mapping begins: all of them move together.
+    start: u64,
 }
 
 /// The plans of a run, whose processes all have the same functions of the user's.
@@ -53,7 +67,7 @@ impl Plans {
     pub fn plan(&mut self, objects: &[MappedObject], wrappers: &[Wrapper], ends: Ends) -> Result<Plan, AllocatorError> {
         let files = objects.iter().map(identity).collect::<Option<Vec<_>>>();
         let Some(files) = files else { return plan(objects, wrappers, ends) };
-        let (opened, files): (Vec<PathBuf>, Vec<FileIdentity>) = files.into_iter().unzip();
+        let (opened, files): (Vec<Opened>, Vec<FileIdentity>) = files.into_iter().unzip();
         let key = Key { files, executable: executable(objects), ends };
         if let Some(known) = self.known.get(&key) {
             return known.as_ref().map(|known| known.for_process(&opened)).map_err(AllocatorError::clone);
@@ -75,24 +89,36 @@ impl Plans {
 
 impl Known {
     /// `None` when a file was opened by another path meanwhile.
-    fn of(plan: &Plan, opened: &[PathBuf]) -> Option<Self> {
-        let place = |path: &PathBuf| opened.iter().position(|opened| opened == path);
+    fn of(plan: &Plan, opened: &[Opened]) -> Option<Self> {
+        let place = |path: &PathBuf| opened.iter().position(|opened| opened.path == *path);
         let files = plan.sites.iter().map(|site| place(&site.open_path)).collect::<Option<_>>()?;
-        Some(Self { plan: plan.clone(), files })
+        Some(Self { plan: plan.clone(), files, starts: opened.iter().map(|opened| opened.start).collect() })
     }
 
-    /// The plan with the paths by which another process's files are opened.
-    fn for_process(&self, opened: &[PathBuf]) -> Plan {
+    /// The plan with the paths by which another process's files are opened, and the addresses where they lie there.
+    fn for_process(&self, opened: &[Opened]) -> Plan {
         let mut plan = self.plan.clone();
         for (site, &file) in plan.sites.iter_mut().zip(&self.files) {
-            site.open_path.clone_from(&opened[file]);
+            site.open_path.clone_from(&opened[file].path);
+            let moved = opened[file].start.wrapping_sub(self.starts[file]);
+            site.prediction = site.prediction.map(|prediction| moved_by(prediction, moved));
         }
         plan
     }
 }
 
+/// The same prediction where the file that it was made of lies so many bytes further on, modulo 2^64.
+fn moved_by(prediction: Prediction, bytes: u64) -> Prediction {
+    let moved = |address: u64| if address == 0 { 0 } else { address.wrapping_add(bytes) };
+    Prediction {
+        offset_address: moved(prediction.offset_address),
+        telling_address: moved(prediction.telling_address),
+        ..prediction
+    }
+}
+
 /// A path that opens a mapped file, and what is there; `None` where the mapping's own link does not lead to it.
-fn identity(object: &MappedObject) -> Option<(PathBuf, FileIdentity)> {
+fn identity(object: &MappedObject) -> Option<(Opened, FileIdentity)> {
     let mapping = object.mappings.first()?;
     let path = object.pid.proc_path(&format!("map_files/{:x}-{:x}", mapping.start, mapping.end));
     let metadata = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
@@ -101,10 +127,11 @@ fn identity(object: &MappedObject) -> Option<(PathBuf, FileIdentity)> {
         device: metadata.dev(),
         inode: metadata.ino(),
         bytes: metadata.size(),
+        first_offset: mapping.offset,
         modified: (metadata.mtime(), metadata.mtime_nsec()),
         changed: (metadata.ctime(), metadata.ctime_nsec()),
     };
-    Some((path, identity))
+    Some((Opened { path, start: mapping.start }, identity))
 }
 
 #[cfg(test)]
@@ -130,10 +157,12 @@ mod tests {
         });
         let mut plans = Plans::default();
         for objects in &found {
-            let made = plan(objects, &[], Ends::WaysOut).expect("a plan");
-            assert_eq!(plans.plan(objects, &[], Ends::WaysOut).expect("a plan"), made);
+            let made = plan(objects, &[], Ends::Sessions).expect("a plan");
+            assert_eq!(plans.plan(objects, &[], Ends::Sessions).expect("a plan"), made);
             let own = |path: &Path| path.starts_with(objects[0].pid.proc_path("map_files"));
             assert!(made.sites.iter().all(|site| own(&site.open_path)));
+            // Where a thread's cache is stands at another address in each process.
+            assert!(made.sites.iter().any(|site| site.prediction.is_some()));
         }
         assert_eq!(plans.known.len(), 1);
         for child in &mut children {

@@ -93,7 +93,11 @@ struct Storm(Child);
 impl Storm {
     fn start(rounds: u64) -> Result<Self> {
         let mut command = Command::new(storm()?);
-        Ok(Self(command.args([&rounds.to_string(), "200"]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?))
+        let storm =
+            Self(command.args([&rounds.to_string(), "200"]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?);
+        // Its libraries are mapped when it has started others.
+        wait::until("the storm's beginning", || Ok((!descendants(storm.0.id()).is_empty()).then_some(())))?;
+        Ok(storm)
     }
 
     /// Whether it has come to its end, with all its processes as they should be.

@@ -124,9 +124,10 @@ fn whoever_is_killed_at_whatever_moment_the_tree_runs_on() -> Result<()> {
         let pid = storm.0.id().to_string();
         let mut memtrace = Memtrace::start(&["--follow", "--pid", &pid, "--format", "json"])?;
         memtrace.attached()?;
+        let helper = wait::until("the helper process", || {
+            Ok(descendants(memtrace.pid()).into_iter().find(|&pid| is_called(pid, "code-guard")))
+        })?;
         sleep(Duration::from_millis(130 + 37 * turn));
-        let helper = descendants(memtrace.pid()).into_iter().find(|&pid| is_called(pid, "code-guard"));
-        let helper = helper.context("the helper process")?;
         // The helper first, memtrace first, or one of them alone.
         let victims: &[u32] = match turn {
             0 => &[memtrace.pid()],

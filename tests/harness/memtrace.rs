@@ -159,7 +159,7 @@ impl Memtrace {
         if let Some(time) = self.attached_after {
             return Ok(time);
         }
-        if self.errors.wait_for(0, wait::DEADLINE, |line| line.contains("attached")).is_none() {
+        if self.errors.wait_for(0, wait::DEADLINE, |line| line.contains("attached to ")).is_none() {
             bail!("memtrace did not attach; it said: {}", self.errors.so_far().join("\n"));
         }
         Ok(*self.attached_after.insert(self.started.elapsed()))

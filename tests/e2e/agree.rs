@@ -13,19 +13,8 @@ use memtrace_tests::{
     fixture::sources,
     memtrace::{program, require_root},
     report::Totals,
+    valgrind::LIKE_VALGRIND,
 };
-
-/// What Valgrind adds to a program's environment: some programs copy theirs block by block, so both runs have the same.
-/// Not preloaded here: the name of that one is another.
-const LIKE_VALGRIND: [(&str, &str); 4] = [
-    ("GLIBCPP_FORCE_NEW", "1"),
-    ("GLIBCXX_FORCE_NEW", "1"),
-    ("LD_LIBRARY_PATH", "/usr/lib/debug"),
-    (
-        "XD_PRELOAD",
-        "/usr/libexec/valgrind/vgpreload_core-amd64-linux.so:/usr/libexec/valgrind/vgpreload_memcheck-amd64-linux.so",
-    ),
-];
 
 /// Each does the same in every run: no clock, no random seed.
 fn programs(folder: &Path) -> Result<Vec<Vec<String>>> {

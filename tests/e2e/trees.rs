@@ -13,6 +13,7 @@ use anyhow::{Context, Result, ensure};
 use memtrace_tests::{
     Build, Memtrace, Report,
     memtrace::{program, require_root},
+    valgrind::LIKE_VALGRIND,
     wait,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -155,17 +156,6 @@ fn a_program_behind_execs_is_seen_from_its_first_allocation_with_whole_stacks() 
     ensure!(report.losses().is_empty(), "{:?}", report.loss);
     Ok(())
 }
-
-/// What Valgrind puts into a program's environment, under names that have no effect: see `agree.rs`.
-const LIKE_VALGRIND: [(&str, &str); 4] = [
-    ("GLIBCPP_FORCE_NEW", "1"),
-    ("GLIBCXX_FORCE_NEW", "1"),
-    ("LD_LIBRARY_PATH", "/usr/lib/debug"),
-    (
-        "XD_PRELOAD",
-        "/usr/libexec/valgrind/vgpreload_core-amd64-linux.so:/usr/libexec/valgrind/vgpreload_memcheck-amd64-linux.so",
-    ),
-];
 
 /// By program, the allocations and frees of each process that ran it, in their order.
 type Counts = BTreeMap<String, Vec<(u64, u64)>>;

@@ -20,6 +20,7 @@ pub mod report;
 pub mod service;
 pub mod target;
 pub mod terminal;
+pub mod valgrind;
 pub mod wait;
 
 pub use fixture::Build;

@@ -13,7 +13,7 @@ use memtrace_tests::{
     fixture::sources,
     memtrace::{program, require_root},
     report::Totals,
-    valgrind::LIKE_VALGRIND,
+    valgrind::{in_folder, in_folder_as_under_valgrind},
 };
 
 /// Each does the same in every run: no clock, no random seed.
@@ -68,16 +68,9 @@ fn counted_by_memtrace(words: &[String], folder: &Path) -> Result<Totals> {
     let file: PathBuf = folder.join("report.json");
     let mut command = Command::new(program()?);
     command.args(["--format", "json", "--output", &shown(&file), "--exit-code", "--"]).args(words);
-    let status = command
-        .envs(LIKE_VALGRIND)
-        .env("PERL_HASH_SEED", "0")
-        .env("PWD", folder)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    in_folder_as_under_valgrind(&mut command, folder);
     // 1: `git diff` has found a difference.
-    ensure!(matches!(status.status()?.code(), Some(0 | 1)), "{words:?} failed");
+    ensure!(matches!(command.status()?.code(), Some(0 | 1)), "{words:?} failed");
     let text = fs::read_to_string(&file)?;
     let report = Report::parse(text.lines().last().context("a report")?)?;
     ensure!(report.losses().is_empty(), "{:?}", report.loss);
@@ -90,15 +83,8 @@ fn counted_by_valgrind(words: &[String], folder: &Path) -> Result<Totals> {
     let mut command = Command::new("valgrind");
     // Else it has the C library free its own blocks at the end, which no program does by itself.
     command.args(["--run-libc-freeres=no", "--run-cxx-freeres=no", &format!("--log-file={}", shown(&log))]).args(words);
-    // To the same place as in the other run: a stream to a pipe has another buffer.
-    command
-        .env("PERL_HASH_SEED", "0")
-        .env("PWD", folder)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()?;
+    in_folder(&mut command, folder);
+    command.status()?;
     let text = fs::read_to_string(&log)?.replace(',', "");
     let numbers = |mark: &str| -> Result<Vec<u64>> {
         let line = text.lines().find_map(|line| line.split_once(mark)).with_context(|| format!("{mark} in {text}"))?.1;

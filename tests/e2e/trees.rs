@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread::sleep,
     time::Duration,
@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use memtrace_tests::{
     Build, Memtrace, Report,
     memtrace::{program, require_root},
-    valgrind::LIKE_VALGRIND,
+    valgrind::{in_folder, in_folder_as_under_valgrind},
     wait,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -26,20 +26,28 @@ fn storm() -> Result<String> {
 /// How often a storm starts processes, in eight ways by turns.
 const ROUNDS: u64 = 400;
 
+/// Memtrace that runs a command with its children and leaves its reports in a file of the folder.
+fn following(words: &[&str], folder: &Path) -> Result<(Command, PathBuf)> {
+    let file = folder.join("report.json");
+    let mut command = Command::new(program()?);
+    command.args(["--follow", "--format", "json", "--exit-code", "--output", &file.display().to_string(), "--"]);
+    command.args(words);
+    Ok((command, file))
+}
+
+fn last_report(file: &Path) -> Result<Report> {
+    Report::parse(fs::read_to_string(file)?.lines().last().context("a report")?)
+}
+
 /// Runs a command under memtrace with its children: what the command printed, and the last report.
 fn trace(words: &[&str]) -> Result<(String, Report)> {
     require_root()?;
     let folder = tempfile::tempdir()?;
-    let file = folder.path().join("report.json");
-    let output = Command::new(program()?)
-        .args(["--follow", "--format", "json", "--exit-code", "--output", &file.display().to_string(), "--"])
-        .args(words)
-        .stdin(Stdio::null())
-        .output()?;
+    let (mut command, file) = following(words, folder.path())?;
+    let output = command.stdin(Stdio::null()).output()?;
     let errors = String::from_utf8(output.stderr)?;
     ensure!(output.status.success(), "{}: {errors}", output.status);
-    let text = fs::read_to_string(&file)?;
-    Ok((String::from_utf8(output.stdout)?, Report::parse(text.lines().last().context("a report")?)?))
+    Ok((String::from_utf8(output.stdout)?, last_report(&file)?))
 }
 
 /// Allocations and frees of all processes.
@@ -171,16 +179,11 @@ fn add(counts: &mut Counts, command: &str, allocations: u64, frees: u64) {
 fn by_valgrind(words: &[&str], folder: &Path) -> Result<Counts> {
     let logs = folder.join("logs");
     fs::create_dir(&logs)?;
-    let status = Command::new("valgrind")
-        .args(["--trace-children=yes", "--run-libc-freeres=no", "--run-cxx-freeres=no"])
-        .arg(format!("--log-file={}/%p", logs.display()))
-        .args(words)
-        .env("PWD", folder)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()?;
+    let mut command = Command::new("valgrind");
+    command.args(["--trace-children=yes", "--run-libc-freeres=no", "--run-cxx-freeres=no"]);
+    command.arg(format!("--log-file={}/%p", logs.display())).args(words);
+    in_folder(&mut command, folder);
+    let status = command.status()?;
     ensure!(status.success(), "{status}");
     let mut counts = Counts::new();
     for log in fs::read_dir(&logs)? {
@@ -194,20 +197,11 @@ fn by_valgrind(words: &[&str], folder: &Path) -> Result<Counts> {
 }
 
 fn by_memtrace(words: &[&str], folder: &Path) -> Result<Counts> {
-    let file = folder.join("report.json");
-    let status = Command::new(program()?)
-        .args(["--follow", "--format", "json", "--exit-code", "--output", &file.display().to_string(), "--"])
-        .args(words)
-        .envs(LIKE_VALGRIND)
-        .env("PWD", folder)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()?;
+    let (mut command, file) = following(words, folder)?;
+    in_folder_as_under_valgrind(&mut command, folder);
+    let status = command.status()?;
     ensure!(status.success(), "{status}");
-    let text = fs::read_to_string(&file)?;
-    let report = Report::parse(text.lines().last().context("a report")?)?;
+    let report = last_report(&file)?;
     ensure!(report.losses().is_empty(), "{:?}", report.loss);
     ensure!(report.retired.processes == 0, "{:?}", report.retired);
     let mut counts = Counts::new();

@@ -8,7 +8,7 @@ use std::{
 use clap::Parser as _;
 use memtrace::{
     cli::{self, Command, Flags},
-    report::again,
+    report::saved_runs,
     session::{self, SessionError},
     target::guard,
 };
@@ -70,12 +70,12 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(CANNOT_TRACE, &format!("holding targets: {error}")),
         },
-        Command::Report(config) => done(again::report(&config)),
-        Command::Diff(config) => done(again::diff(&config)),
+        Command::Report(config) => done(saved_runs::report(&config)),
+        Command::Diff(config) => done(saved_runs::diff(&config)),
     }
 }
 
-fn done(result: Result<(), again::AgainError>) -> ExitCode {
+fn done(result: Result<(), saved_runs::SavedRunError>) -> ExitCode {
     result.map_or_else(|error| fail(CANNOT_TRACE, &error.to_string()), |()| ExitCode::SUCCESS)
 }
 

@@ -1,4 +1,4 @@
-//! Memory as a whole: the outer frame of a run's report, and `memtrace watch`, which places no probe.
+//! Memory as a whole: the memory footprint of a run's report, and `memtrace watch`, which places no probe.
 
 use std::process::Command;
 

@@ -5,10 +5,10 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
-    again::{DiffFlags, ReportFlags},
     focus::FocusFlags,
     format::{Format, Metric},
     gate::GateFlags,
+    saved_runs::{DiffFlags, ReportFlags},
 };
 
 /// What a run watches.

@@ -5,13 +5,13 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use memtrace_common::limits::PAGE_BYTES;
 
 use super::{
-    again::{self, DiffConfig, ReportConfig},
     doctor::{self, DoctorConfig},
     error::UsageError,
     flags::{Flags, Mode, SubcommandFlags, WrapperFlags},
     focus::FocusConfig,
     format::{FEW, Format, Metric},
     gate::GateConfig,
+    saved_runs::{self, DiffConfig, ReportConfig},
     watch::{self, WatchConfig},
     wrapper::{self, Wrapper},
 };
@@ -153,8 +153,8 @@ pub fn resolve(flags: Flags) -> Result<Command, UsageError> {
         Some(SubcommandFlags::Doctor(flags)) => return doctor::resolve(flags).map(Command::Doctor),
         Some(SubcommandFlags::AllocationLoop) => return Ok(Command::AllocationLoop),
         Some(SubcommandFlags::CodeGuard) => return Ok(Command::CodeGuard),
-        Some(SubcommandFlags::Report(flags)) => return again::report(flags).map(Command::Report),
-        Some(SubcommandFlags::Diff(flags)) => return again::diff(flags).map(Command::Diff),
+        Some(SubcommandFlags::Report(flags)) => return saved_runs::report(flags).map(Command::Report),
+        Some(SubcommandFlags::Diff(flags)) => return saved_runs::diff(flags).map(Command::Diff),
         Some(SubcommandFlags::Watch(flags)) => return watch::resolve(flags).map(Command::Watch),
         Some(SubcommandFlags::Mark { pid }) => return Ok(Command::Mark(pid)),
         None => {}
@@ -172,7 +172,7 @@ pub fn resolve(flags: Flags) -> Result<Command, UsageError> {
     if duration == Some(Duration::ZERO) {
         return Err(UsageError::Duration);
     }
-    let (format, metric, final_top) = again::look(flags.format, flags.metric, flags.output.as_ref(), flags.top)?;
+    let (format, metric, final_top) = saved_runs::look(flags.format, flags.metric, flags.output.as_ref(), flags.top)?;
     let min_size = flags.min_size.as_deref().map_or(Ok(0), |text| size("--min-size", text))?;
     let max_size = flags.max_size.as_deref().map_or(Ok(u64::MAX), |text| size("--max-size", text))?;
     if min_size > max_size {
@@ -194,7 +194,7 @@ pub fn resolve(flags: Flags) -> Result<Command, UsageError> {
         launch,
         interval,
         duration,
-        top: again::checked(flags.top, FEW)?,
+        top: saved_runs::checked(flags.top, FEW)?,
         final_top,
         format,
         metric,

@@ -1,4 +1,4 @@
-//! How much memory a process or a cgroup uses as a whole: the outer frame of what the stacks hold. Part of the JSON
+//! How much memory a process or a cgroup uses as a whole: the memory footprint of what the stacks hold. Part of the JSON
 //! contract; fields are only ever added.
 
 use serde::{Deserialize, Serialize};

@@ -1,15 +1,15 @@
 //! The `report` room: one [`snapshot::Snapshot`] in, a report of any form out. It keeps no truth of its own.
 //!
 //! [`headline`] is the answer, [`rank`] puts the stacks in order, [`group`] is what several of them are together; [`text`] is for people, [`tui`] for people who watch, [`json`] for scripts,
-//! [`folded`], [`flamegraph`] and [`pprof`] for the tools of those names, [`html`] for a browser. [`ending`] is how a process ended, [`memory`] and [`outer`]
+//! [`folded`], [`flamegraph`] and [`pprof`] for the tools of those names, [`html`] for a browser. [`ending`] is how a process ended, [`memory`] and [`footprint`]
 //! are the whole process's memory and its words. [`destination`] is where reports go. [`saved`] reads a run back, for
-//! [`again`], which shows it once more or compares it with another ([`diff`]). Names of the target are escaped
+//! [`saved_runs`], which shows it once more or compares it with another ([`diff`]). Names of the target are escaped
 //! ([`escape`]) on their way to a terminal or a page; JSON escapes by its own rules.
 
 use std::io::{self, Write};
 
-pub mod again;
 pub mod budget;
+mod completeness;
 pub mod destination;
 pub mod diff;
 pub mod doctor;
@@ -20,6 +20,7 @@ mod fingerprint;
 pub mod flamegraph;
 pub mod focus;
 pub mod folded;
+pub mod footprint;
 pub mod gate;
 pub mod group;
 pub mod headline;
@@ -30,20 +31,19 @@ pub mod loss;
 pub mod memory;
 pub mod name;
 pub mod number;
-pub mod outer;
 pub mod place;
 pub mod pprof;
 pub mod rank;
 pub mod sampling;
 pub mod sarif;
 pub mod saved;
+pub mod saved_runs;
 pub mod snapshot;
 mod stream;
 pub mod text;
 pub mod tree;
 pub mod tui;
 pub mod watch;
-mod whole;
 
 #[cfg(test)]
 mod hostile;

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     escape::escape,
+    footprint::{self, growth_with_interval},
     memory::{Growth, Limit, ProcessMemory},
     number::{bytes, duration, of, rate},
-    outer::{self, growth_with_interval},
     snapshot::Snapshot,
     text,
 };
@@ -229,7 +229,7 @@ fn cgroup(cgroup: &WatchedCgroup) -> String {
 fn trend(growth: Option<&Growth>, limit: Option<&Limit>) -> String {
     let growth = growth.map(|growth| format!(", {}", growth_with_interval(growth))).unwrap_or_default();
     let limit = limit
-        .and_then(|limit| Some(format!(", limit {} {}", bytes(limit.limit_bytes), outer::time_left(&limit.left)?)));
+        .and_then(|limit| Some(format!(", limit {} {}", bytes(limit.limit_bytes), footprint::time_left(&limit.left)?)));
     growth + &limit.unwrap_or_default()
 }
 
@@ -265,8 +265,8 @@ fn over(alert: &Alert) -> String {
 fn oom(oom: &Oom) -> String {
     match (oom.pid, oom.target_killed) {
         (Some(pid), true) => format!("OOM pid {pid} was ended by the kernel for want of memory"),
-        (Some(pid), false) => format!("OOM near pid {pid}: {}", outer::oom_kills(oom.kills)),
-        (None, _) => format!("OOM {}", outer::oom_kills(oom.kills)),
+        (Some(pid), false) => format!("OOM near pid {pid}: {}", footprint::oom_kills(oom.kills)),
+        (None, _) => format!("OOM {}", footprint::oom_kills(oom.kills)),
     }
 }
 

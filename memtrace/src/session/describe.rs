@@ -12,7 +12,7 @@ use memtrace_common::{
     counter::{Counter, TargetCounters},
 };
 
-use super::{SessionError, own, pump::Pump, snapshot::Key, traced::Traced, whole};
+use super::{SessionError, completeness, pump::Pump, self_usage, snapshot::Key, traced::Traced};
 use crate::{
     kernel::Tracer,
     ledger::{self, Enlarged, Enlargers, Precision},
@@ -45,10 +45,10 @@ pub(super) fn say(stack: &mut Stack, judgement: Judgement) {
 pub(super) fn tracer_state(tracer: &Tracer, pump: &Pump) -> Result<TracerState, SessionError> {
     let stacks = tracer.remembered()?;
     let tables = pump.unwinding.fill();
-    let (stacks_complete, stacks_short) = whole::count(&pump.ledger, &pump.symbols);
-    let own = own::resident();
+    let (stacks_complete, stacks_short) = completeness::count(&pump.ledger, &pump.symbols);
+    let own = self_usage::resident();
     Ok(TracerState {
-        cpu_ms: u64::try_from(own::processor_time().as_millis()).unwrap_or(u64::MAX),
+        cpu_ms: u64::try_from(self_usage::processor_time().as_millis()).unwrap_or(u64::MAX),
         rss_bytes: own.map_or(0, |own| own.rss_bytes()),
         anon_bytes: own.map_or(0, |own| own.anon_bytes),
         stacks_remembered: stacks.hits,
@@ -145,7 +145,7 @@ pub(super) fn describe(process: &Traced, pump: &Pump, counters: Option<&TargetCo
         rss_bytes: process.rss_bytes,
         code_moved_ms: process.code.moved_ms(),
         allocates_unseen: false,
-        memory: Some(process.outer.describe(Some(held))),
+        memory: Some(process.footprint.describe(Some(held))),
         totals: Totals {
             allocations: totals.allocations,
             frees: totals.frees,

@@ -3,7 +3,7 @@
 //!
 //! In: the checked configuration. Out: reports, and whether a stack is growing at the end. [`traced`] opens processes and
 //! attaches; [`pump`] moves events from the kernel into ledger and symbols; [`snapshot`] says how things stand;
-//! [`output`] writes it, [`tui`] shows it while it goes on; [`outer`] is the memory as a whole; [`doctor`] only looks, or
+//! [`output`] writes it, [`tui`] shows it while it goes on; [`footprint`] is the memory as a whole; [`doctor`] only looks, or
 //! counts for a moment, and [`watch`] looks again and again.
 
 mod admit;
@@ -11,22 +11,22 @@ mod blind;
 mod budget;
 mod candidate;
 mod code;
+mod completeness;
 mod describe;
 mod doctor;
 mod error;
 mod focus;
+mod footprint;
 mod gate;
 mod grouping;
-mod live;
 mod mark;
 mod members;
 mod notice;
-mod outer;
 mod output;
-mod own;
 mod probes;
 mod pump;
 mod resident;
+mod self_usage;
 mod siblings;
 mod signals;
 mod snapshot;
@@ -34,8 +34,8 @@ mod traced;
 mod tree;
 mod tui;
 mod unwinding;
+mod view_rows;
 mod watch;
-mod whole;
 
 use std::{
     io,

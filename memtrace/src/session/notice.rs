@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
-use super::{budget::Costs, outer::OomNotice, traced::Traced};
+use super::{budget::Costs, footprint::OomNotice, traced::Traced};
 use crate::{
     allocator::Plan,
     cli::{TraceConfig, WatchConfig, suppressions::Suppression},
-    report::{ending, escape::escape, number, outer, snapshot::Snapshot},
+    report::{ending, escape::escape, footprint, number, snapshot::Snapshot},
     symbol::Problem,
     target::{Pid, Target},
     trend::Verdict,
@@ -69,7 +69,7 @@ pub(super) fn allocators(target: &Target, plan: &Plan) {
 /// The kernel killed processes of a target's cgroup.
 pub(super) fn oom_kills(pid: Pid, notice: OomNotice) {
     if notice.kills > 0 {
-        eprintln!("memtrace: warning: {pid}: {}", outer::oom_kills(notice.kills).replacen("The", "the", 1));
+        eprintln!("memtrace: warning: {pid}: {}", footprint::oom_kills(notice.kills).replacen("The", "the", 1));
     }
     if notice.target_killed {
         eprintln!("memtrace: warning: {pid} itself was ended by the kernel for want of memory (OOM kill)");
@@ -78,7 +78,7 @@ pub(super) fn oom_kills(pid: Pid, notice: OomNotice) {
 
 /// The kernel killed processes of a watched cgroup.
 pub(super) fn group_oom_kills(kills: u64) {
-    eprintln!("memtrace: warning: {}", outer::oom_kills(kills).replacen("The", "the", 1));
+    eprintln!("memtrace: warning: {}", footprint::oom_kills(kills).replacen("The", "the", 1));
 }
 
 /// A watch begins.

@@ -13,8 +13,8 @@ use super::{
     SessionError,
     candidate::{plan, prediction},
     code::{self, OwnCode},
+    footprint::{Footprint, OomNotice},
     notice,
-    outer::{OomNotice, Outer},
     probes::Probes,
 };
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
     },
     report::ending,
     target::{Pid, Target, exit, guard::Guard},
-    trend::outer::Span,
+    trend::footprint::Span,
 };
 
 /// A traced process.
@@ -43,7 +43,7 @@ pub(super) struct Traced {
     /// Resident bytes when last seen.
     pub(super) rss_bytes: u64,
     /// Its memory as a whole.
-    pub(super) outer: Outer,
+    pub(super) footprint: Footprint,
     /// When it began a program that had no allocator mapped then, or whose begin is awaited.
     execed: Option<Instant>,
     /// Its begin is awaited, and whether another thread than the first one called exec.
@@ -80,7 +80,7 @@ impl Traced {
             began: Instant::now(),
             ended: None,
             ended_by: None,
-            outer: Outer::new(pid, Span::Run),
+            footprint: Footprint::new(pid, Span::Run),
             execed: None,
             awaited: None,
             attached: HashSet::new(),
@@ -166,12 +166,12 @@ impl Traced {
 
     /// Samples the process's memory and that of its cgroup.
     pub(super) fn sample_memory(&mut self, elapsed_ms: u64) {
-        self.outer.sample(self.target.pid(), self.target.as_fd(), elapsed_ms);
+        self.footprint.sample(self.target.pid(), self.target.as_fd(), elapsed_ms);
     }
 
     /// OOM kills in its cgroup that were not told yet; asked after [`check_exited`](Self::check_exited).
     pub(super) fn look_for_kills(&mut self) -> Option<OomNotice> {
-        self.outer.look_for_kills(self.target.pid(), self.target.as_fd(), self.exited)
+        self.footprint.look_for_kills(self.target.pid(), self.target.as_fd(), self.exited)
     }
 
     /// The process runs another program: probes follow by themselves into the files that both programs map; what the
@@ -189,7 +189,7 @@ impl Traced {
             self.target = target;
             self.prediction = None;
             self.code = OwnCode::default();
-            self.outer.restart(pid, self.target.as_fd());
+            self.footprint.restart(pid, self.target.as_fd());
             if by_other_thread {
                 // Links are bound to the thread that was the first one, and it is gone.
                 let dead = self.unbind(pid);

@@ -1,6 +1,6 @@
 //! When to raise an alarm about a size or a growth rate, and when it is over. Noise does neither.
 
-use super::outer::Rate;
+use super::footprint::Rate;
 
 /// An alarm is over below this share of the size that raised it.
 const SIZE_OVER: f64 = 0.95;

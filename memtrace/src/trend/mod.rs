@@ -7,10 +7,10 @@
 //!
 //! [`series`] keeps the samples and [`gaps`] what was not recorded; [`cohorts`] are the birth times that stacks share and
 //! [`survival`] what became of them; [`kendall`] and [`slope`] are the statistics, [`window`], [`pace`], [`steps`],
-//! [`bend`] and [`returns`] ask them about a part of a series; [`rules`] turn one series into a finding, [`judge`] weighs it against
+//! [`bend`] and [`sawtooth`] ask them about a part of a series; [`rules`] turn one series into a finding, [`judge`] weighs it against
 //! survival, [`sampled`] against the chance of what was drawn, [`family`] corrects for the number of stacks. docs/design/verdict.md has the reasons and the measurements.
 //! [`groups`] are sums of stacks, judged in the same way, and [`explain`] chooses those that a report needs.
-//! [`outer`] and [`alert`] do the like for whole processes and cgroups.
+//! [`footprint`] and [`alert`] do the like for whole processes and cgroups.
 
 use std::{
     cmp::Reverse,
@@ -23,15 +23,15 @@ pub mod bend;
 pub mod cohorts;
 pub mod explain;
 pub mod family;
+pub mod footprint;
 pub mod gaps;
 pub mod groups;
 pub mod judge;
 pub mod kendall;
-pub mod outer;
 pub mod pace;
-pub mod returns;
 pub mod rules;
 pub mod sampled;
+pub mod sawtooth;
 pub mod series;
 pub mod slope;
 pub mod steps;

@@ -11,7 +11,7 @@ use super::{
     bend::since_bend,
     kendall::p_mostly_rising,
     pace::{Pace, pace, plain_slope, stood_still_before},
-    returns::{shrinks, teeth},
+    sawtooth::{shrinks, teeth},
     slope::{Point, Slope},
     steps::{Steps, most, without_appearance},
     verdict::Verdict,

@@ -4,15 +4,15 @@ use std::io::{self, Write};
 
 use super::Text;
 use crate::report::{
+    completeness,
     loss::{Harm, meaning},
     number::count,
     snapshot::Snapshot,
-    whole,
 };
 
 pub fn section(snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "<section id=\"losses\">\n<h2>Losses</h2>")?;
-    if let Some(sentence) = whole::sentence(&snapshot.tracer) {
+    if let Some(sentence) = completeness::sentence(&snapshot.tracer) {
         writeln!(out, "<p>{}.</p>", Text(&sentence))?;
     }
     let counted: Vec<_> = snapshot.loss.iter().filter(|&(_, &number)| number > 0).collect();

@@ -1,7 +1,7 @@
 //! One page with everything, for a browser: it loads nothing, reads without scripts, and follows light and dark.
 //!
 //! Every text that is not ours goes through [`Text`]. Should one get past it all the same, the page's content security
-//! policy allows no network, and no style or script but the two whose hashes it names. [`process`] is the outer frame,
+//! policy allows no network, and no style or script but the two whose hashes it names. [`process`] is the memory footprint,
 //! [`chart`] the series, [`stacks`] the table, [`flame`] the flame graph, [`losses`] what was not seen.
 
 mod chart;

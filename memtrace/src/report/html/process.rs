@@ -1,11 +1,11 @@
-//! The outer frame: what each process held in all, as the system and the allocator's calls have it.
+//! The memory footprint: what each process held in all, as the system and the allocator's calls have it.
 
 use std::io::{self, Write};
 
 use super::Text;
 use crate::report::{
+    footprint,
     number::{bytes, count},
-    outer,
     snapshot::{Process, Snapshot},
 };
 
@@ -18,9 +18,13 @@ pub fn section(snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
     )?;
     for process in &snapshot.processes {
         row(process, out)?;
-        let sentences = outer::sentences(process, true);
+        let sentences = footprint::sentences(process, true);
         if !sentences.is_empty() {
-            writeln!(out, "<tr class=\"outer\"><td></td><td colspan=\"7\">{}</td></tr>", Text(&sentences.join(". ")))?;
+            writeln!(
+                out,
+                "<tr class=\"footprint\"><td></td><td colspan=\"7\">{}</td></tr>",
+                Text(&sentences.join(". "))
+            )?;
         }
     }
     writeln!(

@@ -18,13 +18,12 @@ use std::io::{self, Write};
 use page::Page;
 
 use super::{
-    budget, focus,
+    budget, completeness, focus,
     headline::headline,
     name::holds,
     number::duration,
     sampling,
     snapshot::{Process, Snapshot, Stack},
-    whole,
 };
 
 /// The most stacks of an interval's report.
@@ -78,7 +77,7 @@ pub fn render(snapshot: &Snapshot, colour: bool, out: &mut dyn Write) -> io::Res
             page.stack(number, stack, several)?;
         }
         page.emptied(&snapshot.stacks)?;
-        if let Some(sentence) = whole::sentence(&snapshot.tracer) {
+        if let Some(sentence) = completeness::sentence(&snapshot.tracer) {
             page.line("")?;
             page.wrapped("", &sentence)?;
         }

@@ -1,4 +1,4 @@
-//! The outer frame: each process, what it holds in all, and what its calls add up to.
+//! The memory footprint: each process, what it holds in all, and what its calls add up to.
 
 use std::io;
 
@@ -8,9 +8,9 @@ use super::{
 };
 use crate::report::{
     escape::escape,
+    footprint,
     name::held,
     number::{bytes, duration, of},
-    outer,
     snapshot::{Process, Retired, Snapshot, Totals, Tracer},
 };
 
@@ -39,7 +39,7 @@ impl Page<'_> {
             let text =
                 format!("pid {}: rss {}, outstanding {}", process.pid, bytes(process.rss_bytes), outstanding(totals));
             self.wrapped("  ", &text)?;
-            return self.outer(process, false);
+            return self.footprint(process, false);
         }
         self.line("")?;
         let exited = if process.exited { " (ended)" } else { "" };
@@ -70,7 +70,7 @@ impl Page<'_> {
                 bytes(totals.freed_bytes),
             ),
         )?;
-        self.outer(process, true)
+        self.footprint(process, true)
     }
 
     /// Processes that are not shown, and those that are not even listed.
@@ -114,8 +114,8 @@ impl Page<'_> {
         self.wrapped("", &text)
     }
 
-    fn outer(&mut self, process: &Process, is_final: bool) -> io::Result<()> {
-        outer::sentences(process, is_final).iter().try_for_each(|sentence| self.wrapped("  ", sentence))
+    fn footprint(&mut self, process: &Process, is_final: bool) -> io::Result<()> {
+        footprint::sentences(process, is_final).iter().try_for_each(|sentence| self.wrapped("  ", sentence))
     }
 
     pub fn notes(&mut self, processes: &[Process]) -> io::Result<()> {

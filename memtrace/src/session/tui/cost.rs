@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     report::tui::Cost,
-    session::own::{processor_time, resident},
+    session::self_usage::{processor_time, resident},
 };
 
 /// Measures from one call to the next.

@@ -1,4 +1,4 @@
-//! `memtrace watch`: the outer frame alone, with no probe in place, for as long as one likes; and on an alert, when asked,
+//! `memtrace watch`: the memory footprint alone, with no probe in place, for as long as one likes; and on an alert, when asked,
 //! an ordinary trace of bounded length.
 //!
 //! [`subject`] is what is watched, [`escalation`] the trace.
@@ -17,8 +17,9 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use self::escalation::Escalation;
 use super::{
-    SessionError, at, event_loop, notice,
-    outer::OomNotice,
+    SessionError, at, event_loop,
+    footprint::OomNotice,
+    notice,
     output::Output,
     signals::{Signals, Told},
 };

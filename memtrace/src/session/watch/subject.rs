@@ -4,7 +4,7 @@ use std::{cmp::Reverse, os::fd::AsFd as _};
 
 use crate::{
     report::watch::{Alert, Cause, Member, WatchedCgroup, WatchedProcess},
-    session::outer::{Bounds, Kills, OomNotice, Outer, growth},
+    session::footprint::{Bounds, Footprint, Kills, OomNotice, growth},
     target::{
         Held, Pid,
         cgroup::{self, MemoryCgroup},
@@ -12,7 +12,7 @@ use crate::{
     },
     trend::{
         alert::{self, Alarms, Change, Thresholds},
-        outer::{Rate, Span, Track},
+        footprint::{Rate, Span, Track},
     },
 };
 
@@ -28,7 +28,7 @@ pub(super) type Changes = Vec<(Change, Alert, Vec<Pid>)>;
 /// A watched process.
 pub(super) struct Process {
     held: Held,
-    outer: Outer,
+    footprint: Footprint,
     alarms: Alarms,
     exited: bool,
     /// Its end stood in a line.
@@ -37,8 +37,8 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn new(held: Held, window_ms: u64) -> Self {
-        let outer = Outer::new(held.pid(), Span::Newest(window_ms));
-        Self { held, outer, alarms: Alarms::default(), exited: false, end_told: false }
+        let footprint = Footprint::new(held.pid(), Span::Newest(window_ms));
+        Self { held, footprint, alarms: Alarms::default(), exited: false, end_told: false }
     }
 
     pub(super) fn pid(&self) -> Pid {
@@ -50,8 +50,8 @@ impl Process {
             return;
         }
         let pid = self.held.pid();
-        self.outer.sample(pid, self.held.as_fd(), elapsed_ms);
-        let (bytes, rate) = (self.outer.bytes(), self.outer.settled_rate());
+        self.footprint.sample(pid, self.held.as_fd(), elapsed_ms);
+        let (bytes, rate) = (self.footprint.bytes(), self.footprint.settled_rate());
         for change in self.alarms.observe(thresholds, bytes, rate) {
             let name = self.held.command().to_owned();
             changes.push((change, alert(change, Some(pid), name, thresholds, bytes, rate), vec![pid]));
@@ -65,7 +65,7 @@ impl Process {
 
     pub(super) fn look_for_kills(&mut self) -> Option<OomNotice> {
         let exited = self.check_exited();
-        self.outer.look_for_kills(self.held.pid(), self.held.as_fd(), exited)
+        self.footprint.look_for_kills(self.held.pid(), self.held.as_fd(), exited)
     }
 
     /// For the line of an interval; `None` when an earlier one told its end.
@@ -80,7 +80,7 @@ impl Process {
             command: self.held.command().to_owned(),
             exited: self.exited,
             alerting: self.alarms.any() && !self.exited,
-            memory: self.outer.describe(None),
+            memory: self.footprint.describe(None),
         }
     }
 }

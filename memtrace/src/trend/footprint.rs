@@ -1,4 +1,4 @@
-//! The outer frame: how fast a process or a cgroup grows as a whole, what of that the stacks explain, and how long it can
+//! The memory footprint: how fast a process or a cgroup grows as a whole, what of that the stacks explain, and how long it can
 //! go on before a limit. Plain arithmetic over bounded series.
 //!
 //! The rate is Sen's slope with the interval of Kendall's S, its variance corrected for ties and autocorrelation; see

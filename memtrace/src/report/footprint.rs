@@ -1,4 +1,4 @@
-//! The outer frame in words: memory as a whole, what the stacks explain of its growth, and the time to the limit.
+//! The memory footprint in words: memory as a whole, what the stacks explain of its growth, and the time to the limit.
 
 use super::{
     escape::escape,

@@ -1,4 +1,4 @@
-//! The outer frame of one process as a run goes on: samples its memory and its cgroup's, and notices OOM kills.
+//! The memory footprint of one process as a run goes on: samples its memory and its cgroup's, and notices OOM kills.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,7 @@ use crate::{
         exit,
         memory::{self, Machine, Resident},
     },
-    trend::outer::{self, Parts, Rate, Span, Track},
+    trend::footprint::{self, Parts, Rate, Span, Track},
 };
 
 /// Reading PSS walks all pages of the process, so it gets at most one part in this of the time.
@@ -30,7 +30,7 @@ const OOM_EVERY: Duration = Duration::from_secs(1);
 const MAX_LEVELS: usize = 16;
 
 /// What the kernel accounts to a process.
-pub(super) struct Outer {
+pub(super) struct Footprint {
     at_attach: Option<Resident>,
     now: Resident,
     /// RSS and swap.
@@ -42,7 +42,7 @@ pub(super) struct Outer {
     end_seen: bool,
 }
 
-impl Outer {
+impl Footprint {
     /// Looks at a process for the first time.
     pub(super) fn new(pid: Pid, span: Span) -> Self {
         let cgroup = MemoryCgroup::of(pid);
@@ -110,7 +110,7 @@ impl Outer {
     /// For the report; `held_bytes` is what the stacks hold, `None` where nothing is traced.
     pub(super) fn describe(&self, held_bytes: Option<u64>) -> ProcessMemory {
         let since_attach = held_bytes.zip(self.at_attach).map(|(held, before)| {
-            let account = outer::account(parts(before), parts(self.now), held);
+            let account = footprint::account(parts(before), parts(self.now), held);
             SinceAttach {
                 before_bytes: before.total_bytes(),
                 growth_bytes: account.growth_bytes,
@@ -301,11 +301,11 @@ impl Bounds {
 
 fn time_left(room_bytes: u64, rate: Option<Rate>) -> TimeLeft {
     let unknown = TimeLeft { state: TimeLeftState::Unknown, about_ms: None, earliest_ms: None, latest_ms: None };
-    match outer::time_left(room_bytes, rate) {
-        outer::TimeLeft::Unknown => unknown,
-        outer::TimeLeft::Level => TimeLeft { state: TimeLeftState::Level, ..unknown },
-        outer::TimeLeft::MoreThan(ms) => TimeLeft { state: TimeLeftState::Far, about_ms: Some(ms), ..unknown },
-        outer::TimeLeft::Within { about_ms, earliest_ms, latest_ms } => {
+    match footprint::time_left(room_bytes, rate) {
+        footprint::TimeLeft::Unknown => unknown,
+        footprint::TimeLeft::Level => TimeLeft { state: TimeLeftState::Level, ..unknown },
+        footprint::TimeLeft::MoreThan(ms) => TimeLeft { state: TimeLeftState::Far, about_ms: Some(ms), ..unknown },
+        footprint::TimeLeft::Within { about_ms, earliest_ms, latest_ms } => {
             TimeLeft { state: TimeLeftState::Near, about_ms: Some(about_ms), earliest_ms: Some(earliest_ms), latest_ms }
         }
     }

@@ -17,7 +17,7 @@ use crate::cli::{DiffConfig, Format, ReportConfig};
 
 /// Why there is no report.
 #[derive(Debug, Error)]
-pub enum AgainError {
+pub enum SavedRunError {
     /// A saved run cannot be used.
     #[error(transparent)]
     Saved(#[from] SavedError),
@@ -31,7 +31,7 @@ pub enum AgainError {
 /// # Errors
 ///
 /// When the run cannot be read or the report cannot be written.
-pub fn report(config: &ReportConfig) -> Result<(), AgainError> {
+pub fn report(config: &ReportConfig) -> Result<(), SavedRunError> {
     let mut snapshot = load(&config.run)?.snapshot;
     if !snapshot.is_final {
         note(&config.run, "the run did not come to its end; this is its last report");
@@ -49,7 +49,7 @@ pub fn report(config: &ReportConfig) -> Result<(), AgainError> {
 /// # Errors
 ///
 /// When a run cannot be read or the comparison cannot be written.
-pub fn diff(config: &DiffConfig) -> Result<(), AgainError> {
+pub fn diff(config: &DiffConfig) -> Result<(), SavedRunError> {
     let (before, after) = (load(&config.before)?.snapshot, load(&config.after)?.snapshot);
     let diff = diff::Diff::of(&before, &after, config.by, config.top);
     let mut out = BufWriter::new(io::stdout());

@@ -115,23 +115,6 @@ impl Precision {
     }
 }
 
-/// The bounds between which the true value lies in 95 of 100 samples, given the estimate and its variance.
-///
-/// The variance of such an estimate is in proportion to the true value, which is put into the equation in place of the
-/// estimate (E. B. Wilson's score interval, JASA 22, 1927, for a Poisson count): so the interval holds for few
-/// samples as well.
-pub fn interval95(estimate: f64, variance: f64) -> (f64, f64) {
-    const Z: f64 = 1.96;
-    if estimate <= 0.0 || variance <= 0.0 {
-        return (estimate, estimate);
-    }
-    // What one sample stands for, about.
-    let unit = variance / estimate;
-    let middle = estimate + Z * Z * unit / 2.0;
-    let half = Z * (variance + (Z * unit / 2.0).powi(2)).sqrt();
-    ((middle - half).max(0.0), middle + half)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::{
@@ -140,6 +123,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::statistics::interval95;
 
     #[test]
     fn without_sampling_a_block_is_a_block() {

@@ -37,7 +37,7 @@ use memtrace_common::{
 
 pub use self::{
     distribution::{Cohort, Distribution, Distributions},
-    estimate::{Distances, Precision, Weight, interval95},
+    estimate::{Distances, Precision, Weight},
     lineage::{Enlarged, Enlargers},
     process::ProcessLedger,
     stacks::StackTotals,

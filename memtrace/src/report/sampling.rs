@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::number::{bytes, of};
-use crate::ledger::interval95;
+use crate::statistics::interval95;
 
 /// How a run sampled.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]

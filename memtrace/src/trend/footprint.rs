@@ -4,6 +4,7 @@
 //! The rate is Sen's slope with the interval of Kendall's S, its variance corrected for ties and autocorrelation; see
 //! [`slope`](super::slope) for the sources.
 
+use crate::statistics::{MS_PER_HOUR, Z95};
 use std::collections::VecDeque;
 
 use super::{
@@ -26,9 +27,6 @@ const WHOLE_RUN_MS: u64 = 10 * 60 * 1000;
 /// Beyond this nobody plans by a rate.
 const FAR_MS: u64 = 30 * 24 * 3_600_000;
 
-/// The standard deviations of a two-sided 95 % interval.
-const Z_95: f64 = 1.96;
-
 /// A growth rate in bytes an hour with its 95 % interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rate {
@@ -47,8 +45,8 @@ impl Rate {
             return None;
         }
         let kendall = Kendall::of(points);
-        let first = theil_sen(points, kendall, Z_95);
-        let slope = theil_sen(points, kendall.inflated(inflation(points, first.estimate)), Z_95);
+        let first = theil_sen(points, kendall, Z95);
+        let slope = theil_sen(points, kendall.inflated(inflation(points, first.estimate)), Z95);
         Some(Rate { estimate: slope.estimate, low: slope.low, high: slope.high })
     }
 }
@@ -116,7 +114,7 @@ impl Track {
     /// What a rate is made of, oldest first.
     fn points(&self) -> Vec<Point> {
         let points = |samples: &mut dyn Iterator<Item = &Sample>| -> Vec<Point> {
-            samples.map(|s| Point { hours: s.elapsed_ms as f64 / 3_600_000.0, value: s.bytes as f64 }).collect()
+            samples.map(|s| Point { hours: s.elapsed_ms as f64 / MS_PER_HOUR, value: s.bytes as f64 }).collect()
         };
         match &self.kept {
             Kept::Run(series) => {
@@ -144,7 +142,7 @@ impl Track {
         let points = self.points();
         let whole = Rate::of(&points).map(|rate| rate.estimate);
         let newer = &points[points.len() / 2..];
-        let slope = theil_sen(newer, Kendall::of(newer), Z_95).estimate;
+        let slope = theil_sen(newer, Kendall::of(newer), Z95).estimate;
         whole.is_some_and(|whole| slope > 0.0 && slope >= whole / 3.0)
     }
 
@@ -189,7 +187,7 @@ pub fn time_left(room_bytes: u64, rate: Option<Rate>) -> TimeLeft {
         return TimeLeft::Level;
     }
     // Float to integer conversion saturates.
-    let at = |bytes_per_hour: f64| (room_bytes as f64 / bytes_per_hour * 3_600_000.0) as u64;
+    let at = |bytes_per_hour: f64| (room_bytes as f64 / bytes_per_hour * MS_PER_HOUR) as u64;
     let (earliest_ms, latest_ms) = (at(rate.high), at(rate.low));
     if earliest_ms > FAR_MS {
         return TimeLeft::MoreThan(FAR_MS);

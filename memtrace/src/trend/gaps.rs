@@ -5,11 +5,10 @@
 //! they share the ring that overflowed, and it is bounded: the two gaps nearest to each other become one.
 
 use super::{series::Sample, slope::Point};
+use crate::statistics::MS_PER_HOUR;
 
 /// The most gaps that are told apart.
 const MAX_GAPS: usize = 64;
-
-const MS_PER_HOUR: f64 = 3_600_000.0;
 
 /// The gaps, in order, apart from each other.
 #[derive(Clone, Debug, Default)]

@@ -13,6 +13,7 @@ use super::{
     survival::Survival,
     verdict::Verdict,
 };
+use crate::statistics::MS_PER_HOUR;
 
 /// The most samples that are compared pair by pair: 4,000 slopes a window.
 const OVERVIEW: usize = 90;
@@ -62,8 +63,8 @@ pub fn judge(
         }
     }
     let now_ms = series.samples().last().map_or(0, |sample| sample.elapsed_ms);
-    let recorded = now_ms.saturating_sub(gaps.within(0, now_ms)) as f64 / 3_600_000.0;
-    let from_ms = now_ms.saturating_sub(((recorded - finding.from_hours).max(0.0) * 3_600_000.0) as u64);
+    let recorded = now_ms.saturating_sub(gaps.within(0, now_ms)) as f64 / MS_PER_HOUR;
+    let from_ms = now_ms.saturating_sub(((recorded - finding.from_hours).max(0.0) * MS_PER_HOUR) as u64);
     let from_ms = if finding.from_hours <= 0.0 { 0 } else { from_ms };
     let lately = survival(from_ms);
     // What a part of the run is too short to show, the whole may: that nothing in it lives as long as the run.

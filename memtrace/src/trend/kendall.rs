@@ -8,6 +8,7 @@
 //! estimated too low. D. R. Cox and A. Stuart (1955): sign tests.
 
 use super::slope::Point;
+use crate::statistics::Z95;
 
 /// Kendall's S (rising pairs less falling pairs) with its variance under "no trend", corrected for ties.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -90,7 +91,7 @@ pub fn hamed_rao(points: &[Point], slope: f64) -> f64 {
     if power <= 0.0 {
         return 1.0;
     }
-    let significant = 1.96 / n.sqrt();
+    let significant = Z95 / n.sqrt();
     let mut sum = 0.0;
     for lag in 1..count / 2 {
         let covariance: f64 = (lag..count).map(|index| (ranks[index] - mean) * (ranks[index - lag] - mean)).sum();

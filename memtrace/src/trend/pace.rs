@@ -3,8 +3,8 @@
 use super::{
     kendall::{Kendall, inflation},
     slope::{Point, theil_sen},
-    window::Z95,
 };
+use crate::statistics::Z95;
 
 /// How the end of a rise compares with what came before.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -10,8 +10,8 @@ use super::{
     rules::Finding,
     series::{Series, Timed},
     verdict::Verdict,
-    window::Z95,
 };
+use crate::statistics::Z95;
 
 /// How well a stack's bytes were known at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -54,6 +54,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::statistics::Z95;
 
     fn points(values: &[f64]) -> Vec<Point> {
         values.iter().enumerate().map(|(hour, &value)| Point { hours: hour as f64, value }).collect()
@@ -64,7 +65,7 @@ mod tests {
         let mut values: Vec<f64> = (0..21).map(f64::from).collect();
         values[10] = 1e9;
         let points = points(&values);
-        let slope = theil_sen(&points, Kendall::of(&points), 1.96);
+        let slope = theil_sen(&points, Kendall::of(&points), Z95);
         assert_eq!(slope.estimate, 1.0);
         assert!(slope.low <= 1.0 && slope.high >= 1.0);
     }
@@ -73,10 +74,10 @@ mod tests {
         #[test]
         fn the_slope_lies_in_its_interval_and_scales(values in proptest::collection::vec(0.0f64..1e12, 2..60)) {
             let base = points(&values);
-            let slope = theil_sen(&base, Kendall::of(&base), 1.96);
+            let slope = theil_sen(&base, Kendall::of(&base), Z95);
             prop_assert!(slope.low <= slope.estimate && slope.estimate <= slope.high);
             let doubled: Vec<Point> = base.iter().map(|p| Point { value: p.value * 2.0, ..*p }).collect();
-            let twice = theil_sen(&doubled, Kendall::of(&doubled), 1.96);
+            let twice = theil_sen(&doubled, Kendall::of(&doubled), Z95);
             prop_assert!((twice.estimate - 2.0 * slope.estimate).abs() <= 1e-6 * slope.estimate.abs().max(1.0));
         }
     }

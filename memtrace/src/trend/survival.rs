@@ -8,6 +8,7 @@
 
 use super::cohorts::Cohort as Stretch;
 use crate::ledger::Cohort;
+use crate::statistics::MS_PER_HOUR;
 
 /// The most earlier looks that are kept for a stack, spaced by the logarithm of their age.
 const MAX_LOOKS: usize = 12;
@@ -196,7 +197,7 @@ pub struct Profile {
 impl Profile {
     fn of(old: Vec<(Stretch, Cohort)>) -> Self {
         let hours = |part: &[(Stretch, Cohort)]| {
-            part.iter().map(|(stretch, _)| stretch.end_ms - stretch.start_ms).sum::<u64>() as f64 / 3_600_000.0
+            part.iter().map(|(stretch, _)| stretch.end_ms - stretch.start_ms).sum::<u64>() as f64 / MS_PER_HOUR
         };
         let bytes = |part: &[(Stretch, Cohort)]| part.iter().map(|(_, alive)| alive.bytes as f64).sum::<f64>();
         let total_hours = hours(&old);
@@ -211,7 +212,7 @@ impl Profile {
         let spread: f64 = old
             .iter()
             .map(|(stretch, alive)| {
-                let length = (stretch.end_ms - stretch.start_ms) as f64 / 3_600_000.0;
+                let length = (stretch.end_ms - stretch.start_ms) as f64 / MS_PER_HOUR;
                 (alive.bytes as f64 - mean * length).powi(2)
             })
             .sum();
@@ -274,7 +275,7 @@ impl Survival {
         let share = |deaths: Deaths, least: f64| deaths.share().is_none_or(|share| share >= least);
         let die = self.old.share().is_some_and(|share| share >= 0.25) && share(self.oldest, 0.2);
         // Had the old ones stayed, they would hold what rose while they were born.
-        let rose = bytes_per_hour * self.old_ms as f64 / 3_600_000.0;
+        let rose = bytes_per_hour * self.old_ms as f64 / MS_PER_HOUR;
         let mean_bytes = self.born_bytes / self.born_blocks.max(1) as f64;
         let missed = self.born_blocks >= LEAST_MISSED && rose >= LEAST_MISSED as f64 * mean_bytes;
         let enough = missed || self.born_blocks >= 3 * LEAST_AT_RISK;
@@ -286,7 +287,7 @@ impl Survival {
     /// Whether old blocks go by as many bytes as a rise at this rate has: they are replaced, not added to.
     pub fn replaces(&self, bytes_per_hour: f64) -> bool {
         let share = |deaths: Deaths| deaths.share().is_none_or(|share| share >= 0.1);
-        let hours = self.lately_ms as f64 / 3_600_000.0;
+        let hours = self.lately_ms as f64 / MS_PER_HOUR;
         let freed_bytes = self.old.freed as f64 * self.living_bytes / self.living_blocks.max(1) as f64;
         self.old.share().is_some() && share(self.old) && share(self.oldest) && freed_bytes >= bytes_per_hour * hours
     }

@@ -6,15 +6,13 @@ use super::{
     steps::{Steps, least, median, most, without_steps},
     survival::student95,
 };
+use crate::statistics::Z95;
 
 /// A rise less likely than this by chance counts.
 pub const CHANCE: f64 = 0.006;
 
 /// A part of the run is one of several looked at, so it has to show more.
 pub const CHANCE_OF_A_PART: f64 = 0.002;
-
-/// Standard deviations of a 95 % interval.
-pub const Z95: f64 = 1.96;
 
 /// What the test of a stretch says.
 #[derive(Clone, Copy, Debug)]

@@ -12,13 +12,13 @@ pub enum UsageError {
     )]
     NoTarget,
     /// A flag that only a command has a use for.
-    #[error("{0} is about a command to run: write the command behind --, as in: memtrace {0} -- COMMAND")]
+    #[error("{0} applies to a command that memtrace runs: write the command after --, as in: memtrace {0} -- COMMAND")]
     NoCommand(&'static str),
     /// A form that doctor has not.
     #[error("doctor writes text or json: leave --format out or say --format json")]
     DoctorFormat,
     /// A time of counting that is too short or too long.
-    #[error("--measure is from 200ms to 1h: leave the time out for 1s")]
+    #[error("--measure takes a time from 200ms to 1h; without a time it measures for 1s")]
     Measure,
     /// No process to count.
     #[error("nothing to measure: name a running process with --pid PID, or a cgroup or container")]
@@ -98,7 +98,7 @@ pub enum UsageError {
         value: String,
     },
     /// A flag about probes that are not there.
-    #[error("{0} is about probes on allocations, of which --mode growth has none: leave one of them out")]
+    #[error("{0} applies to probes on allocations, and --mode growth has none: leave one of them out")]
     NoProbes(&'static str),
     /// A ring that the kernel would refuse.
     #[error("--ring-size {value}: use a power of two from 1MiB to 1GiB")]
@@ -152,10 +152,12 @@ pub enum UsageError {
     #[error("--top must be from 1 to 100000")]
     Top,
     /// A weight for a form that has room for all.
-    #[error("--metric is for folded, flamegraph, pprof and html: choose one of these with --format, or leave it out")]
+    #[error(
+        "--metric applies to folded, flamegraph, pprof and html: choose one of these with --format, or leave it out"
+    )]
     Metric,
     /// A form that takes a trace.
-    #[error("memtrace watch writes --format text or json; the other forms are of a trace")]
+    #[error("memtrace watch writes --format text or json; the other formats need a trace")]
     WatchFormat,
     /// Bytes that would spoil a terminal.
     #[error("pprof is binary and standard output is a terminal: name a file, such as --output heap.pb.gz")]

@@ -45,11 +45,13 @@ pub enum FeatureError {
     NoTracefs,
     /// Return probes could kill a process.
     #[error(
-        "a seccomp filter may kill its process at a return probe, so such processes are refused; use Linux 6.14 or later"
+        "on this kernel a seccomp filter may kill a process at a return probe, so processes with such a filter are refused; use Linux 6.14 or later"
     )]
     Confined,
     /// No probe says at the entry whether it is needed at the return.
-    #[error("every malloc is followed to its return, so that it costs more; use Linux 6.13 or later")]
+    #[error(
+        "this kernel has no uprobe sessions, so each malloc costs an extra trap at its return; use Linux 6.13 or later"
+    )]
     NoSessions,
 }
 
@@ -104,7 +106,7 @@ pub fn checks(syscalls: bool) -> Vec<Check> {
 pub fn confined() -> Check {
     let safe = return_probes::with_filter() == ReturnProbes::Safe;
     let result = if safe { Ok(()) } else { Err(FeatureError::Confined) };
-    Check { name: "seccomp", purpose: "return probes pass by seccomp filters", result }
+    Check { name: "seccomp", purpose: "return probes in processes with seccomp filters", result }
 }
 
 /// Session uprobes ("bpf: Add support for uprobe multi session attach").
@@ -119,7 +121,7 @@ pub fn has_sessions() -> bool {
 /// The same, as something that was looked at.
 pub fn predicting() -> Check {
     let result = if has_sessions() { Ok(()) } else { Err(FeatureError::NoSessions) };
-    Check { name: "sessions", purpose: "no trap on return where malloc's result is known before", result }
+    Check { name: "sessions", purpose: "no trap at the return of malloc where its result is predicted", result }
 }
 
 /// Fails with the first thing that is missing.

@@ -80,7 +80,7 @@ fn since_attach(since: &SinceAttach) -> String {
     let share = if since.rest_bytes < 0 && worth(since.rest_bytes) {
         // Blocks in memory that was there before count for nothing in RSS, and nobody knows which they are.
         let more = bytes(since.rest_bytes.unsigned_abs());
-        format!("the stacks hold {more} more than anonymous memory grew, in place of older blocks or untouched")
+        format!("the stacks hold {more} more than anonymous memory grew (reused or not yet touched pages)")
     } else {
         // Never all of it by rounding.
         format!("the stacks explain {}%", (explained * 100.0).floor())

@@ -23,24 +23,28 @@ pub fn meaning(name: &str) -> (Harm, &'static str) {
         "predictions_wrong" => {
             (Harm::Some, "malloc returned other blocks than predicted: a few addresses may be wrong.")
         }
-        "calls_on_other_stacks" => {
-            (Harm::Some, "calls on a second stack within another allocator call; their returns are left alone.")
-        }
+        "calls_on_other_stacks" => (
+            Harm::Some,
+            "calls on a second stack within another allocator call; their returns cannot be probed safely.",
+        ),
         "implausible_sizes" => {
-            (Harm::Some, "blocks larger than any address space are left out: is the size in another argument?")
+            (Harm::Some, "blocks larger than any address space are not counted: is the size in another argument?")
         }
-        "starts_unseen" => {
-            (Harm::Some, "processes that waited too long at their start: what they did first is missing.")
-        }
+        "starts_unseen" => (
+            Harm::Some,
+            "processes that waited too long at their start and were let go: what they did first is missing.",
+        ),
         "allocations_deferred" => (Harm::None, "waited while the ring was full; nothing is lost."),
         "releases_deferred" => (Harm::None, "waited while the ring was full; nothing is lost."),
         "settled_blocks" => (Harm::None, "allocated and freed while the ring was full; in the totals, not in stacks."),
-        "settled_bytes" => (Harm::None, "bytes of those; in the totals, not in stacks."),
+        "settled_bytes" => {
+            (Harm::None, "bytes that were allocated and freed while the ring was full; in the totals, not in stacks.")
+        }
         "stacks_deferred" => (Harm::None, "stacks that had to be sent again; nothing is lost."),
         "failed_allocations" => (Harm::None, "allocator calls that failed; not a loss."),
         "allocations_filtered" => (Harm::None, "left out by --min-size or --max-size; not a loss."),
         "allocations_unsampled" => (Harm::None, "left out by sampling; not a loss."),
-        "allocated_bytes_unsampled" => (Harm::None, "bytes of those; not a loss."),
+        "allocated_bytes_unsampled" => (Harm::None, "bytes that sampling left out; not a loss."),
         "releases_unsampled" => (Harm::None, "frees of blocks that sampling left out, or from before the attach."),
         _ => (Harm::Some, "events that were not seen; numbers may be off."),
     }

@@ -57,7 +57,10 @@ pub(super) fn allocators(target: &Target, plan: &Plan) {
         );
     }
     for pending in &plan.pending {
-        eprintln!("memtrace: {}: no file of this name is mapped yet; traced once it is loaded", escape(pending));
+        eprintln!(
+            "memtrace: {}: no file of this name is mapped yet; it will be traced when it is loaded",
+            escape(pending)
+        );
     }
     for unusable in &plan.unusable {
         let what = unusable.function.as_ref().map_or_else(String::new, |function| format!("{function} in "));
@@ -96,7 +99,7 @@ pub(super) fn watching(processes: usize, cgroup: Option<String>, config: &WatchC
 
 /// An alert was to set off a trace.
 pub(super) fn not_escalated(error: &dyn std::fmt::Display) {
-    eprintln!("memtrace: warning: the alert is not traced: {error}");
+    eprintln!("memtrace: warning: cannot trace after the alert: {error}");
 }
 
 /// How far the run is, for who watches a terminal while the report goes to a file.
@@ -127,12 +130,12 @@ pub(super) fn unnamed<'a>(problems: impl Iterator<Item = &'a Problem>) {
 /// How a window is started.
 pub(super) fn how_to_mark() {
     let pid = std::process::id();
-    eprintln!("memtrace: a new measuring window is started by: memtrace mark {pid} (or kill -USR1 {pid})");
+    eprintln!("memtrace: to start a new measuring window, run: memtrace mark {pid} (or kill -USR1 {pid})");
 }
 
 /// A window begins.
 pub(super) fn marked(elapsed_ms: u64) {
-    eprintln!("memtrace: new measuring window from {} on", number::duration(elapsed_ms));
+    eprintln!("memtrace: a new measuring window has started at {}", number::duration(elapsed_ms));
 }
 
 /// Rules that may be left out of the suppressions, or are misspelt.
@@ -142,19 +145,19 @@ pub(super) fn unused<'a>(suppressions: impl Iterator<Item = &'a Suppression>) {
     for (number, suppression) in suppressions.enumerate() {
         if number < SHOWN {
             let (rule, place) = (suppression.rule.to_string(), &suppression.place);
-            eprintln!("memtrace: suppression not used: {} ({})", escape(&rule), escape(place));
+            eprintln!("memtrace: this suppression matched nothing: {} ({})", escape(&rule), escape(place));
         } else {
             more += 1;
         }
     }
     if more > 0 {
-        eprintln!("memtrace: {more} further suppressions not used");
+        eprintln!("memtrace: {more} further suppressions matched nothing");
     }
 }
 
 /// What `--max-overhead` needs first.
 pub(super) fn calibrating() {
-    eprintln!("memtrace: measuring what a probe costs here, on a process of memtrace's own; some three seconds");
+    eprintln!("memtrace: measuring what a probe costs on this machine, which takes about three seconds");
 }
 
 /// What it costs.
@@ -170,35 +173,37 @@ pub(super) fn calibrated(costs: &Costs) {
 /// The budget takes a sample, or a sparser one.
 pub(super) fn sparser(distance: u64) {
     eprintln!(
-        "memtrace: --max-overhead: from now on one heap block is looked at for every {} allocated",
+        "memtrace: --max-overhead: from now on one heap block is sampled for every {} allocated",
         number::bytes(distance)
     );
 }
 
 /// The budget takes allocations away for a while.
 pub(super) fn rests() {
-    eprintln!("memtrace: --max-overhead: allocations are left out for a while; releases are still seen");
+    eprintln!("memtrace: --max-overhead: allocations are not recorded for a while; releases still are");
 }
 
 /// They are back.
 pub(super) fn resumes() {
-    eprintln!("memtrace: --max-overhead: allocations and releases are seen again");
+    eprintln!("memtrace: --max-overhead: allocations and releases are recorded again");
 }
 
 /// No more of this.
 pub(super) fn goes_on_so() {
-    eprintln!("memtrace: --max-overhead: it goes on so, without further messages");
+    eprintln!("memtrace: --max-overhead: further changes of the sampling will not be reported");
 }
 
 /// The budget takes all probes on heap calls away for a while.
 pub(super) fn leaves() {
-    eprintln!("memtrace: --max-overhead: releases alone would cost more, so nothing is looked at for a while");
+    eprintln!(
+        "memtrace: --max-overhead: recording releases alone would cost more than is allowed, so nothing is recorded for a while"
+    );
 }
 
 /// The target runs another program now.
 pub(super) fn exec(target: &Target) {
     eprintln!(
-        "memtrace: {} replaced its program (exec) and is {} now; its old heap is closed, tracing goes on",
+        "memtrace: {} replaced its program (exec) and is now {}; its old heap is gone, and tracing continues",
         target.pid(),
         escape(target.command()),
     );
@@ -206,12 +211,16 @@ pub(super) fn exec(target: &Target) {
 
 /// A report found the last one not read yet.
 pub(super) fn unread() {
-    eprintln!("memtrace: nobody reads the reports: they are left out until somebody does; tracing goes on");
+    eprintln!(
+        "memtrace: the reader of the reports is not keeping up: interval reports are skipped until it does; tracing continues"
+    );
 }
 
 /// How many reports were left out for that reason.
 pub(super) fn left_out(reports: u64) {
-    eprintln!("memtrace: {reports} reports were left out because nobody read them; the last one has everything");
+    eprintln!(
+        "memtrace: {reports} interval reports were skipped because the reader did not keep up; the last report has everything"
+    );
 }
 
 /// A process has joined the run.
@@ -224,20 +233,20 @@ pub(super) fn joined(process: &Traced, others: usize) {
             escape(process.target.command()),
             process.sites()
         ),
-        SHOWN => eprintln!("memtrace: further processes are attached without a word each"),
+        SHOWN => eprintln!("memtrace: further attached processes are no longer listed"),
         _ => {}
     }
 }
 
 /// A process belongs to the run and cannot be traced.
 pub(super) fn not_joined(pid: Pid, reason: &dyn std::fmt::Display) {
-    eprintln!("memtrace: warning: {pid} is left out: {reason}");
+    eprintln!("memtrace: warning: {pid} is not traced: {reason}");
 }
 
 /// How the command that was run ended, when that is worth a word.
 pub(super) fn command_ended(pid: Pid, status: Option<ExitStatus>) {
     match status {
-        None => eprintln!("memtrace: the command goes on without memtrace as process {pid}"),
+        None => eprintln!("memtrace: the command continues without memtrace as process {pid}"),
         Some(status) if !status.success() => eprintln!("memtrace: the command ended with {status}"),
         Some(_) => {}
     }
@@ -258,32 +267,32 @@ pub(super) fn ended_by_probes(pid: Pid, signal: u32) {
 /// A target that may copy its probed code could not be held.
 pub(super) fn not_held(pid: Pid, reason: &io::Error) {
     eprintln!(
-        "memtrace: warning: {pid} cannot be held by ptrace ({reason}): should it copy its own code while it is probed, SIGTRAP \
-         will end it"
+        "memtrace: warning: {pid} cannot be held by ptrace ({reason}): if it copies its own code while it is probed, SIGTRAP will \
+         end it"
     );
 }
 
 /// A target's children are not held at their start.
 pub(super) fn not_followed(pid: Pid, reason: &dyn std::fmt::Display) {
     eprintln!(
-        "memtrace: warning: {pid} cannot be held by ptrace ({reason}): its children are seen a tenth of a second after \
-         their start, and shorter ones not at all; what cannot be held otherwise is traced without a further word"
+        "memtrace: warning: {pid} cannot be held by ptrace ({reason}): its children are traced from a tenth of a second \
+         after their start, and shorter-lived ones not at all; further such processes are not listed"
     );
 }
 
 /// Nobody is held at the start.
 pub(super) fn nobody_held(reason: &dyn std::fmt::Display) {
     eprintln!(
-        "memtrace: warning: processes cannot be held at their start ({reason}): children and new programs are seen a tenth \
-         of a second late"
+        "memtrace: warning: processes cannot be held at their start ({reason}): children and new programs are traced \
+         from a tenth of a second after their start"
     );
 }
 
 /// A process has waited in vain.
 pub(super) fn late(pid: Pid) {
     eprintln!(
-        "memtrace: warning: {pid} has waited too long at its start and runs on; what it and other such processes do until \
-         they are attached to is not seen"
+        "memtrace: warning: {pid} waited too long at its start and was let go; what it and other such processes do before \
+         they are attached is not recorded"
     );
 }
 
@@ -291,7 +300,7 @@ pub(super) fn late(pid: Pid) {
 pub(super) fn copied(pid: Pid, breakpoints: u64) {
     eprintln!(
         "memtrace: warning: {pid} runs a copy of its own code, which cannot be probed: {} taken out of the copy; what it \
-         allocates from now on is not seen, but by --mode growth",
+         allocates from now on is seen by --mode growth only",
         number::of(breakpoints, "breakpoint was", "breakpoints were"),
     );
 }
@@ -299,8 +308,8 @@ pub(super) fn copied(pid: Pid, breakpoints: u64) {
 /// A target's probed code is not mapped from its file any more.
 pub(super) fn moved(pid: Pid) {
     eprintln!(
-        "memtrace: warning: {pid} has replaced its own code by memory without a file, which cannot be probed; what it \
-         allocates from now on is not seen, but by --mode growth"
+        "memtrace: warning: {pid} has replaced its own code by anonymous memory, which cannot be probed; what it \
+         allocates from now on is seen by --mode growth only"
     );
 }
 
@@ -315,5 +324,5 @@ pub(super) fn loaded(target: &Target, sites: usize) {
 
 /// The target has loaded files whose functions cannot be probed.
 pub(super) fn loaded_untraced(pid: Pid, reason: &dyn std::fmt::Display) {
-    eprintln!("memtrace: warning: {pid} has loaded more code, and allocators in it are not traced: {reason}");
+    eprintln!("memtrace: warning: {pid} has loaded more code whose allocators are not traced: {reason}");
 }

@@ -109,7 +109,7 @@ fn weigh(mut finding: Finding, series: &Series, survival: Option<Survival>, repl
         finding.chance = 0.0;
         finding.slope = Slope { estimate: rate, low: rate - half, high: rate + half };
         finding.evidence = format!(
-            "{} of {} older cohorts of blocks left some that stay",
+            "in {} of {} older cohorts some blocks were never freed",
             known.profile.holding, known.profile.cohorts
         );
         confirmed = true;

@@ -126,7 +126,7 @@ fn by_windows(run: &[Point], steps: Steps) -> Finding {
             growing(run, &Part { name: "the later half", window: half, points: later }, half, steps)
         }
         _ => {
-            let evidence = "rises, but ever more slowly: a cache that fills looks like this".to_owned();
+            let evidence = "rises ever more slowly, as a cache that fills does".to_owned();
             Finding::new(Verdict::Undecided, 0.5, half_slope, evidence)
         }
     }

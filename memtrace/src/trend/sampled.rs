@@ -71,7 +71,7 @@ pub fn doubt(finding: &mut Finding, spreads: &Series<Spread>, change: Change) {
         if chance > CHANCE {
             finding.verdict = Verdict::Undecided;
             finding.confidence *= 0.5;
-            finding.evidence.push_str("; too few of its blocks were drawn to be sure");
+            finding.evidence.push_str("; too few of its blocks were sampled to be sure");
         }
     }
     let unsure = if deviation > 0.0 { Z95 * deviation } else { UNSEEN * change.distance };

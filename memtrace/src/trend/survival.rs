@@ -322,7 +322,7 @@ impl Survival {
         Some(match self.old.freed {
             0 => format!("of the blocks older than {age} none was freed"),
             freed if freed.saturating_mul(100) < self.old.at_risk => {
-                format!("of the blocks older than {age} next to none was freed")
+                format!("of the blocks older than {age} almost none was freed")
             }
             freed => format!(
                 "of the blocks older than {age} {:.0} % were freed in the last {}",

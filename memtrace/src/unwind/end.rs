@@ -38,7 +38,7 @@ pub fn words(short: &str) -> Option<&'static str> {
         StackEnd::FdeGap => "gap in an unwind table",
         StackEnd::NotClimbing | StackEnd::BadReturnAddress => "damaged stack",
         StackEnd::ReturnProbe => "another tool's return probe",
-        StackEnd::NotUnwound => "unwind tables not in place",
+        StackEnd::NotUnwound => "unwind tables not loaded yet",
     })
 }
 

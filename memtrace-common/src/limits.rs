@@ -28,8 +28,8 @@ pub const PLACED_THREADS: usize = 256;
 /// Walks that each thread remembers, in sets of [`REMEMBERED_WAYS`]; a power of two.
 pub const REMEMBERED_WALKS: usize = 64;
 
-/// Guesses of each thread which of its remembered walks comes next; a power of two.
-pub const GUESSES: usize = 512;
+/// Expectations of each thread, which of its remembered walks comes next; a power of two.
+pub const EXPECTED_WALKS: usize = 512;
 
 /// Walks from the same return address and stack pointer that are told apart by the words above; a power of two.
 pub const REMEMBERED_WAYS: usize = 16;

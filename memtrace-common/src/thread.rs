@@ -1,81 +1,119 @@
-//! What the kernel side remembers of a thread: the outermost allocator call it is in, and room for one stack.
+//! The state that the BPF programs keep for each thread of a target: the allocator call it is in, what sampling and
+//! prediction know of it, and room for one stack and the cache of its walks.
 //!
-//! It is the thread's own, survives preemption, and ends with the thread.
+//! Each part has one owner among the programs' modules. A state is the thread's own, survives preemption, and ends with the
+//! thread.
 
 use crate::{
     deferred::DeferredBlock,
-    limits::{GUESSES, MAX_FRAMES, REMEMBERED_WALKS},
+    limits::{EXPECTED_WALKS, MAX_FRAMES, REMEMBERED_WALKS},
     remembered::Remembered,
     unwind::Segment,
 };
 
-/// A thread's state. `return_slot` 0 means that it is in no allocator call.
+/// The state of one thread, a value of the maps `PLACES` and `THREADS`.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct ThreadState {
-    /// The stack pointer at the outermost call's entry: the address of its return address. A call entered with a lower
-    /// stack pointer is nested in it; one entered above it proves that it is over.
+    /// The thread that the state belongs to, by its id in the first pid namespace; 0 while it belongs to nobody.
+    pub thread: u64,
+    /// The outermost allocator call that the thread is in.
+    pub call: Call,
+    /// How far the thread is from its next sampling point.
+    pub sampler: Sampler,
+    /// How the result of the thread's next `malloc` is predicted.
+    pub predictor: Predictor,
+    /// The walk up the stack that is going on.
+    pub walk: Walk,
+    /// The walks that the thread has done lately.
+    pub walks: WalkCache,
+    /// The head of the stack record that is sent from here; the frames follow it without a gap.
+    pub record: crate::event::StackRecord,
+    /// The frames of the stack that is being walked: addresses, innermost first.
+    pub frames: [u64; MAX_FRAMES + 1],
+}
+
+/// An allocator call from its entry to its return. Owner: the programs on heap and mapping calls; `suspend` puts it aside
+/// for coroutines.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Call {
+    /// The stack pointer at the call's entry, which is the address of its return address; 0 when the thread is in no call. A
+    /// call that is entered with a lower stack pointer is nested in this one; one entered above it proves that this one is over.
     pub return_slot: u64,
-    /// The return address that stood there; 0 if it was not looked at.
+    /// The return address that stood there at the entry; 0 if it was not read.
     pub return_address: u64,
-    /// The attach cookie of the call's probe.
+    /// The attach cookie of the probe at the call's entry (see [`crate::cookie`]).
     pub cookie: u64,
-    /// Requested bytes, for a heap call with its [level](crate::sampling::pack).
+    /// Requested bytes; of a heap call packed with its sampling level (see [`crate::sampling::pack`]).
     pub size: u64,
-    /// What the return needs beside the size: `posix_memalign`'s result pointer, `realloc`'s old block, `mremap`'s flags.
+    /// What the return needs beside the size: `posix_memalign`'s result pointer, `realloc`'s old block, or `mremap`'s flags.
     pub argument: u64,
     /// The id of the stack that made the call.
     pub stack: u64,
     /// Bits of [`flag`].
     pub flags: u64,
-    /// Whose it is: the thread, as the first pid namespace numbers it; 0 for nobody's.
-    pub thread: u64,
-    /// 1 more than the bytes that are still allocated before the next sampling point; 0 until it is drawn.
-    pub until_point: u64,
-    /// The level at which it was drawn.
-    pub point_level: u64,
-    /// The [window](crate::sampling::Sampling::window) of the last call.
-    pub window: u64,
-    /// Requested bytes of a call whose result may be predicted.
-    pub requested: u64,
-    /// The address of the thread's cache of free blocks (see [`crate::prediction`]); 0 where it is not known.
-    pub cache: u64,
-    /// The [number](crate::prediction::Prediction::number) of the prediction by which it was found.
-    pub cache_of: u64,
-    /// In which steps it counts sizes, if it is jemalloc's.
-    pub quantum: u64,
-    /// The block that the call is predicted to return, which is compared; 0 if nothing is.
-    pub predicted: u64,
-    /// Predictions to come that are not compared.
-    pub until_compared: u64,
-    /// What the call's release of its old block took from, or put into, the deferred table; a failed `realloc` undoes it.
+    /// The deferred block that the release in a `realloc` took out of the deferred table, or put into it; undone when the
+    /// `realloc` fails.
     pub parked: DeferredBlock,
-    /// The walk up the stack that is going on.
-    pub walk: Walk,
-    /// The places of the remembered walks that came the last time in the same circumstances.
-    pub guesses: [u8; GUESSES],
-    /// Walks that this thread has done lately.
-    pub remembered: [Remembered; REMEMBERED_WALKS],
-    /// The head of the stack record that is sent from here; the frames follow it without a gap.
-    pub record: crate::event::StackRecord,
-    /// The frames of the stack being walked.
-    pub frames: [u64; MAX_FRAMES + 1],
 }
 
+/// A thread's way to its next sampling point. Owner: `sample`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Sampler {
+    /// Bytes that are still to be allocated before the next sampling point, plus 1; 0 before the point is drawn.
+    pub until_point: u64,
+    /// The sampling level at which the point was drawn.
+    pub point_level: u64,
+    /// The [recording window](crate::sampling::Sampling::window) of the thread's last call.
+    pub window: u64,
+}
+
+/// What is known of a thread's cache of free blocks, from which the allocator takes the next one. Owner: `predict`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Predictor {
+    /// Requested bytes of the call whose result may be predicted.
+    pub requested: u64,
+    /// The address of the thread's cache of free blocks (see [`crate::prediction`]); 0 when it is not known.
+    pub cache: u64,
+    /// The [number](crate::prediction::Prediction::number) of the prediction by which the cache was found.
+    pub cache_of: u64,
+    /// The size step of jemalloc's smallest size classes in bytes; without meaning for other allocators.
+    pub quantum: u64,
+    /// The block that the call is predicted to return, to be compared with what it returns; 0 when nothing is compared.
+    pub predicted: u64,
+    /// How many predictions are still to be made before one is compared again.
+    pub until_compared: u64,
+}
+
+/// A thread's cache of whole walks (see [`crate::remembered`]), set associative. Owner: `remember`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct WalkCache {
+    /// The index of the walk that is expected next, by a hash of the previous walk and the stack pointer.
+    pub expected: [u8; EXPECTED_WALKS],
+    /// The walks, in sets of [`crate::limits::REMEMBERED_WAYS`].
+    pub remembered: [Remembered; REMEMBERED_WALKS],
+}
+
+const _: () = assert!(size_of::<Call>() == 7 * 8 + 32);
+const _: () = assert!(size_of::<Sampler>() == 3 * 8 && size_of::<Predictor>() == 6 * 8);
 const _: () = assert!(
     size_of::<ThreadState>()
-        == 17 * 8
-            + 32
+        == 8 + size_of::<Call>()
+            + size_of::<Sampler>()
+            + size_of::<Predictor>()
             + size_of::<Walk>()
-            + GUESSES
-            + REMEMBERED_WALKS * size_of::<Remembered>()
+            + size_of::<WalkCache>()
             + 32
             + 8 * (MAX_FRAMES + 1)
 );
 // With the kernel's own head it fits what the kernel allocates as 32 KiB.
 const _: () = assert!(size_of::<ThreadState>() < (32 << 10) - 256);
 
-/// Where a walk up the stack has arrived.
+/// A walk up the stack: the frame that it has reached, and where it stands in the cache of walks. Owners: `walk` and `remember`.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Walk {
@@ -101,23 +139,24 @@ pub struct Walk {
     pub fp_place: u64,
     /// One of [`fp_state`].
     pub fp_state: u64,
-    /// Not 0 if the walk cannot be remembered.
-    pub unremarkable: u64,
-    /// Which remembered walk it writes over.
+    /// Not 0 when the walk must not be cached, because something decided it that a cache entry cannot hold.
+    pub uncacheable: u64,
+    /// The index of the cache entry that the walk is, or that it is written to.
     pub entry: u64,
-    /// Where in the guesses it is noted which remembered walk this one is.
-    pub guess: u64,
-    /// The remembered walk before this one.
+    /// The index in [`WalkCache::expected`] under which this walk's cache entry is noted.
+    pub expectation: u64,
+    /// The index of the cache entry of the walk before this one.
     pub previous: u64,
-    /// The first of the remembered walks that may be this one.
+    /// The index of the first entry of the set in which the walk may be cached.
     pub set: u64,
-    /// The id of the one that is; 0 if none is.
+    /// The stack id of the cache entry that was found; 0 when none was.
     pub found: u64,
-    /// Counts the walks, to write over the ways of a set in turn.
-    pub turn: u64,
-    /// The address of the return address that it started from.
+    /// A count of the walks that were not expected, whose low bits choose the way of a set that is evicted.
+    pub victim: u64,
+    /// The address of the return address that the walk started from.
     pub base: u64,
-    /// The window that holds the stack's beginning, from 0 on; none is so far on if there is none.
+    /// The index of the scratch buffer of this processor that holds the beginning of the stack; [`crate::limits::WINDOWS`]
+    /// when none was free.
     pub window: u64,
 }
 

@@ -25,7 +25,7 @@ pub unsafe fn exchange(target: *mut u64, value: u64) -> u64 {
     unsafe { core::intrinsics::atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(target, value) }
 }
 
-/// Puts a value where 0 is; whether it was.
+/// Compares and swaps from 0 to `value`; true when the target was 0 and now is `value`.
 ///
 /// # Safety
 ///
@@ -36,7 +36,7 @@ pub unsafe fn claim(target: *mut u64, value: u64) -> bool {
     unsafe { replace(target, 0, value) }
 }
 
-/// Puts a value in place of another; whether that was there.
+/// Compares and swaps from `old` to `value`; true when the target was `old`.
 ///
 /// # Safety
 ///

@@ -12,10 +12,10 @@ pub fn way_out(context: &ProbeContext, site: Site) {
     let regs = unsafe { &*context.regs };
     let Some(state) = thread::existing() else { return };
     // At a `ret`, or a jump that ends the function, the stack pointer is at the return address.
-    if state.return_slot != regs.rsp && !suspend::resume(state, regs.rsp, site.slot) {
+    if state.call.return_slot != regs.rsp && !suspend::resume(state, regs.rsp, site.slot) {
         return;
     }
-    if !cookie::shape(state.cookie).ends_at_exits() {
+    if !cookie::shape(state.call.cookie).ends_at_exits() {
         return;
     }
     // A jump to a function that returns its first argument has it there, a `ret` in the register for results.

@@ -91,7 +91,7 @@ pub fn session(context: &ProbeContext) -> u32 {
 fn is_its_return(state: &ThreadState, sp: u64) -> bool {
     // It stands one word above the return address. Anything else is a nested call's return, or the second of two returns
     // through one slot after a tail call.
-    state.return_slot != 0 && state.return_slot + 8 == sp && !cookie::shape(state.cookie).ends_at_exits()
+    state.call.return_slot != 0 && state.call.return_slot + 8 == sp && !cookie::shape(state.call.cookie).ends_at_exits()
 }
 
 /// The entry of a call that returns a block; whether its return has to be seen. In a `SESSION` one program sees both.
@@ -107,7 +107,7 @@ pub fn entry<const SESSION: bool>(context: &ProbeContext, site: Site) -> bool {
     let Some(state) = thread::state(site.slot) else { return false };
     sample::begin_window(state);
     let sp = regs.rsp;
-    let tail_called_by = if state.return_slot == sp { state.return_address } else { 0 };
+    let tail_called_by = if state.call.return_slot == sp { state.call.return_address } else { 0 };
     match thread::standing(state, site.slot, sp) {
         Standing::Outermost => {}
         Standing::Nested => return false,
@@ -124,10 +124,10 @@ pub fn entry<const SESSION: bool>(context: &ProbeContext, site: Site) -> bool {
     }
     let old = argument(arguments, shape.block_selector());
     let stored_at = argument(arguments, shape.result_selector());
-    state.cookie = site.cookie;
-    state.size = size.unwrap_or(0);
-    state.argument = if shape.result_selector() != 0 { stored_at } else { old };
-    state.flags = 0;
+    state.call.cookie = site.cookie;
+    state.call.size = size.unwrap_or(0);
+    state.call.argument = if shape.result_selector() != 0 { stored_at } else { old };
+    state.call.flags = 0;
     if site.call == REALLOCATE {
         set_parked(state, DeferredBlock::default());
     }
@@ -136,37 +136,37 @@ pub fn entry<const SESSION: bool>(context: &ProbeContext, site: Site) -> bool {
         begin_realloc(state, site.slot, old);
     }
     if SESSION {
-        state.requested = state.size;
+        state.predictor.requested = state.call.size;
     }
-    let level = if state.size < MIN_SIZE.load() || state.size > MAX_SIZE.load() {
-        state.flags |= flag::FILTERED;
+    let level = if state.call.size < MIN_SIZE.load() || state.call.size > MAX_SIZE.load() {
+        state.call.flags |= flag::FILTERED;
         None
     } else {
-        let size = state.size;
+        let size = state.call.size;
         let level = sample::draw(state, size);
         if level.is_none() {
-            state.flags |= flag::UNSAMPLED;
+            state.call.flags |= flag::UNSAMPLED;
         }
         level
     };
     if let Some(level) = level {
-        state.size = sampling::pack(state.size, level);
+        state.call.size = sampling::pack(state.call.size, level);
         let mut first = remember::open(state, sp).unwrap_or(0);
         // It returns where the function that tail-called it would, though another tool's return probe may hide that.
         if tail_called_by != 0 && thread::is_trampoline(first) {
             first = tail_called_by;
         }
-        state.return_address = first;
-        state.stack = walk::stack_id(state, site.slot, Registers { ip: first, sp: sp + 8, fp: regs.rbp });
+        state.call.return_address = first;
+        state.call.stack = walk::stack_id(state, site.slot, Registers { ip: first, sp: sp + 8, fp: regs.rbp });
     } else if shape.ends_at_exits() {
-        state.return_address = thread::read_word(sp).unwrap_or(0);
+        state.call.return_address = thread::read_word(sp).unwrap_or(0);
     } else {
         // Not worth a read of the target's memory: while it is pending the kernel's trampoline stands there.
-        state.return_address = 0;
+        state.call.return_address = 0;
     }
     // As late as this, and with the size from memory: the verifier would look at the walk once for each outcome and size.
     if SESSION {
-        state.predicted = 0;
+        state.predictor.predicted = 0;
         if shape.is_predicted()
             && let Some(block) = predict::result(state, site.slot)
         {
@@ -174,14 +174,14 @@ pub fn entry<const SESSION: bool>(context: &ProbeContext, site: Site) -> bool {
             return false;
         }
     }
-    state.return_slot = sp;
+    state.call.return_slot = sp;
     true
 }
 
 /// Field by field: the compiler would call a function that clears byte by byte.
 #[inline(always)]
 fn set_parked(state: &mut ThreadState, block: DeferredBlock) {
-    let parked = &raw mut state.parked;
+    let parked = &raw mut state.call.parked;
     // SAFETY: a reference's fields.
     unsafe {
         (&raw mut (*parked).released_ns).write_volatile(block.released_ns);
@@ -196,7 +196,7 @@ fn set_parked(state: &mut ThreadState, block: DeferredBlock) {
 fn begin_realloc(state: &mut ThreadState, slot: u16, old: u64) {
     let key = DeferredKey { address: old, slot: u64::from(slot) };
     if sample::is_unseen(&key) {
-        state.flags |= flag::OLD_UNSAMPLED;
+        state.call.flags |= flag::OLD_UNSAMPLED;
         return;
     }
     if let Settled::Yes(entry) = deferred::settle(&key) {
@@ -206,10 +206,10 @@ fn begin_realloc(state: &mut ThreadState, slot: u16, old: u64) {
     let time_ns = ring::now();
     let head = Head::new(Kind::ReallocBegin, Slot(slot), state.thread as u32);
     if ring::send(Class::Release, AddressRecord { head, time_ns, address: old }) {
-        state.flags |= flag::BEGUN;
+        state.call.flags |= flag::BEGUN;
     } else if deferred::release(&key, time_ns) {
         count::add(slot, Counter::ReleasesDeferred, 1);
-        state.parked.released_ns = time_ns;
+        state.call.parked.released_ns = time_ns;
     } else {
         count::add(slot, Counter::ReleasesDropped, 1);
     }
@@ -229,25 +229,25 @@ pub fn returned(context: &RetProbeContext) {
 /// Ends the call that the thread is in, which returned `result`.
 #[inline(always)]
 pub fn finish(context: &impl EbpfContext, state: &mut ThreadState, result: u64) {
-    let call = cookie::call_number(state.cookie);
+    let call = cookie::call_number(state.call.cookie);
     // A heap function that tail-calls a mapping function has both return through one slot: each program ends its own.
     if !matches!(call, ALLOCATE | REALLOCATE | RELEASE_OUTER) {
         return;
     }
-    state.return_slot = 0;
-    let slot = cookie::slot(state.cookie).0;
+    state.call.return_slot = 0;
+    let slot = cookie::slot(state.call.cookie).0;
     if call == RELEASE_OUTER {
         return;
     }
-    let shape = cookie::shape(state.cookie);
+    let shape = cookie::shape(state.call.cookie);
     let mut address = result;
     if shape.is_in_place() {
         // The usable size: at least the requested one if the block could be made so large.
-        address = if result >= sampling::bytes(state.size) { state.argument } else { 0 };
+        address = if result >= sampling::bytes(state.call.size) { state.call.argument } else { 0 };
     } else if shape.result_selector() != 0 {
         if address as i32 != 0 {
             address = 0;
-        } else if let Some(result) = thread::read_word(state.argument) {
+        } else if let Some(result) = thread::read_word(state.call.argument) {
             address = result;
         } else {
             count::add(slot, Counter::ResultReadFault, 1);
@@ -257,7 +257,7 @@ pub fn finish(context: &impl EbpfContext, state: &mut ThreadState, result: u64) 
     let reallocates = call == REALLOCATE;
     if address == 0 {
         // With size 0 a NULL result means that the old block was freed: no failure.
-        if reallocates && sampling::bytes(state.size) == 0 && state.argument != 0 && begun(state) {
+        if reallocates && sampling::bytes(state.call.size) == 0 && state.call.argument != 0 && begun(state) {
             return;
         }
         count::add(slot, Counter::FailedAllocations, 1);
@@ -272,27 +272,27 @@ pub fn finish(context: &impl EbpfContext, state: &mut ThreadState, result: u64) 
 /// The thread's call has made the block at `address`, or is about to.
 #[inline(always)]
 fn appear(context: &impl EbpfContext, state: &mut ThreadState, slot: u16, address: u64) {
-    if state.flags & flag::FILTERED != 0 {
+    if state.call.flags & flag::FILTERED != 0 {
         count::add(slot, Counter::AllocationsFiltered, 1);
         return;
     }
     let key = DeferredKey { address, slot: u64::from(slot) };
-    if state.flags & flag::UNSAMPLED != 0 {
+    if state.call.flags & flag::UNSAMPLED != 0 {
         count::add(slot, Counter::AllocationsUnsampled, 1);
-        count::add(slot, Counter::AllocatedBytesUnsampled, state.size);
+        count::add(slot, Counter::AllocatedBytesUnsampled, state.call.size);
         if sample::is_stale(&key) {
             send_release(context, state.thread as u32, &key);
         }
         return;
     }
-    if sampling::bytes(state.size) >= USER_ADDRESS_END {
+    if sampling::bytes(state.call.size) >= USER_ADDRESS_END {
         count::add(slot, Counter::ImplausibleSizes, 1);
         return;
     }
     let time_ns = ring::now();
-    let kind = if state.flags & flag::BEGUN != 0 { Kind::Reallocate } else { Kind::Allocate };
+    let kind = if state.call.flags & flag::BEGUN != 0 { Kind::Reallocate } else { Kind::Allocate };
     let head = Head::new(kind, Slot(slot), state.thread as u32);
-    let (size, stack) = (state.size, state.stack);
+    let (size, stack) = (state.call.size, state.call.stack);
     let record = BlockRecord { head, time_ns, address, size, stack };
     // A block whose release would not be known is as good as dropped.
     if sample::note(&key) {
@@ -313,7 +313,7 @@ fn appear(context: &impl EbpfContext, state: &mut ThreadState, slot: u16, addres
 /// A call that returns a block threw an exception instead: it failed.
 #[inline(always)]
 pub fn thrown(state: &mut ThreadState, slot: u16) {
-    if cookie::call_number(state.cookie) == REALLOCATE && !cookie::shape(state.cookie).frees_on_failure() {
+    if cookie::call_number(state.call.cookie) == REALLOCATE && !cookie::shape(state.call.cookie).frees_on_failure() {
         restore(state, slot);
     }
 }
@@ -321,27 +321,27 @@ pub fn thrown(state: &mut ThreadState, slot: u16) {
 /// Whether this realloc released its old block at entry, in any of the three ways, or found it to be none of ours.
 #[inline(always)]
 fn begun(state: &ThreadState) -> bool {
-    state.flags & (flag::BEGUN | flag::OLD_UNSAMPLED) != 0
-        || state.parked.released_ns != 0
-        || state.parked.allocated_ns != 0
+    state.call.flags & (flag::BEGUN | flag::OLD_UNSAMPLED) != 0
+        || state.call.parked.released_ns != 0
+        || state.call.parked.allocated_ns != 0
 }
 
 /// A realloc failed: its old block lives on.
 #[inline(always)]
 fn restore(state: &mut ThreadState, slot: u16) {
-    let key = DeferredKey { address: state.argument, slot: u64::from(slot) };
-    let restored = if state.flags & flag::BEGUN != 0 {
+    let key = DeferredKey { address: state.call.argument, slot: u64::from(slot) };
+    let restored = if state.call.flags & flag::BEGUN != 0 {
         let time_ns = ring::now();
         let head = Head::new(Kind::ReallocFailed, Slot(slot), state.thread as u32);
         ring::send(Class::Essential, MarkRecord { head, time_ns })
-    } else if state.parked.allocated_ns != 0 {
-        deferred::unsettle(&key, &state.parked)
-    } else if state.parked.released_ns != 0 {
+    } else if state.call.parked.allocated_ns != 0 {
+        deferred::unsettle(&key, &state.call.parked)
+    } else if state.call.parked.released_ns != 0 {
         deferred::unrelease(&key)
     } else {
         true
     };
-    if state.flags & flag::OLD_UNSAMPLED != 0 {
+    if state.call.flags & flag::OLD_UNSAMPLED != 0 {
         count::add(slot, Counter::ReleasesUnsampled, 1u64.wrapping_neg());
     } else if !restored || !sample::note(&key) {
         count::add(slot, Counter::RestoresDropped, 1);
@@ -386,9 +386,9 @@ pub fn release_session(context: &ProbeContext) -> u32 {
     let regs = unsafe { &*context.regs };
     if let Some(state) = thread::existing()
         && is_its_return(state, regs.rsp)
-        && cookie::call_number(state.cookie) == RELEASE_OUTER
+        && cookie::call_number(state.call.cookie) == RELEASE_OUTER
     {
-        state.return_slot = 0;
+        state.call.return_slot = 0;
     }
     0
 }
@@ -414,9 +414,9 @@ pub fn release_outer(context: &ProbeContext, site: Site) -> bool {
     // On another stack the release counts all the same; what it calls is then a release of its own, of a block that is gone.
     let is_outermost = standing == Standing::Outermost;
     if is_outermost {
-        state.cookie = site.cookie;
-        state.return_address = thread::read_word(sp).unwrap_or(0);
-        state.return_slot = sp;
+        state.call.cookie = site.cookie;
+        state.call.return_address = thread::read_word(sp).unwrap_or(0);
+        state.call.return_slot = sp;
     }
     let key = DeferredKey { address, slot: u64::from(site.slot) };
     if address != 0 && !sample::is_unseen(&key) {

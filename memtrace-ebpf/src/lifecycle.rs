@@ -54,7 +54,7 @@ pub fn exec(context: &RawTracePointContext) {
     let id_before = context.arg::<u32>(1);
     thread::forget(id_before);
     if let Some(state) = thread::existing() {
-        state.return_slot = 0;
+        state.call.return_slot = 0;
     }
     predict::forget(slot);
     if let Some(target) = TARGETS.get_ptr_mut(u32::from(slot)) {

@@ -1,6 +1,6 @@
 //! memtrace's BPF programs: one file a task, the probe programs here.
 //!
-//! In: uprobe hits on allocator functions (`heap`, `mapping`, `exits`, `raise`, and `session` for both ends at once), system-call tracepoints (`syscall`), page
+//! In: uprobe hits on allocator functions (`heap`, `mapping`, `exits`, `exception`, and `session` for both ends at once), system-call tracepoints (`syscall`), page
 //! faults (`fault`), exec (`lifecycle`). Out: records in the ring (`ring`), blocks that had to wait (`deferred`), counters
 //! (`count`). With `--sample` most blocks are left out (`sample`).
 
@@ -12,13 +12,13 @@
 mod atomic;
 mod count;
 mod deferred;
+mod exception;
 mod exits;
 mod fault;
 mod heap;
 mod lifecycle;
 mod mapping;
 mod predict;
-mod raise;
 mod remember;
 mod ring;
 mod sample;
@@ -103,7 +103,7 @@ fn way_out(context: ProbeContext) -> u32 {
 /// Entry of the function that looks for an exception's handler.
 #[uprobe]
 fn heap_raise(context: ProbeContext) -> u32 {
-    raise::raise(&context, attach_cookie(&context));
+    exception::raise(&context, attach_cookie(&context));
     0
 }
 

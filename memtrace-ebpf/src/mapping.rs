@@ -86,29 +86,29 @@ pub fn protect(slot: u16, arguments: Arguments) {
 /// Whether the call that the thread is in is one of these.
 #[inline(always)]
 pub fn is_in(state: &ThreadState) -> bool {
-    matches!(cookie::call_number(state.cookie), MMAP | MUNMAP | MREMAP)
+    matches!(cookie::call_number(state.call.cookie), MMAP | MUNMAP | MREMAP)
 }
 
 /// Notes the call, and sends what it is about to unmap.
 #[inline(always)]
 pub fn begin(state: &mut ThreadState, site: Site, arguments: Arguments, registers: Registers, return_slot: u64) {
-    state.cookie = site.cookie;
-    state.flags = 0;
-    state.argument = 0;
-    state.return_address = registers.ip;
+    state.call.cookie = site.cookie;
+    state.call.flags = 0;
+    state.call.argument = 0;
+    state.call.return_address = registers.ip;
     match site.call {
         MMAP => {
-            state.size = whole_pages(arguments[1]);
+            state.call.size = whole_pages(arguments[1]);
             if arguments[2] & ACCESS == 0 {
-                state.flags = flag::RESERVES;
+                state.call.flags = flag::RESERVES;
             }
         }
         MUNMAP => {
-            state.size = whole_pages(arguments[1]);
-            begin_unmap(state, site.slot, Kind::UnmapBegin, arguments[0], state.size);
+            state.call.size = whole_pages(arguments[1]);
+            begin_unmap(state, site.slot, Kind::UnmapBegin, arguments[0], state.call.size);
         }
         MREMAP => {
-            state.size = whole_pages(arguments[2]);
+            state.call.size = whole_pages(arguments[2]);
             // With old length 0 (a second view of a shared mapping) or MREMAP_DONTUNMAP the old range stays.
             if arguments[1] != 0 && arguments[3] & MREMAP_DONTUNMAP == 0 {
                 begin_unmap(state, site.slot, Kind::RemapBegin, arguments[0], whole_pages(arguments[1]));
@@ -117,20 +117,20 @@ pub fn begin(state: &mut ThreadState, site: Site, arguments: Arguments, register
         _ => return,
     }
     if site.call != MUNMAP {
-        state.stack = walk::stack_from(state, site.slot, registers);
+        state.call.stack = walk::stack_from(state, site.slot, registers);
     }
-    state.return_slot = return_slot;
+    state.call.return_slot = return_slot;
 }
 
 /// Ends the call that [`begin`] noted: `result` is what libc or the kernel returned.
 #[inline(always)]
 pub fn finish(state: &mut ThreadState, result: u64) {
-    state.return_slot = 0;
-    let slot = cookie::slot(state.cookie).0;
-    let call = cookie::call_number(state.cookie);
+    state.call.return_slot = 0;
+    let slot = cookie::slot(state.call.cookie).0;
+    let call = cookie::call_number(state.call.cookie);
     // libc says MAP_FAILED (all ones), the kernel a negative error number above -4096.
     let failed = result > u64::MAX - 4096 || (call == MUNMAP && result != 0);
-    let begun = state.flags & flag::BEGUN != 0;
+    let begun = state.call.flags & flag::BEGUN != 0;
     if failed {
         if begun {
             send_mark(slot, if call == MUNMAP { Kind::UnmapFailed } else { Kind::RemapFailed });
@@ -140,12 +140,12 @@ pub fn finish(state: &mut ThreadState, result: u64) {
     if call == MUNMAP {
         return;
     }
-    let kind = match state.flags {
+    let kind = match state.call.flags {
         flags if flags & flag::RESERVES != 0 => Kind::Reserve,
         _ if begun => Kind::Remap,
         _ => Kind::Map,
     };
-    send_range(slot, kind, result, state.size, state.stack);
+    send_range(slot, kind, result, state.call.size, state.call.stack);
 }
 
 /// Sends a range that appeared.
@@ -165,7 +165,7 @@ pub fn begin_unmap(state: &mut ThreadState, slot: u16, kind: Kind, address: u64,
         return;
     }
     if send_about(slot, kind, address, length) {
-        state.flags |= flag::BEGUN;
+        state.call.flags |= flag::BEGUN;
     }
 }
 

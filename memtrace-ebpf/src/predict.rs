@@ -44,22 +44,22 @@ pub fn result(state: &mut ThreadState, slot: u16) -> Option<u64> {
     if kind == kind::NONE {
         return None;
     }
-    if state.cache == 0 || state.cache_of != number {
-        state.cache = find(target, &mut state.quantum).unwrap_or(0);
-        state.cache_of = number;
-        state.until_compared = 0;
-        if state.cache == 0 {
+    if state.predictor.cache == 0 || state.predictor.cache_of != number {
+        state.predictor.cache = find(target, &mut state.predictor.quantum).unwrap_or(0);
+        state.predictor.cache_of = number;
+        state.predictor.until_compared = 0;
+        if state.predictor.cache == 0 {
             return None;
         }
     }
     // SAFETY: a reference. Volatile, so that it is read here.
-    let bytes = unsafe { (&raw const state.requested).read_volatile() };
+    let bytes = unsafe { (&raw const state.predictor.requested).read_volatile() };
     let block = if kind == kind::GLIBC {
-        thread::read_word(state.cache + bins + 8 * glibc::bin(bytes)?)?
+        thread::read_word(state.predictor.cache + bins + 8 * glibc::bin(bytes)?)?
     } else {
-        let (bin, size) = jemalloc::class(bytes, state.quantum)?;
-        let [before, due] = read::<[u64; 2]>(state.cache)?;
-        let [top, _requests, ends] = read::<[u64; 3]>(state.cache + bins + jemalloc::BIN_BYTES * bin)?;
+        let (bin, size) = jemalloc::class(bytes, state.predictor.quantum)?;
+        let [before, due] = read::<[u64; 2]>(state.predictor.cache)?;
+        let [top, _requests, ends] = read::<[u64; 3]>(state.predictor.cache + bins + jemalloc::BIN_BYTES * bin)?;
         let bits = |at: u64| (ends >> (8 * (at - 16))) as u16;
         let (fewest, none) = (bits(jemalloc::LOW_WATER), bits(jemalloc::EMPTY));
         if before.wrapping_add(size) >= due || (top as u16 == fewest && top as u16 == none) {
@@ -70,12 +70,12 @@ pub fn result(state: &mut ThreadState, slot: u16) -> Option<u64> {
     if block == 0 {
         return None;
     }
-    if state.until_compared == 0 {
-        state.until_compared = COMPARED_EVERY - 1;
-        state.predicted = block;
+    if state.predictor.until_compared == 0 {
+        state.predictor.until_compared = COMPARED_EVERY - 1;
+        state.predictor.predicted = block;
         return None;
     }
-    state.until_compared -= 1;
+    state.predictor.until_compared -= 1;
     remember::count_outcome(Outcome::Predicted);
     Some(block)
 }
@@ -119,8 +119,8 @@ fn find(target: *const Prediction, quantum: &mut u64) -> Option<u64> {
 /// A call has returned `result`; it may have been predicted.
 #[inline(always)]
 pub fn compare(state: &ThreadState, result: u64) {
-    if state.predicted != 0 && state.predicted != result {
-        let slot = cookie::slot(state.cookie).0;
+    if state.predictor.predicted != 0 && state.predictor.predicted != result {
+        let slot = cookie::slot(state.call.cookie).0;
         forget(slot);
         count::add(slot, Counter::PredictionsWrong, 1);
     }
@@ -129,8 +129,8 @@ pub fn compare(state: &ThreadState, result: u64) {
 /// A block is released; it may be the cache itself, at the end of the thread.
 #[inline(always)]
 pub fn released(state: &mut ThreadState, address: u64) {
-    if state.cache == address {
-        state.cache = 0;
+    if state.predictor.cache == address {
+        state.predictor.cache = 0;
     }
 }
 

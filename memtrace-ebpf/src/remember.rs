@@ -1,4 +1,4 @@
-//! Remembered walks (see `memtrace_common::remembered`): looking one up, and noting what decides a new one.
+//! The cache of walks (see `memtrace_common::remembered`): looking one up, and noting what decides a new one.
 
 use core::ffi::c_void;
 
@@ -9,7 +9,9 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use memtrace_common::{
-    limits::{GUESSES, MAX_PIECES, MAX_REMEMBERED_WORDS, REMEMBERED_WALKS, REMEMBERED_WAYS, WINDOW_WORDS, WINDOWS},
+    limits::{
+        EXPECTED_WALKS, MAX_PIECES, MAX_REMEMBERED_WORDS, REMEMBERED_WALKS, REMEMBERED_WAYS, WINDOW_WORDS, WINDOWS,
+    },
     remembered::{GROUP, Remembered, Window},
     thread::{ThreadState, fp_state},
     unwind::{Cfa, FramePointer, Registers, Rule},
@@ -41,7 +43,7 @@ pub enum Outcome {
     Predicted = 3,
 }
 
-/// Counts on this CPU. A preempted count may be lost, which only blurs a rate.
+/// Counts an outcome on this processor. A preempted count may be lost, which only blurs a rate.
 #[inline(always)]
 pub fn count_outcome(outcome: Outcome) {
     if let Some(counts) = REMEMBERED_COUNTS.get_ptr_mut(0) {
@@ -68,8 +70,8 @@ fn set(first: u64, sp: u64) -> usize {
 #[inline(always)]
 pub fn open(state: &mut ThreadState, base: u64) -> Option<u64> {
     state.walk.base = base;
-    state.walk.guess = guess(state, base) as u64;
-    let expected = &state.remembered[expected(state)];
+    state.walk.expectation = expectation(state, base) as u64;
+    let expected = &state.walks.remembered[expected(state)];
     // Not the walk expected: one that is looked up by its return address, and may be of any length.
     let words = if expected.sp == base.wrapping_add(8) { expected.piece_words(0).max(NEAR_WORDS) } else { NEAR_WORDS };
     let Some(window) = claim(&mut state.walk.window) else { return thread::read_word(base) };
@@ -115,18 +117,18 @@ fn window(index: u64) -> Option<&'static mut Window> {
     WINDOW.get_ptr_mut(index as u32).map(|window| unsafe { &mut *window })
 }
 
-/// Where the guess stands which remembered walk this is: programs that loop repeat their order.
+/// The index of the expectation for this walk: programs that loop repeat the order of their walks.
 #[inline(always)]
-fn guess(state: &ThreadState, sp: u64) -> usize {
+fn expectation(state: &ThreadState, sp: u64) -> usize {
     // The previous walk, and how far down the stack this one begins.
     let mixed = (sp ^ state.walk.previous << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> 48) as usize & (GUESSES - 1)
+    (mixed >> 48) as usize & (EXPECTED_WALKS - 1)
 }
 
-/// The place of the remembered walk that is expected.
+/// The index of the cache entry that is expected.
 #[inline(always)]
 fn expected(state: &ThreadState) -> usize {
-    usize::from(state.guesses[state.walk.guess as usize & (GUESSES - 1)]) & (REMEMBERED_WALKS - 1)
+    usize::from(state.walks.expected[state.walk.expectation as usize & (EXPECTED_WALKS - 1)]) & (REMEMBERED_WALKS - 1)
 }
 
 /// Reads words of the stack to a place of the window.
@@ -148,21 +150,21 @@ fn read(window: &mut Window, place: usize, address: u64, words: u64) -> bool {
 pub fn find(state: &mut ThreadState) -> Option<u64> {
     let expected = expected(state);
     if is_repeated(state, expected as u32) != 0 {
-        follow(state, expected);
-        return Some(state.remembered[expected].id);
+        commit(state, expected);
+        return Some(state.walks.remembered[expected].id);
     }
     state.walk.set = set(state.walk.ip, state.walk.sp) as u64;
-    // The ways are written over in turn.
-    state.walk.turn = state.walk.turn.wrapping_add(1);
-    let written_over = state.walk.set | state.walk.turn & (REMEMBERED_WAYS as u64 - 1);
-    state.walk.entry = written_over;
+    // The ways of a set are evicted in turn.
+    state.walk.victim = state.walk.victim.wrapping_add(1);
+    let evicted = state.walk.set | state.walk.victim & (REMEMBERED_WAYS as u64 - 1);
+    state.walk.entry = evicted;
     state.walk.found = 0;
     let mut context: *mut ThreadState = state;
     // SAFETY: the callback has the type that bpf_loop calls, and the context outlives the loop.
     unsafe {
         bpf_loop(REMEMBERED_WAYS as u32, one_way as *mut c_void, (&raw mut context).cast(), 0);
     }
-    follow(state, state.walk.entry as usize & (REMEMBERED_WALKS - 1));
+    commit(state, state.walk.entry as usize & (REMEMBERED_WALKS - 1));
     if state.walk.found != 0 { Some(state.walk.found) } else { None }
 }
 
@@ -176,14 +178,14 @@ extern "C" fn one_way(index: u32, context: *mut c_void) -> i64 {
         return 0;
     }
     state.walk.entry = place as u64;
-    state.walk.found = state.remembered[place].id;
+    state.walk.found = state.walks.remembered[place].id;
     1
 }
 
-/// The walk is the one at `entry`.
+/// Settles that the walk is the cache entry `entry`, and expects it the next time in the same circumstances.
 #[inline(always)]
-fn follow(state: &mut ThreadState, entry: usize) {
-    state.guesses[state.walk.guess as usize & (GUESSES - 1)] = entry as u8;
+fn commit(state: &mut ThreadState, entry: usize) {
+    state.walks.expected[state.walk.expectation as usize & (EXPECTED_WALKS - 1)] = entry as u8;
     state.walk.previous = entry as u64;
     state.walk.entry = entry as u64;
 }
@@ -204,7 +206,7 @@ extern "C" fn is_repeated(state: *const ThreadState, place: u32) -> u32 {
 /// Whether the walk from the place where `state.walk` stands would be this one again.
 #[inline(always)]
 fn repeats(state: &ThreadState, place: usize) -> bool {
-    let (walk, entry) = (&state.walk, &state.remembered[place]);
+    let (walk, entry) = (&state.walk, &state.walks.remembered[place]);
     if entry.id == 0
         || entry.first != walk.ip
         || entry.sp != walk.sp
@@ -224,13 +226,13 @@ fn repeats(state: &ThreadState, place: usize) -> bool {
     }
     let groups = entry.count as usize / GROUP;
     let near_groups = if entry.pieces > 1 { usize::from(entry.near) / GROUP } else { groups };
-    stand(entry, window, 0, near_groups)
-        && (entry.pieces <= 1 || (read_rest(entry, window, walk.base) && stand(entry, window, near_groups, groups)))
+    unchanged(entry, window, 0, near_groups)
+        && (entry.pieces <= 1 || (read_rest(entry, window, walk.base) && unchanged(entry, window, near_groups, groups)))
 }
 
-/// Whether the words of these groups stand where they stood.
+/// Whether the words of the groups from `from` to `to`, exclusive, are the same on the stack as in the cache entry.
 #[inline(always)]
-fn stand(entry: &Remembered, window: &Window, from: usize, to: usize) -> bool {
+fn unchanged(entry: &Remembered, window: &Window, from: usize, to: usize) -> bool {
     for step in 0..MAX_REMEMBERED_WORDS / GROUP {
         let group = from + step;
         if group >= to {
@@ -267,8 +269,8 @@ pub fn begin(state: &mut ThreadState) {
     let walk = &mut state.walk;
     walk.fp_place = 0;
     walk.fp_state = fp_state::REGISTER;
-    walk.unremarkable = 0;
-    let entry = &mut state.remembered[walk.entry as usize & (REMEMBERED_WALKS - 1)];
+    walk.uncacheable = 0;
+    let entry = &mut state.walks.remembered[walk.entry as usize & (REMEMBERED_WALKS - 1)];
     entry.begin(walk.ip);
     entry.sp = walk.sp;
     entry.fp = walk.fp;
@@ -300,7 +302,7 @@ pub fn note(state: &mut ThreadState, rule: Rule, frame: &Registers, caller: &Reg
             Some(frame.fp)
         }
         _ => {
-            state.walk.unremarkable = 1;
+            state.walk.uncacheable = 1;
             return;
         }
     };
@@ -316,7 +318,7 @@ pub fn note(state: &mut ThreadState, rule: Rule, frame: &Registers, caller: &Reg
 fn frame_pointer_decides(state: &mut ThreadState, fp: u64) {
     match state.walk.fp_state {
         fp_state::REGISTER => {
-            let entry = &mut state.remembered[state.walk.entry as usize & (REMEMBERED_WALKS - 1)];
+            let entry = &mut state.walks.remembered[state.walk.entry as usize & (REMEMBERED_WALKS - 1)];
             entry.fp_decides = 1;
         }
         fp_state::MEMORY => {
@@ -336,8 +338,8 @@ fn plus(address: u64, offset: i32) -> u64 {
 /// The walk is over: it is remembered from now on, unless something decided it that is not noted.
 #[inline(always)]
 pub fn end(state: &mut ThreadState, id: u64) {
-    if state.walk.unremarkable == 0 {
-        state.remembered[state.walk.entry as usize & (REMEMBERED_WALKS - 1)].end(id);
+    if state.walk.uncacheable == 0 {
+        state.walks.remembered[state.walk.entry as usize & (REMEMBERED_WALKS - 1)].end(id);
     }
 }
 
@@ -355,9 +357,9 @@ extern "C" fn note_word(state: *mut ThreadState, address: u64, value: u64) -> u3
     // SAFETY: null, or a reference of the caller's.
     let Some(state) = (unsafe { state.as_mut() }) else { return 0 };
     let above = address.wrapping_sub(state.walk.base);
-    let entry = &mut state.remembered[state.walk.entry as usize & (REMEMBERED_WALKS - 1)];
+    let entry = &mut state.walks.remembered[state.walk.entry as usize & (REMEMBERED_WALKS - 1)];
     if above & 7 != 0 || !entry.add(above >> 3, value) {
-        state.walk.unremarkable = 1;
+        state.walk.uncacheable = 1;
     }
     0
 }

@@ -47,18 +47,18 @@ pub fn draw(state: &mut ThreadState, size: u64) -> Option<u64> {
     if distance == 0 {
         return Some(0);
     }
-    // What is left of a way to the next point is as long as a whole one, so that another distance can begin anywhere.
-    if state.until_point == 0 || state.point_level != level {
-        state.until_point = 1 + next(distance);
-        state.point_level = level;
+    // The exponential distribution has no memory, so the distance may be drawn anew at any time.
+    if state.sampler.until_point == 0 || state.sampler.point_level != level {
+        state.sampler.until_point = 1 + next(distance);
+        state.sampler.point_level = level;
     }
     // A block without bytes is as likely as one of one byte.
     let size = if size == 0 { 1 } else { size };
-    if state.until_point > size {
-        state.until_point -= size;
+    if state.sampler.until_point > size {
+        state.sampler.until_point -= size;
         return None;
     }
-    state.until_point = 1 + next(distance);
+    state.sampler.until_point = 1 + next(distance);
     Some(level)
 }
 
@@ -73,10 +73,10 @@ fn next(distance: u64) -> u64 {
 #[inline(always)]
 pub fn begin_window(state: &mut ThreadState) {
     if let Some(sampling) = sampling()
-        && state.window != sampling.window
+        && state.sampler.window != sampling.window
     {
-        state.window = sampling.window;
-        state.return_slot = 0;
+        state.sampler.window = sampling.window;
+        state.call.return_slot = 0;
     }
 }
 

@@ -76,18 +76,18 @@ pub fn entry(context: &TracePointContext) {
         return;
     }
     let Some(target) = TARGETS.get(u32::from(slot)) else { return };
-    state.cookie = site.cookie;
-    state.flags = 0;
-    state.argument = target.brk;
-    state.return_address = regs.rip;
+    state.call.cookie = site.cookie;
+    state.call.flags = 0;
+    state.call.argument = target.brk;
+    state.call.return_address = regs.rip;
     let wanted = whole_pages(arguments[0]);
     let old = whole_pages(target.brk);
     if arguments[0] != 0 && wanted < old {
         mapping::begin_unmap(state, slot, Kind::UnmapBegin, wanted, old - wanted);
     } else if wanted > old {
-        state.stack = walk::stack_from(state, slot, registers);
+        state.call.stack = walk::stack_from(state, slot, registers);
     }
-    state.return_slot = regs.rsp;
+    state.call.return_slot = regs.rsp;
 }
 
 /// The running task's user registers, as they were saved when it entered the kernel.
@@ -115,7 +115,7 @@ pub fn exit(context: &TracePointContext) {
     let Some(state) = thread::existing() else { return };
     // SAFETY: sys_exit records have one result of 8 bytes.
     let Ok(result) = (unsafe { context.read_at::<u64>(ARGUMENTS_OFFSET) }) else { return };
-    let noted = state.return_slot != 0 && cookie::call_number(state.cookie) == call as u8;
+    let noted = state.call.return_slot != 0 && cookie::call_number(state.call.cookie) == call as u8;
     if call as u8 != BRK {
         if noted {
             mapping::finish(state, result);
@@ -128,14 +128,14 @@ pub fn exit(context: &TracePointContext) {
     if !noted {
         return;
     }
-    state.return_slot = 0;
-    let (old, new) = (whole_pages(state.argument), whole_pages(result));
-    if state.argument == 0 {
+    state.call.return_slot = 0;
+    let (old, new) = (whole_pages(state.call.argument), whole_pages(result));
+    if state.call.argument == 0 {
         return;
     }
     if new > old {
-        mapping::send_range(slot, Kind::Map, old, new - old, state.stack);
-    } else if new == old && state.flags & flag::BEGUN != 0 {
+        mapping::send_range(slot, Kind::Map, old, new - old, state.call.stack);
+    } else if new == old && state.call.flags & flag::BEGUN != 0 {
         mapping::send_mark(slot, Kind::UnmapFailed);
     }
 }

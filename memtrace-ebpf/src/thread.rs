@@ -117,13 +117,13 @@ fn stored(flags: u64) -> Option<&'static mut ThreadState> {
 /// Forgets what the place's last owner left. Its walks are found by their ids, the rest is written before it is read.
 #[inline(always)]
 fn clear(state: &mut ThreadState) {
-    state.return_slot = 0;
-    state.return_address = 0;
-    state.until_point = 0;
-    state.cache = 0;
-    state.window = 0;
+    state.call.return_slot = 0;
+    state.call.return_address = 0;
+    state.sampler.until_point = 0;
+    state.predictor.cache = 0;
+    state.sampler.window = 0;
     state.walk.previous = 0;
-    for remembered in &mut state.remembered {
+    for remembered in &mut state.walks.remembered {
         remembered.id = 0;
     }
 }
@@ -163,7 +163,7 @@ pub enum Standing {
 /// to be over, though its return was never seen, is forgotten and counted.
 #[inline(always)]
 pub fn standing(state: &mut ThreadState, slot: u16, sp: u64) -> Standing {
-    if state.return_slot == 0 {
+    if state.call.return_slot == 0 {
         return Standing::Outermost;
     }
     in_call(state, slot, sp)
@@ -171,42 +171,44 @@ pub fn standing(state: &mut ThreadState, slot: u16, sp: u64) -> Standing {
 
 #[inline(always)]
 fn in_call(state: &mut ThreadState, slot: u16, sp: u64) -> Standing {
-    if cookie::shape(state.cookie).ends_at_exits() {
+    if cookie::shape(state.call.cookie).ends_at_exits() {
         // No return probe of ours waits for it: its return address stays as it was until the call is over, or is another
         // tool's trampoline. With sp equal a function has tail-called another, which does the work and is followed instead,
         // unless the first has begun something, of which the second is part.
-        let pending =
-            read_word(state.return_slot).is_none_or(|word| word == state.return_address || is_trampoline(word));
-        if pending && (sp < state.return_slot || (sp == state.return_slot && has_begun(state))) {
+        let pending = read_word(state.call.return_slot)
+            .is_none_or(|word| word == state.call.return_address || is_trampoline(word));
+        if pending && (sp < state.call.return_slot || (sp == state.call.return_slot && has_begun(state))) {
             return Standing::Nested;
         }
-        if sp == state.return_slot {
-            state.return_slot = 0;
+        if sp == state.call.return_slot {
+            state.call.return_slot = 0;
             return Standing::Outermost;
         }
         // A coroutine that waits in the call while another runs; its way out will find it again.
-        if pending && !is_main_stack(slot, state.return_slot, sp) && suspend::keep(state) {
-            state.return_slot = 0;
+        if pending && !is_main_stack(slot, state.call.return_slot, sp) && suspend::keep(state) {
+            state.call.return_slot = 0;
             return Standing::Outermost;
         }
-    } else if sp <= state.return_slot {
+    } else if sp <= state.call.return_slot {
         // While the call is pending, its return address is replaced by the kernel's trampoline. The original standing
         // there means that no return probe waits (their nesting is limited), or that the same place calls anew. With
         // sp equal and another value there, a function has tail-called another, which is nested.
         let is_pending =
-            |word| if state.return_address == 0 { is_trampoline(word) } else { word != state.return_address };
-        let pending = read_word(state.return_slot).is_none_or(is_pending);
+            |word| if state.call.return_address == 0 { is_trampoline(word) } else { word != state.call.return_address };
+        let pending = read_word(state.call.return_slot).is_none_or(is_pending);
         if pending {
             return Standing::Nested;
         }
-    } else if read_word(state.return_slot).is_some_and(is_trampoline) && !is_main_stack(slot, state.return_slot, sp) {
+    } else if read_word(state.call.return_slot).is_some_and(is_trampoline)
+        && !is_main_stack(slot, state.call.return_slot, sp)
+    {
         // The kernel drops every return probe that waits on a lower address than a new one is put at, and ends a process
         // that then returns to its trampoline (`cleanup_return_instances` in kernel/events/uprobes.c). A thread that
         // jumped out of the call on the same stack looks alike until its old frames are written over; then calls are missed
         // and the target lives.
         return Standing::Elsewhere;
     }
-    state.return_slot = 0;
+    state.call.return_slot = 0;
     count::add(slot, Counter::CallsAbandoned, 1);
     Standing::Outermost
 }
@@ -228,9 +230,10 @@ pub const fn is_trampoline(word: u64) -> bool {
 /// Whether the call that the thread is in has released something that its end must answer for.
 #[inline(always)]
 fn has_begun(state: &ThreadState) -> bool {
-    let call = cookie::call_number(state.cookie);
-    let parked = call == Call::Reallocate as u8 && (state.parked.released_ns != 0 || state.parked.allocated_ns != 0);
-    call == Call::ReleaseOuter as u8 || state.flags & flag::BEGUN != 0 || parked
+    let call = cookie::call_number(state.call.cookie);
+    let parked =
+        call == Call::Reallocate as u8 && (state.call.parked.released_ns != 0 || state.call.parked.allocated_ns != 0);
+    call == Call::ReleaseOuter as u8 || state.call.flags & flag::BEGUN != 0 || parked
 }
 
 /// Reads 8 bytes of the target's memory.

@@ -153,7 +153,7 @@ pub fn stack_id(state: &mut ThreadState, slot: u16, start: Registers) -> u64 {
             state.walk.end = StackEnd::NotUnwound as u64;
             state.walk.depth = 1;
             state.walk.hash = stack::mix(stack::seed(slot, generation), first);
-            state.walk.unremarkable = 1;
+            state.walk.uncacheable = 1;
         }
     }
     let id = stack::finish(state.walk.hash);
@@ -225,7 +225,7 @@ extern "C" fn one_frame(index: u32, context: *mut c_void) -> i64 {
             remember::note(state, Rule::unpack(used), &frame.registers, &caller.registers);
             // A walk that goes on to the last frame that fits has not come to its end.
             if place + 1 >= MAX_FRAMES {
-                state.walk.unremarkable = 1;
+                state.walk.uncacheable = 1;
             }
             0
         }
@@ -233,7 +233,7 @@ extern "C" fn one_frame(index: u32, context: *mut c_void) -> i64 {
             walk.end = end as u64;
             // Ends that the rule itself says; all others hang on a word that was read, or was not there.
             if !matches!(Rule::unpack(used), Rule::EndOfStack | Rule::Gap | Rule::Unsupported(_)) {
-                walk.unremarkable = 1;
+                walk.uncacheable = 1;
             }
             1
         }

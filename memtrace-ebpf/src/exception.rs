@@ -11,10 +11,10 @@ pub fn raise(context: &ProbeContext, site: Site) {
     // SAFETY: the kernel passes a valid pt_regs.
     let regs = unsafe { &*context.regs };
     let Some(state) = thread::existing() else { return };
-    if state.return_slot == 0 || regs.rsp > state.return_slot || !cookie::shape(state.cookie).throws() {
+    if state.call.return_slot == 0 || regs.rsp > state.call.return_slot || !cookie::shape(state.call.cookie).throws() {
         return;
     }
-    state.return_slot = 0;
+    state.call.return_slot = 0;
     count::add(site.slot, Counter::FailedAllocations, 1);
     heap::thrown(state, site.slot);
 }

@@ -1,14 +1,17 @@
 //! What tells the programs how to sample, and the set of live blocks that they have drawn.
 
 use aya::maps::{Array, HashMap, Map, MapData};
-use memtrace_common::{Address, Slot, limits::MAX_SAMPLED, sampling::Sampling};
+use memtrace_common::{Address, Slot, deferred::DeferredKey, limits::MAX_SAMPLED, sampling::Sampling};
 
-use super::tracer::{KernelError, access};
+use super::{
+    shared::Shared,
+    tracer::{KernelError, access},
+};
 
 /// The writing end.
 pub struct Sampler {
-    control: Array<MapData, [u64; 5]>,
-    drawn: HashMap<MapData, [u64; 2], u64>,
+    control: Array<MapData, Shared<Sampling>>,
+    drawn: HashMap<MapData, Shared<DeferredKey>, u64>,
 }
 
 impl Sampler {
@@ -24,8 +27,7 @@ impl Sampler {
     ///
     /// When the map cannot be written.
     pub fn set(&mut self, sampling: Sampling) -> Result<(), KernelError> {
-        let Sampling { base, level, filters, notes, window } = sampling;
-        self.control.set(0, [base, level, filters, notes, window], 0).map_err(access("SAMPLING"))
+        self.control.set(0, Shared(sampling), 0).map_err(access("SAMPLING"))
     }
 
     /// Puts live blocks into the set; false if there are more than it holds.
@@ -38,7 +40,7 @@ impl Sampler {
             if count >= MAX_SAMPLED / 2 {
                 return Ok(false);
             }
-            self.drawn.insert([address.0, u64::from(slot.0)], 0, 0).map_err(access("SAMPLED"))?;
+            self.drawn.insert(key(slot, address), 0, 0).map_err(access("SAMPLED"))?;
         }
         Ok(true)
     }
@@ -46,6 +48,10 @@ impl Sampler {
     /// Takes blocks out of the set whose releases will not come: their process has ended, or runs another program.
     pub fn forget(&mut self, slot: Slot, blocks: impl Iterator<Item = Address>) {
         // One that is not there is none the less gone.
-        blocks.for_each(|address| drop(self.drawn.remove(&[address.0, u64::from(slot.0)])));
+        blocks.for_each(|address| drop(self.drawn.remove(&key(slot, address))));
     }
+}
+
+fn key(slot: Slot, address: Address) -> Shared<DeferredKey> {
+    Shared(DeferredKey { address: address.0, slot: u64::from(slot.0) })
 }

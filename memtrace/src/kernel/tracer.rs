@@ -17,7 +17,7 @@ use memtrace_common::{
     counter::{COUNTERS, TargetCounters},
     limits::{DEFAULT_RING_BYTES, MAX_SAMPLED, MAX_TARGETS, PAGE_BYTES},
     prediction::Prediction,
-    target::running,
+    target::{TargetState, running},
 };
 use thiserror::Error;
 
@@ -29,6 +29,7 @@ use super::{
     multi::MultiPrograms,
     ring::{self, Ring},
     sampler::Sampler,
+    shared::Shared,
     tables::Tables,
 };
 use crate::target::Pid;
@@ -168,11 +169,11 @@ pub struct Tracer {
     counters: Array<MapData, [u64; COUNTERS]>,
     running: Array<MapData, u64>,
     remembered: PerCpuArray<MapData, [u64; 4]>,
-    predictions: Array<MapData, [u64; 6]>,
+    predictions: Array<MapData, Shared<Prediction>>,
     /// The number of the last one.
     prediction_number: u64,
     predicts: bool,
-    targets: Array<MapData, [u64; 3]>,
+    targets: Array<MapData, Shared<TargetState>>,
     slots: HashMap<MapData, u32, u32>,
     /// Times that each slot has been given out.
     generations: Vec<u64>,
@@ -324,7 +325,8 @@ impl Tracer {
         // Far enough apart that no exec of the earlier target had the same: equal addresses mean other code now.
         let generation = &mut self.generations[usize::from(slot)];
         *generation += 1 << 20;
-        self.targets.set(u32::from(slot), [*generation, brk, stack_end], 0).map_err(access("TARGETS"))?;
+        let state = TargetState { generation: *generation, brk, stack_end };
+        self.targets.set(u32::from(slot), Shared(state), 0).map_err(access("TARGETS"))?;
         self.counters.set(u32::from(slot), [0; COUNTERS], 0).map_err(access("COUNTERS"))?;
         self.slots.insert(pid.0, u32::from(slot), 0).map_err(access("SLOTS"))?;
         Ok(Slot(slot))
@@ -385,11 +387,8 @@ impl Tracer {
     pub fn set_prediction(&mut self, slot: Slot, prediction: Option<Prediction>) -> Result<(), KernelError> {
         let prediction = prediction.filter(|_| self.predicts);
         self.prediction_number += 1;
-        let Prediction { kind, offset_address, offset, bins, telling_address, number: _ } =
-            prediction.unwrap_or_default();
-        self.predictions
-            .set(u32::from(slot.0), [kind, self.prediction_number, offset_address, offset, bins, telling_address], 0)
-            .map_err(access("PREDICTIONS"))
+        let prediction = Prediction { number: self.prediction_number, ..prediction.unwrap_or_default() };
+        self.predictions.set(u32::from(slot.0), Shared(prediction), 0).map_err(access("PREDICTIONS"))
     }
 
     /// How often a stack did not have to be walked, on all processors.

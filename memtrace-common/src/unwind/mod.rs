@@ -11,7 +11,7 @@ pub mod search;
 pub mod segment;
 pub mod step;
 
-pub use end::StackEnd;
+pub use end::{Short, StackEnd};
 pub use row::{Cfa, FramePointer, Rule, Unsupported};
 pub use search::Rows;
 pub use segment::{Segment, Segments};

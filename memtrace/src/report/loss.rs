@@ -1,66 +1,73 @@
-//! What the counters of lost and deferred events mean to a reader.
+//! What the counts of lost and deferred events mean to a reader, by the names that they have in reports.
 
-/// Whether a count stands for something that the numbers lack.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Harm {
-    /// Numbers may be off.
-    Some,
-    /// Nothing is lost.
-    None,
+use memtrace_common::counter::Counter;
+pub use memtrace_common::counter::Harm;
+
+/// A record of the ring that could not be decoded.
+pub const RECORDS_UNDECODABLE: &str = "records_undecodable";
+
+/// A stack whose id another stack has as well.
+pub const STACK_COLLISIONS: &str = "stack_collisions";
+
+/// A stack whose frames found no room in memtrace's memory.
+pub const STACKS_NOT_STORED: &str = "stacks_not_stored";
+
+/// A process that was let go before it could be attached to.
+pub const STARTS_UNSEEN: &str = "starts_unseen";
+
+/// What memtrace counts itself, beside the counters of the BPF programs.
+const OWN: [(&str, Harm, &str); 4] = [
+    (RECORDS_UNDECODABLE, Harm::Wrong, "records of the kernel that could not be decoded: numbers may be off."),
+    (
+        STACK_COLLISIONS,
+        Harm::Missing,
+        "stacks with the id of another stack: their blocks are counted with the other's.",
+    ),
+    (
+        STACKS_NOT_STORED,
+        Harm::Missing,
+        "stacks for whose frames there was no room: their blocks are counted without them.",
+    ),
+    (
+        STARTS_UNSEEN,
+        Harm::Missing,
+        "processes that waited too long at their start and were let go: what they did first is missing.",
+    ),
+];
+
+/// What a count does to the other numbers, and what it means in a sentence that goes on from the number. A name that is not
+/// known, as a saved run of another version may have, is taken for a loss.
+pub fn meaning(name: &str) -> (Harm, &'static str) {
+    let counter = || Counter::ALL.iter().find(|counter| counter.name() == name);
+    let own = OWN.iter().find(|(own, ..)| *own == name).map(|&(_, harm, sentence)| (harm, sentence));
+    own.or_else(|| counter().map(|counter| (counter.harm(), counter.meaning())))
+        .unwrap_or((Harm::Missing, "events that were not seen; numbers may be off."))
 }
 
-/// What a counter means to the reader; the names are those of `memtrace_common::counter`.
-pub fn meaning(name: &str) -> (Harm, &'static str) {
-    match name {
-        "allocations_dropped" => (Harm::Some, "these allocations are missing: growth may be larger than shown."),
-        "allocated_bytes_dropped" => (Harm::Some, "bytes of the allocations that are missing."),
-        "releases_dropped" => (Harm::Some, "these frees are missing: some blocks shown as held may be free."),
-        "mappings_dropped" => (Harm::Some, "these mmap or munmap calls are missing: mapped bytes may be off."),
-        "thread_state_missing" => (Harm::Some, "the kernel had no room for a thread's state: these calls are missing."),
-        "calls_abandoned" => (Harm::Some, "these calls were not seen to return (longjmp, thread exit): not counted."),
-        "result_read_fault" => (Harm::Some, "the address could not be read: these blocks are missing."),
-        "restores_dropped" => (Harm::Some, "blocks kept by a failed realloc that are no longer counted."),
-        "predictions_wrong" => {
-            (Harm::Some, "malloc returned other blocks than predicted: a few addresses may be wrong.")
-        }
-        "calls_on_other_stacks" => (
-            Harm::Some,
-            "calls on a second stack within another allocator call; their returns cannot be probed safely.",
-        ),
-        "implausible_sizes" => {
-            (Harm::Some, "blocks larger than any address space are not counted: is the size in another argument?")
-        }
-        "starts_unseen" => (
-            Harm::Some,
-            "processes that waited too long at their start and were let go: what they did first is missing.",
-        ),
-        "allocations_deferred" => (Harm::None, "waited while the ring was full; nothing is lost."),
-        "releases_deferred" => (Harm::None, "waited while the ring was full; nothing is lost."),
-        "settled_blocks" => (Harm::None, "allocated and freed while the ring was full; in the totals, not in stacks."),
-        "settled_bytes" => {
-            (Harm::None, "bytes that were allocated and freed while the ring was full; in the totals, not in stacks.")
-        }
-        "stacks_deferred" => (Harm::None, "stacks that had to be sent again; nothing is lost."),
-        "failed_allocations" => (Harm::None, "allocator calls that failed; not a loss."),
-        "allocations_filtered" => (Harm::None, "left out by --min-size or --max-size; not a loss."),
-        "allocations_unsampled" => (Harm::None, "left out by sampling; not a loss."),
-        "allocated_bytes_unsampled" => (Harm::None, "bytes that sampling left out; not a loss."),
-        "releases_unsampled" => (Harm::None, "frees of blocks that sampling left out, or from before the attach."),
-        _ => (Harm::Some, "events that were not seen; numbers may be off."),
-    }
+/// Whether the report's numbers lack something because of a count, or are wrong.
+pub fn is_loss(harm: Harm) -> bool {
+    matches!(harm, Harm::Wrong | Harm::Missing)
 }
 
 #[cfg(test)]
 mod tests {
-    use memtrace_common::counter::Counter;
-
     use super::*;
 
     #[test]
-    fn every_counter_has_its_sentence() {
-        let unknown = meaning("no such counter");
+    fn every_counter_says_whether_it_is_a_loss_and_no_sentence_contradicts_that() {
         for counter in Counter::ALL {
-            assert_ne!(meaning(counter.name()), unknown, "{} needs a sentence in `meaning`", counter.name());
+            let (harm, sentence) = meaning(counter.name());
+            assert_eq!(harm, counter.harm());
+            assert!(sentence.ends_with(['.', '?']), "{sentence}");
+            assert!(
+                !is_loss(harm) || !sentence.contains("not a loss") && !sentence.contains("nothing is lost"),
+                "{sentence}"
+            );
         }
+    }
+
+    #[test]
+    fn what_is_not_known_counts_as_a_loss() {
+        assert!(is_loss(meaning("no such counter").0));
     }
 }

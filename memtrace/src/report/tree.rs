@@ -167,7 +167,7 @@ impl Building {
             match stack.verdict {
                 Verdict::Growing => node.growing = node.growing.saturating_add(weight),
                 Verdict::Shrinking => node.shrinking = node.shrinking.saturating_add(weight),
-                _ => {}
+                Verdict::Undecided | Verdict::Sawtooth | Verdict::Plateau => {}
             }
         }
         if let Some(&last) = path.last() {

@@ -20,7 +20,7 @@ pub(super) fn count(ledger: &Ledger, symbols: &Symbolizer) -> (u64, BTreeMap<Cow
             }
         }
     }
-    let named = StackEnd::ALL.iter().filter_map(|&end| Some((end::name(end)?, short[end as usize])));
+    let named = StackEnd::ALL.iter().filter_map(|&end| Some((end.short()?.name, short[end as usize])));
     let named = named.chain([(end::NOT_STORED, not_stored)]).filter(|&(_, count)| count > 0);
     (complete, named.map(|(name, count)| (name.into(), count)).collect())
 }

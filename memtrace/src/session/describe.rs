@@ -18,6 +18,7 @@ use crate::{
     ledger::{self, Enlarged, Enlargers, Precision},
     report::{
         enlarged::Enlarger,
+        loss::{self, Harm},
         sampling::{Estimate, Sampling},
         snapshot::{Frame, Module, Process, Quantiles, Stack, StackKind, Survival, Totals, Tracer as TracerState},
     },
@@ -64,39 +65,21 @@ pub(super) fn tracer_state(tracer: &Tracer, pump: &Pump) -> Result<TracerState, 
     })
 }
 
-/// Losses after which a block may seem to live that does not, or the other way round.
-pub(super) const REAL_LOSSES: [&str; 8] = [
-    Counter::AllocationsDropped.name(),
-    Counter::ReleasesDropped.name(),
-    Counter::MappingsDropped.name(),
-    Counter::RestoresDropped.name(),
-    Counter::ThreadStateMissing.name(),
-    Counter::ResultReadFault.name(),
-    Counter::PredictionsWrong.name(),
-    UNDECODABLE,
-];
-
-const UNDECODABLE: &str = "records_undecodable";
-
-/// Counters that the totals show.
-pub(super) const NO_LOSSES: [Counter; 5] = [
-    Counter::FailedAllocations,
-    Counter::AllocationsFiltered,
-    Counter::AllocationsUnsampled,
-    Counter::AllocatedBytesUnsampled,
-    Counter::ReleasesUnsampled,
-];
+/// How many events were lost after which a block may seem to live that does not, or the other way round.
+pub(super) fn wrong(loss: &BTreeMap<Cow<'static, str>, u64>) -> u64 {
+    loss.iter().filter(|(name, _)| loss::meaning(name).0 == Harm::Wrong).map(|(_, count)| count).sum()
+}
 
 pub(super) fn losses(counters: &HashMap<Slot, TargetCounters>, pump: &Pump) -> BTreeMap<Cow<'static, str>, u64> {
-    let lost = Counter::ALL.iter().filter(|counter| !NO_LOSSES.contains(counter));
-    let mut loss: BTreeMap<Cow<'static, str>, u64> = lost
+    let lost = Counter::ALL.iter().filter(|counter| counter.harm() != Harm::Shown);
+    let mut losses: BTreeMap<Cow<'static, str>, u64> = lost
         .map(|&counter| (counter.name().into(), counters.values().map(|values| values.get(counter)).sum()))
         .collect();
     let symbols = pump.symbols.counts();
-    loss.insert(UNDECODABLE.into(), pump.undecodable);
-    loss.insert("stack_collisions".into(), symbols.collisions);
-    loss.insert("stacks_not_stored".into(), symbols.stacks_not_stored);
-    loss
+    losses.insert(loss::RECORDS_UNDECODABLE.into(), pump.undecodable);
+    losses.insert(loss::STACK_COLLISIONS.into(), symbols.collisions);
+    losses.insert(loss::STACKS_NOT_STORED.into(), symbols.stacks_not_stored);
+    losses
 }
 
 /// How blocks were drawn, in a run that draws.

@@ -71,6 +71,7 @@ use crate::{
     allocator::Plans,
     cli::TraceConfig,
     kernel::{Loaded, Options, Preparation, Tracer, features, links::Links},
+    report::loss,
     target::{Pid, TargetError, guard::Guard, launch::Launched},
     unwind::Cache,
 };
@@ -453,7 +454,7 @@ impl Run<'_> {
         };
         let mut snapshot = self.snapshots.take(scope, is_final, &self.tracer, &mut self.pump, &self.traced)?;
         snapshot.retired.too_short = self.members.too_short;
-        snapshot.loss.insert("starts_unseen".into(), self.tree.late());
+        snapshot.loss.insert(loss::STARTS_UNSEEN.into(), self.tree.late());
         snapshot.budget = self.budget.as_ref().map(Budget::shown);
         if let Some(view) = &mut self.view {
             view.show(snapshot);

@@ -9,17 +9,14 @@ use std::{
 use jiff::Timestamp;
 use memtrace_common::{
     Slot, StackId,
-    counter::{Counter, TargetCounters},
+    counter::{Counter, Harm, TargetCounters},
 };
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{
     SessionError,
     blind::{BlindSpots, Seen},
-    describe::{
-        NO_LOSSES, REAL_LOSSES, describe, enlargers, frame, losses, modules, quantiles, sampling, say, tracer_state,
-        unjudged,
-    },
+    describe::{describe, enlargers, frame, losses, modules, quantiles, sampling, say, tracer_state, unjudged, wrong},
     focus::Focus,
     gate::Gatekeeper,
     grouping::Grouping,
@@ -191,7 +188,7 @@ impl Snapshots {
         for (name, count) in &self.retired_losses {
             *loss.entry(name.clone()).or_default() += count;
         }
-        if REAL_LOSSES.iter().any(|name| loss.get(*name).is_some_and(|&count| count > 0)) {
+        if wrong(&loss) > 0 {
             self.trend.mark_all_lossy();
             self.grouping.groups.mark_all_lossy();
         }
@@ -298,7 +295,7 @@ impl Snapshots {
         self.add_settled(pump, slot, &counters);
         self.settled.remove(&slot);
         self.closed.remove(&slot);
-        for &counter in Counter::ALL.iter().filter(|counter| !NO_LOSSES.contains(counter)) {
+        for &counter in Counter::ALL.iter().filter(|counter| counter.harm() != Harm::Shown) {
             *self.retired_losses.entry(counter.name().into()).or_default() += counters.get(counter);
         }
         let Process { totals, .. } = describe(process, pump, Some(&counters), self.is_growth);

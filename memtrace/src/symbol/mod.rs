@@ -369,7 +369,7 @@ impl Symbolizer {
             }
             frames.extend(functions.iter().map(frame));
         }
-        ResolvedStack { frames, truncated: end.truncated() }
+        ResolvedStack { frames, truncated: end.short().map(|short| short.sentence) }
     }
 
     /// What kept frames from being named, a module each.

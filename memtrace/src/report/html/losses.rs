@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::Text;
 use crate::report::{
     completeness,
-    loss::{Harm, meaning},
+    loss::{is_loss, meaning},
     number::count,
     snapshot::Snapshot,
 };
@@ -23,7 +23,7 @@ pub fn section(snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "<ul>")?;
     for (name, &number) in counted {
         let (harm, meaning) = meaning(name);
-        let class = if harm == Harm::Some { "harm" } else { "harmless" };
+        let class = if is_loss(harm) { "harm" } else { "harmless" };
         writeln!(out, "<li class=\"{class}\"><b>{} {}</b>: {}</li>", count(number), Text(name), Text(meaning))?;
     }
     writeln!(out, "</ul>\n</section>")

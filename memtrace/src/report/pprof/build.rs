@@ -9,7 +9,7 @@ use crate::{
     cli::Metric,
     report::{
         escape::escape,
-        loss::{Harm, meaning},
+        loss::{is_loss, meaning},
         name::{holds, label},
         place,
         snapshot::{Frame, Snapshot, Stack, StackKind},
@@ -154,7 +154,7 @@ impl<'a> Building<'a> {
         );
         for (name, &number) in snapshot.loss.iter().filter(|&(_, &number)| number > 0) {
             let (harm, meaning) = meaning(name);
-            if harm == Harm::Some {
+            if is_loss(harm) {
                 remarks.push(format!("{number} {}: {meaning}", escape(name)));
             }
         }

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap, io};
 use super::page::{Look, Page};
 use crate::report::{
     escape::escape,
-    loss::{Harm, meaning},
+    loss::{is_loss, meaning},
     number::count,
 };
 
@@ -14,7 +14,7 @@ impl Page<'_> {
         let mut titled = false;
         for (name, &number) in loss.iter().filter(|&(_, &number)| number > 0) {
             let (harm, meaning) = meaning(name);
-            if harm == Harm::None && !with_harmless {
+            if !is_loss(harm) && !with_harmless {
                 continue;
             }
             if !titled {

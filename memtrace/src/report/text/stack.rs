@@ -45,7 +45,7 @@ impl Page<'_> {
         match stack.verdict {
             Verdict::Growing => self.looks(Look::Red, &text),
             Verdict::Plateau => self.looks(Look::Green, &text),
-            _ => text,
+            Verdict::Undecided | Verdict::Sawtooth | Verdict::Shrinking => text,
         }
     }
 

@@ -24,7 +24,7 @@ use crate::{
         escape::escape,
         gate,
         headline::headline,
-        loss::{Harm, meaning},
+        loss::{is_loss, meaning},
         number::{bytes, count, duration, of},
         snapshot::{Process, Snapshot},
     },
@@ -194,7 +194,7 @@ fn status_line(state: &State, theme: Theme, columns: u16) -> Line<'static> {
 
 /// Events that the numbers lack.
 fn losses(snapshot: &Snapshot) -> u64 {
-    let harmful = snapshot.loss.iter().filter(|(name, _)| meaning(name).0 == Harm::Some && !name.contains("bytes"));
+    let harmful = snapshot.loss.iter().filter(|(name, _)| is_loss(meaning(name).0) && !name.contains("bytes"));
     harmful.map(|(_, &number)| number).sum()
 }
 

@@ -13,7 +13,7 @@ use crate::{
         doctor::{Measured, Prices, Rate},
         snapshot::{Snapshot, Totals},
     },
-    session::{SessionError, describe::REAL_LOSSES, event_loop, output::Output, trace},
+    session::{SessionError, describe, event_loop, output::Output, trace},
     target::Pid,
 };
 
@@ -51,7 +51,7 @@ pub(super) fn measure(pids: &[u32], wrappers: &[Wrapper], time: Duration) -> Res
         pair_ns,
         predicted_pair_ns,
         predicted: predicted.min(1.0),
-        lost: REAL_LOSSES.iter().filter_map(|name| last.snapshot.loss.get(*name)).sum(),
+        lost: describe::wrong(&last.snapshot.loss),
         whole_stacks: (stacks > 0).then(|| tracer.stacks_complete as f64 / stacks as f64),
         processes: rates.collect(),
     }))

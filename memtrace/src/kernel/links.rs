@@ -19,6 +19,9 @@ use super::{
 };
 use crate::{allocator::ProbeSite, target::Pid};
 
+/// The program on the entries of mapping functions.
+const MAPPING_ENTRY: &str = "mapping_entry";
+
 /// One attached program. Dropping it detaches it.
 #[expect(dead_code, reason = "links are held to be dropped")]
 enum Link {
@@ -151,7 +154,13 @@ impl Tracer {
         let thread = pid.living_thread();
         if self.multi.is_some() && thread == pid {
             for (program, sites, is_return) in by_program(&ordered, programs, self.has_sessions()) {
-                let link = self.attach_many(program, pid, slot, &sites)?;
+                let link = match self.attach_many(program, pid, slot, &sites) {
+                    Err(error) if program == MAPPING_ENTRY && error.is_other_reference_counter() => {
+                        self.stand_in(&sites, error)?;
+                        continue;
+                    }
+                    attached => attached?,
+                };
                 let links = match (program, is_return) {
                     (HEAP_SESSION | RELEASE_SESSION, _) => &mut halves.sessions,
                     (_, true) => &mut halves.returns,
@@ -169,6 +178,27 @@ impl Tracer {
             halves.entries.0.push(self.attach_one(entry, thread, slot, site)?);
         }
         Ok(halves)
+    }
+
+    /// Has system calls traced in place of mapping functions that cannot be probed. `error` says why, and stays if system calls
+    /// cannot be traced either.
+    fn stand_in(&mut self, sites: &[&ProbeSite], error: KernelError) -> Result<(), KernelError> {
+        if self.by_system_call.is_none() {
+            self.by_system_call = Some(self.attach_syscalls().map_err(|_cannot| error)?);
+        }
+        self.refused.extend(sites.iter().map(|site| site.function.clone()));
+        Ok(())
+    }
+
+    /// The mapping functions that are traced by their system calls since this was asked last, because another tracer holds
+    /// probes on them.
+    pub fn take_refused(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.refused)
+    }
+
+    /// The links that stand in for such functions, to be detached at the end of the run.
+    pub fn take_stand_ins(&mut self) -> Links {
+        self.by_system_call.take().unwrap_or_default()
     }
 
     /// One link for sites of one file.
@@ -334,7 +364,7 @@ fn program_names(site: &ProbeSite, programs: Programs, sessions: bool) -> (&'sta
         (_, Call::ReleaseOuter) => ("heap_release_outer", "heap_return"),
         (_, Call::Raise) => ("heap_raise", ""),
         (_, Call::Result) => ("way_out", ""),
-        (_, call) if call.is_mapping() => ("mapping_entry", ""),
+        (_, call) if call.is_mapping() => (MAPPING_ENTRY, ""),
         _ => ("heap_entry", "heap_return"),
     };
     (entry, returns.then_some(returned))

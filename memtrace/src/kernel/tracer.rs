@@ -25,6 +25,7 @@ use super::{
     OBJECT, btf,
     deferred::Deferred,
     features::{self, FeatureError},
+    links::Links,
     log::Log,
     multi::MultiPrograms,
     ring::{self, Ring},
@@ -131,6 +132,11 @@ pub enum KernelError {
 }
 
 impl KernelError {
+    /// Whether another tracer holds a probe with a reference counter at one of the places.
+    pub(super) fn is_other_reference_counter(&self) -> bool {
+        matches!(self, Self::AttachMany { source, .. } if source.raw_os_error() == Some(libc::EINVAL))
+    }
+
     /// Whether the file that was to be probed is not there any more.
     pub fn is_not_found(&self) -> bool {
         match self {
@@ -164,6 +170,10 @@ fn refusal(source: &io::Error) -> String {
 /// The loaded programs and their maps.
 pub struct Tracer {
     pub(super) programs: Ebpf,
+    /// What stands in for probes on mapping functions that another tracer keeps to itself.
+    pub(super) by_system_call: Option<Links>,
+    /// The functions that it stood in for since [`Tracer::take_refused`] was called last.
+    pub(super) refused: Vec<String>,
     /// `None` where the kernel has no usable multi-uprobe links.
     pub(super) multi: Option<MultiPrograms>,
     counters: Array<MapData, [u64; COUNTERS]>,
@@ -300,6 +310,8 @@ impl Tracer {
             generations: Vec::new(),
             free_slots: Vec::new(),
             _log: log,
+            by_system_call: None,
+            refused: Vec::new(),
             multi,
             programs,
         };

@@ -294,6 +294,7 @@ impl Run<'_> {
             self.tracer.set_running(process.slot, false)?;
         }
         let mut links = std::mem::take(&mut self.links);
+        links.extend(self.tracer.take_stand_ins());
         for process in &mut self.traced {
             links.extend(process.take_links());
         }

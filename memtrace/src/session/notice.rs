@@ -296,6 +296,17 @@ pub(super) fn late(pid: Pid) {
     );
 }
 
+/// Another tracer keeps mapping functions to itself; `functions` is empty where none does.
+pub(super) fn by_system_call(pid: Pid, functions: &[String]) {
+    if !functions.is_empty() {
+        eprintln!(
+            "memtrace: warning: {pid}: another tracer holds probes with a reference counter on {}, so mappings are traced by system \
+             call; every process on this machine makes slightly slower system calls until the run ends",
+            escape(&functions.join(", "))
+        );
+    }
+}
+
 /// A target ran a copy of its probed code.
 pub(super) fn copied(pid: Pid, breakpoints: u64) {
     eprintln!(

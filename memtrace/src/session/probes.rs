@@ -4,6 +4,7 @@ use std::thread::{self, JoinHandle};
 
 use memtrace_common::{Slot, call::Call};
 
+use super::notice;
 use crate::{
     allocator::ProbeSite,
     kernel::{
@@ -54,7 +55,9 @@ impl Probes {
         may_rest: bool,
     ) -> Result<Self, KernelError> {
         if !may_rest {
-            return Ok(Self { links: tracer.attach(pid, slot, sites, programs)?, parted: None });
+            let links = tracer.attach(pid, slot, sites, programs)?;
+            notice::by_system_call(pid, &tracer.take_refused());
+            return Ok(Self { links, parted: None });
         }
         let (mut parted, mut sites, all) = (Parted::default(), Vec::new(), sites.iter().cloned());
         for site in all {
@@ -65,6 +68,7 @@ impl Probes {
             }
         }
         let links = tracer.attach(pid, slot, &sites, programs)?;
+        notice::by_system_call(pid, &tracer.take_refused());
         parted.releases.attach(tracer, pid, slot, programs)?;
         parted.allocations.attach(tracer, pid, slot, programs)?;
         Ok(Self { links, parted: Some(parted) })

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{error::UsageError, pattern::Rule, resolve::time};
 
-/// No more patterns: each stack is compared with each.
+/// The most patterns of one flag: each stack is compared with each.
 const MAX_PATTERNS: usize = 256;
 
 /// The flags as typed.

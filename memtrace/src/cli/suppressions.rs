@@ -11,10 +11,10 @@ use thiserror::Error;
 
 use super::pattern::{Rule, RuleError};
 
-/// No suppressions file is larger.
+/// The largest suppressions file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// No more rules over all files: each growing stack is compared with each.
+/// The most rules of all suppressions files together: each growing stack is compared with each.
 const MAX_RULES: usize = 4096;
 
 /// One rule and where it was written.

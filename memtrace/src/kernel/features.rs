@@ -118,7 +118,7 @@ pub fn has_sessions() -> bool {
     kernel_version().is_some_and(|version| version >= SESSIONS)
 }
 
-/// The same, as something that was looked at.
+/// Whether the kernel has uprobe sessions, as one of the checks that `memtrace doctor` lists.
 pub fn predicting() -> Check {
     let result = if has_sessions() { Ok(()) } else { Err(FeatureError::NoSessions) };
     Check { name: "sessions", purpose: "no trap at the return of malloc where its result is predicted", result }

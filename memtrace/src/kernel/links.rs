@@ -134,7 +134,7 @@ impl Tracer {
         self.attach_halves(pid, slot, sites, programs).map(Halves::into_links)
     }
 
-    /// The same, with the probes on entries and those on returns apart.
+    /// Attaches to every site for one process, and gives the probes on entries and those on returns apart.
     ///
     /// # Errors
     ///

@@ -75,7 +75,7 @@ const PROGRAMS: [(&str, At); 11] = [
     ("empty_return", At::Return),
 ];
 
-/// Those that a kernel of that age may not know.
+/// The programs on both ends of a call, which a kernel before Linux 6.13 cannot load.
 pub(super) const HEAP_SESSION: &str = "heap_session";
 pub(super) const RELEASE_SESSION: &str = "heap_release_session";
 

@@ -37,7 +37,7 @@ pub enum Taken {
     Pieces {
         /// The one with the lowest address.
         first: Piece,
-        /// The others.
+        /// The pieces behind the first, in the order of their addresses.
         rest: Vec<Piece>,
     },
 }

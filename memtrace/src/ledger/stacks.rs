@@ -21,11 +21,11 @@ pub struct StackTotals {
     pub outstanding_blocks: u64,
     /// Blocks or mappings that ever appeared.
     pub allocations: u64,
-    /// Bytes of those.
+    /// Bytes of the blocks or mappings that ever appeared.
     pub allocated_bytes: u64,
-    /// How many of them are no new ones: `realloc` moved or resized a block that stays with the stack where it was born.
+    /// How many of the allocations are no new blocks: `realloc` moved or resized a block that stays with the stack where it was born.
     pub moves: u64,
-    /// Bytes of those.
+    /// Bytes of the blocks in `moves`, by their sizes after the move.
     pub moved_bytes: u64,
 }
 

@@ -22,7 +22,7 @@ pub struct Totals {
     pub frees_unmatched: u64,
     /// Blocks that came from the parent by fork and have not been seen to go; in no other number.
     pub inherited_blocks: u64,
-    /// Bytes of those.
+    /// Bytes of the blocks that came from the parent by fork.
     pub inherited_bytes: u64,
     /// Releases of such blocks; not in `frees`.
     pub inherited_frees: u64,
@@ -30,7 +30,7 @@ pub struct Totals {
     pub frees_implied: u64,
     /// Heap blocks that went with an old image at exec; neither freed nor outstanding.
     pub blocks_dropped_by_exec: u64,
-    /// Bytes of those.
+    /// Bytes of the heap blocks that went with an old image at exec.
     pub bytes_dropped_by_exec: u64,
     /// Calls that mapped or remapped a range.
     pub maps: u64,
@@ -48,7 +48,7 @@ pub struct Totals {
     pub mapped_ranges: u64,
     /// Pieces of ranges that went with an old image at exec.
     pub ranges_dropped_by_exec: u64,
-    /// Bytes of those.
+    /// Bytes of the pieces of ranges that went with an old image at exec.
     pub mapped_bytes_dropped_by_exec: u64,
     /// New images.
     pub execs: u64,

@@ -11,7 +11,7 @@ pub struct Held {
     pub bytes: u64,
     /// Blocks, or pieces of mapped ranges.
     pub blocks: u64,
-    /// Those of them that were seen; all of them unless blocks are sampled.
+    /// The blocks or pieces that were seen; all of them unless blocks are sampled.
     pub seen: u64,
     /// The variance of the bytes; 0 unless blocks are sampled.
     pub variance: f64,

@@ -45,7 +45,7 @@ const fn colour(tone: Tone) -> Color {
 /// Writes the SVG.
 ///
 /// # Errors
-/// Those of `out`.
+/// The errors of writing to `out`.
 pub fn render(snapshot: &Snapshot, metric: Metric, out: &mut dyn Write) -> io::Result<()> {
     let tree = scaled(Tree::of(snapshot, metric));
     let mut palette = PaletteMap::default();
@@ -84,7 +84,7 @@ pub(super) fn amount(metric: Metric, value: u64) -> String {
     }
 }
 
-/// The same proportions with sums that fit.
+/// The tree with all weights divided by one number, so that their sum fits.
 fn scaled(mut tree: Tree) -> Tree {
     let sum = tree.nodes.iter().map(|node| u128::from(node.own)).sum::<u128>();
     let divisor = sum / u128::from(MAX_TOTAL) + 1;

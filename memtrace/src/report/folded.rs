@@ -11,7 +11,7 @@ use crate::cli::Metric;
 /// Writes one line for each stack that weighs something.
 ///
 /// # Errors
-/// Those of `out`.
+/// The errors of writing to `out`.
 pub fn render(snapshot: &Snapshot, metric: Metric, out: &mut dyn Write) -> io::Result<()> {
     for line in Tree::of(snapshot, metric).lines(|node| node.name.to_string()) {
         writeln!(out, "{line}")?;

@@ -10,7 +10,7 @@ const BUFFER: usize = 64 << 10;
 /// Writes one line.
 ///
 /// # Errors
-/// Those of `out`.
+/// The errors of writing to `out`.
 pub fn render(snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
     // Numbers and short strings one by one: a buffer whose type the serializer knows takes them without a call.
     let mut out = BufWriter::with_capacity(BUFFER, out);

@@ -26,7 +26,7 @@ const NAMED_FRAMES: usize = 3;
 /// Writes the result of a run.
 ///
 /// # Errors
-/// Those of `out`.
+/// The errors of writing to `out`.
 pub fn render(snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
     let growing: Vec<(&Stack, Ruling)> = gate::growing(snapshot).collect();
     let keys = fingerprint::unique(&growing.iter().map(|(stack, _)| *stack).collect::<Vec<_>>());

@@ -68,7 +68,7 @@ pub struct Rendering {
 /// Writes one report.
 ///
 /// # Errors
-/// Those of `out`; a broken pipe is the caller's to judge.
+/// The errors of writing to `out`; a broken pipe is the caller's to judge.
 pub fn render(rendering: Rendering, snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
     let Rendering { format, metric, colour } = rendering;
     match format {

@@ -30,7 +30,7 @@ const ALERT: &str = "primaryLocationLineHash";
 /// Writes the result of a run.
 ///
 /// # Errors
-/// Those of `out`.
+/// The errors of writing to `out`.
 pub fn render(snapshot: &Snapshot, root: Option<&Path>, out: &mut dyn Write) -> io::Result<()> {
     let growing: Vec<(&Stack, Ruling)> = gate::growing(snapshot).collect();
     let keys = fingerprint::unique(&growing.iter().map(|(stack, _)| *stack).collect::<Vec<_>>());

@@ -102,7 +102,7 @@ pub struct Tracer {
     /// Allocations and mappings whose stack is whole.
     #[serde(default)]
     pub stacks_complete: u64,
-    /// The others, by the reason why their stack ends short; names as in [`crate::unwind::end`]. Reasons without any are
+    /// Allocations and mappings whose stack ends short, by the reason; names as in [`crate::unwind::end`]. Reasons without any are
     /// not there.
     #[serde(default)]
     pub stacks_short: BTreeMap<Cow<'static, str>, u64>,
@@ -121,7 +121,7 @@ pub struct Retired {
     pub frees: u64,
     /// Blocks that lived when they ended.
     pub outstanding_blocks: u64,
-    /// Bytes of those.
+    /// Bytes of the blocks that lived when they ended.
     pub outstanding_bytes: u64,
 }
 
@@ -186,7 +186,7 @@ pub struct Totals {
     /// Blocks that the process has from its parent by fork and was not seen to release; in no other number.
     #[serde(default)]
     pub inherited_blocks: u64,
-    /// Bytes of those.
+    /// Bytes of the blocks that the process has from its parent by fork.
     #[serde(default)]
     pub inherited_bytes: u64,
     /// Releases of such blocks; not in `frees`.
@@ -196,7 +196,7 @@ pub struct Totals {
     pub frees_implied: u64,
     /// Blocks that went with an old image at exec; neither freed nor outstanding.
     pub blocks_dropped_by_exec: u64,
-    /// Bytes of those.
+    /// Bytes of the blocks that went with an old image at exec.
     pub bytes_dropped_by_exec: u64,
     /// Allocator calls that returned failure.
     pub failed_allocations: u64,
@@ -268,7 +268,7 @@ pub struct Stack {
     pub since_mark: Option<SinceMark>,
     /// Blocks that ever appeared.
     pub allocations: u64,
-    /// Bytes of those.
+    /// Bytes of the blocks that ever appeared.
     #[serde(default)]
     pub allocated_bytes: u64,
     /// The robust slope of the outstanding bytes.

@@ -157,7 +157,7 @@ pub struct Oom {
 /// Writes one line; for text as many as it takes.
 ///
 /// # Errors
-/// Those of `out`.
+/// The errors of writing to `out`.
 pub fn render(format: Format, line: &Line, colour: bool, out: &mut dyn Write) -> io::Result<()> {
     if format == Format::Json {
         serde_json::to_writer(&mut *out, line)?;

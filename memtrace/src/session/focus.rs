@@ -19,7 +19,7 @@ use crate::{
 /// How many stacks are named for the patterns in one report, those that hold the most first; the next report goes on.
 const MAX_LOOKUPS: usize = 2000;
 
-/// The same for the last report.
+/// How many stacks are named for the patterns in the last report.
 const MAX_FINAL_LOOKUPS: usize = 20_000;
 
 /// The most stacks that are remembered to match or not.

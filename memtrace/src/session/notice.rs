@@ -183,12 +183,12 @@ pub(super) fn rests() {
     eprintln!("memtrace: --max-overhead: allocations are not recorded for a while; releases still are");
 }
 
-/// They are back.
+/// The budget lets probes on allocations come back.
 pub(super) fn resumes() {
     eprintln!("memtrace: --max-overhead: allocations and releases are recorded again");
 }
 
-/// No more of this.
+/// Further changes that the budget makes are not reported.
 pub(super) fn goes_on_so() {
     eprintln!("memtrace: --max-overhead: further changes of the sampling will not be reported");
 }

@@ -45,7 +45,7 @@ pub(super) struct Pump {
     refresh: RefreshLimit,
     /// What each target's executable mappings were when last looked at.
     code: HashMap<Slot, u64>,
-    /// The same of the files alone, and targets that have mapped other ones since.
+    /// What files each target's executable mappings were of when last looked at, and targets that have mapped other files since.
     files: HashMap<Slot, u64>,
     new_files: Vec<Slot>,
     sampler: Option<Sampler>,

@@ -140,7 +140,7 @@ impl Snapshots {
         self.resting_from_ms.get_or_insert(elapsed_ms);
     }
 
-    /// They are again.
+    /// Allocations are recorded again, after `rest`.
     pub(super) fn resume(&mut self, pump: &mut Pump, elapsed_ms: u64) {
         self.note_rest(elapsed_ms);
         self.resting_from_ms = None;

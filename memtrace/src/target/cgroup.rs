@@ -54,9 +54,9 @@ pub enum Version {
 /// Whose OOM kills are counted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kills {
-    /// Those of processes in the cgroup itself.
+    /// Kills of processes in the cgroup itself.
     Own,
-    /// Those in the cgroups below it, too.
+    /// Kills of processes in the cgroup and in all cgroups below it.
     WithBelow,
 }
 

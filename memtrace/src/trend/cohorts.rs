@@ -10,9 +10,9 @@ pub const MAX_COHORTS: usize = 24;
 /// What was allocated in one stretch of time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Cohort {
-    /// Milliseconds since the attach.
+    /// When its first blocks may have been allocated: milliseconds since the attach.
     pub start_ms: u64,
-    /// The same.
+    /// When its last blocks may have been allocated: milliseconds since the attach.
     pub end_ms: u64,
 }
 

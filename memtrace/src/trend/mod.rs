@@ -70,7 +70,7 @@ pub struct Observation {
     pub blocks: u64,
     /// Blocks allocated since the attach, without those that `realloc` moved and that stay the same to the ledger.
     pub allocations: u64,
-    /// Bytes of those; wraps.
+    /// Bytes of the blocks in `allocations`; wraps at 2^64.
     pub allocated_bytes: u64,
     /// How well these are known where they are estimates from a sample.
     pub precision: Option<Precision>,

@@ -15,7 +15,8 @@ pub struct Steps {
     pub longest_gap: usize,
     /// The samples from one rise to the next, on average over the earlier half of the rises.
     pub early_gap: f64,
-    /// The same over the later half, with the time since the last rise when that is longer than the last one's.
+    /// The samples from one rise to the next, on average over the later half of the rises; the samples since the last rise count as
+    /// one more gap when they are more than the last gap.
     pub late_gap: f64,
     /// The largest rise.
     pub largest_rise: f64,
@@ -26,7 +27,7 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// Those of a series.
+    /// The steps of a series.
     pub fn of(run: &[Point]) -> Self {
         let mut steps = Self::default();
         let mut gaps = Vec::new();

@@ -247,13 +247,13 @@ pub struct Survival {
     pub oldest: Deaths,
     /// Blocks that were born that long ago.
     pub born_blocks: u64,
-    /// Bytes of those.
+    /// Bytes of the blocks in `born_blocks`.
     pub born_bytes: f64,
-    /// How many of those live.
+    /// How many of the blocks in `born_blocks` live.
     pub living_blocks: u64,
-    /// Bytes of those that live.
+    /// Bytes of the blocks in `living_blocks`.
     pub living_bytes: f64,
-    /// The time in which those were born.
+    /// How long the stretch was in which the blocks in `born_blocks` were born, in milliseconds.
     pub old_ms: u64,
     /// What each older cohort left.
     pub profile: Profile,

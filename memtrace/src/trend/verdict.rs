@@ -68,7 +68,7 @@ impl Judgement {
         }
     }
 
-    /// The same with less confidence, as events of the stack were lost.
+    /// The finding with less confidence, for a stack of which events were lost.
     pub(super) fn with_losses(mut self) -> Self {
         self.confidence *= 0.7;
         self.evidence.push_str("; some events were lost, so the numbers may be off");

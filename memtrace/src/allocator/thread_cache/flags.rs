@@ -18,7 +18,7 @@ pub(super) enum Flags {
         sign: bool,
         overflow: bool,
     },
-    /// They are those of a comparison of these values.
+    /// The flags are those of a comparison of these two values.
     Compared(Value, Value),
 }
 
@@ -47,7 +47,7 @@ impl Fact {
         if holds { Fact::Equal(left, right) } else { Fact::Different(left, right) }
     }
 
-    /// The same of the other value.
+    /// The fact with its two values exchanged.
     pub(super) fn swapped(self) -> Fact {
         match self {
             Fact::Equal(left, right) => Fact::Equal(right, left),

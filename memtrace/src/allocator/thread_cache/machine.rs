@@ -21,7 +21,7 @@ use super::{
 pub(super) enum Next {
     /// The instruction that the path is at now.
     Onward,
-    /// That one, or the one that this other path is at.
+    /// The instruction that the path is at now, or, by the other way of a branch, the one that this other path is at.
     Either(Box<Path>),
     /// The function ends.
     Returns,

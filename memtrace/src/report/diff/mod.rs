@@ -274,7 +274,7 @@ fn difference(before: u64, after: u64) -> i64 {
 /// Writes the comparison.
 ///
 /// # Errors
-/// Those of `out`.
+/// The errors of writing to `out`.
 pub fn render(diff: &Diff, format: DiffFormat, out: &mut dyn Write) -> io::Result<()> {
     match format {
         DiffFormat::Text => text::render(diff, out),

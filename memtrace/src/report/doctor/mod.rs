@@ -132,7 +132,7 @@ pub struct Measured {
     /// What a call of an allocator and the release of its block cost together on this machine, measured on a child of
     /// memtrace's own; in nanoseconds.
     pub pair_ns: f64,
-    /// The same where the call's result is predicted.
+    /// What such a call and release cost together where the call's result is predicted, in nanoseconds.
     pub predicted_pair_ns: f64,
     /// Of the allocations, how many had their result predicted, 0 to 1.
     pub predicted: f64,
@@ -219,7 +219,7 @@ const MAX_SLOWDOWN: f64 = 10.0;
 ///
 /// # Errors
 ///
-/// Those of `out`.
+/// The errors of writing to `out`.
 pub fn render(findings: &Findings, format: Format, out: &mut dyn Write) -> io::Result<()> {
     if format == Format::Json {
         serde_json::to_writer(&mut *out, findings)?;

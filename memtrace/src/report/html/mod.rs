@@ -31,7 +31,7 @@ const SCRIPT_HASH: &str = "1srSPA8GdsFCnvmO7uP9tcr2RaV5xinOzN1ziQAJeGg=";
 /// Writes the page; `metric` is what the flame graph is drawn by.
 ///
 /// # Errors
-/// Those of `out`.
+/// The errors of writing to `out`.
 pub fn render(snapshot: &Snapshot, metric: Metric, out: &mut dyn Write) -> io::Result<()> {
     let headline = headline(snapshot);
     let headline = Text(&headline);

@@ -20,7 +20,7 @@ use crate::cli::Metric;
 /// Writes the profile; `metric` is what pprof shows when it is not asked for another.
 ///
 /// # Errors
-/// Those of `out`.
+/// The errors of writing to `out`.
 pub fn render(snapshot: &Snapshot, metric: Metric, out: &mut dyn Write) -> io::Result<()> {
     let profile = build::profile(snapshot, metric);
     // Without a time of its own, so that the same snapshot is the same file.

@@ -45,7 +45,7 @@ fn listed(snapshot: &Snapshot) -> Vec<&Process> {
 /// Writes one report.
 ///
 /// # Errors
-/// Those of `out`.
+/// The errors of writing to `out`.
 pub fn render(snapshot: &Snapshot, colour: bool, out: &mut dyn Write) -> io::Result<()> {
     let mut page = Page { out, colour };
     let headline = headline(snapshot);

@@ -25,7 +25,7 @@ const NEWEST: f64 = 0.5;
 pub struct Costs {
     /// An allocation and the release of its block, both recorded.
     pub pair: f64,
-    /// The same where sampling leaves the block out.
+    /// An allocation and the release of its block, where sampling leaves the block out.
     pub undrawn_pair: f64,
     /// A release by itself that is not recorded.
     pub undrawn_release: f64,
@@ -98,7 +98,8 @@ pub struct Controller {
     saved: f64,
     /// Added seconds for each second of the targets' own, lately.
     rate: f64,
-    /// The same of releases that nobody drew, which come also while allocations rest.
+    /// Added seconds for each second of the targets' own, by releases of blocks that were not drawn, which come also while allocations
+    /// rest.
     release_rate: f64,
     /// The share of allocations that are drawn, lately.
     drawn: f64,

@@ -6,28 +6,31 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use anyhow::{Context, Result, ensure};
-use memtrace_tests::{Build, Memtrace, Target, memtrace::require_root};
+use memtrace_tests::{Build, Memtrace, Report, Target, code::changed_libc_bytes, memtrace::require_root};
 use object::{Object as _, ObjectSegment as _, ObjectSymbol as _};
 use serde_json::Value;
 
 const TRACEFS: &str = "/sys/kernel/tracing";
 
-/// Uprobes with a reference counter, as USDT probes and tools built on bcc have them; removed when dropped.
-struct CountedProbes {
+/// Another tracer: uprobes of its own on some places of a file; removed when dropped.
+struct OtherTracer {
     names: Vec<String>,
 }
 
-impl CountedProbes {
-    /// Puts probes on functions of a library. The counter is where the library is never writable, so that none is counted.
-    fn attach(library: &Path, functions: &[&str]) -> Result<Self> {
+impl OtherTracer {
+    /// Puts probes on offsets of a file. With `counted` they have a reference counter, as USDT probes and tools built on bcc
+    /// have; it is where the file is never mapped writable, so that nothing is counted.
+    fn attach(file: &Path, offsets: &[u64], counted: bool) -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
         let mut probes = Self { names: Vec::new() };
-        for function in functions {
-            let name = format!("memtrace_test_{}_{function}", std::process::id());
-            let line = format!("p:uprobes/{name} {}:{:#x}(0x40)\n", library.display(), offset(library, function)?);
-            append("uprobe_events", &line)?;
+        let counter = if counted { "(0x40)" } else { "" };
+        for offset in offsets {
+            let name = format!("memtrace_test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+            append("uprobe_events", &format!("p:uprobes/{name} {}:{offset:#x}{counter}\n", file.display()))?;
             probes.names.push(name);
         }
         for name in &probes.names {
@@ -37,7 +40,7 @@ impl CountedProbes {
     }
 }
 
-impl Drop for CountedProbes {
+impl Drop for OtherTracer {
     fn drop(&mut self) {
         for name in &self.names {
             let _ = fs::write(format!("{TRACEFS}/events/uprobes/{name}/enable"), "0");
@@ -82,12 +85,13 @@ fn mapping_functions_that_another_tracer_keeps_to_itself_are_traced_by_their_sys
     let libc = own_libc(folder.path())?;
     let folder = folder.path().display().to_string();
     let mut target = Target::start_with(&Build::c("reserved.c"), &[], "LD_LIBRARY_PATH", &folder)?;
-    let probes = CountedProbes::attach(&libc, &["mmap", "munmap", "mremap"])?;
+    let functions = ["mmap", "munmap", "mremap"].map(|function| offset(&libc, function));
+    let other = OtherTracer::attach(&libc, &functions.into_iter().collect::<Result<Vec<_>>>()?, true)?;
     let memtrace = Memtrace::attach(target.pid(), &[])?;
     target.tell("go")?;
     let counted: Value = target.hear_json()?;
     let finished = memtrace.interrupt()?;
-    drop(probes);
+    drop(other);
     target.exit()?;
     let told: Vec<_> = finished.errors.iter().filter(|line| line.contains("another tracer holds probes")).collect();
     ensure!(told.len() == 1 && told[0].contains("mmap"), "{:?}", finished.errors);
@@ -99,4 +103,37 @@ fn mapping_functions_that_another_tracer_keeps_to_itself_are_traced_by_their_sys
     );
     ensure!(report["loss"].as_object().is_some_and(|loss| loss.values().all(|count| count == 0)), "{}", report["loss"]);
     Ok(())
+}
+
+/// Blocks that leader.c was seen to hold.
+fn leaked(report: &Report) -> u64 {
+    report.stacks_of("leader_leaks").map(|stack| stack.outstanding_blocks).sum()
+}
+
+#[test]
+fn probes_that_leave_with_another_tracer_after_the_first_thread_has_ended_are_put_back() -> Result<()> {
+    require_root()?;
+    let folder = tempfile::tempdir()?;
+    let libc = own_libc(folder.path())?;
+    let folder = folder.path().display().to_string();
+    let mut leader = Target::start_with(&Build::c("leader.c"), &["later"], "LD_LIBRARY_PATH", &folder)?;
+    let mut memtrace = Memtrace::attach(leader.pid(), &[])?;
+    memtrace.attached()?;
+    let other = OtherTracer::attach(&libc, &changed_libc_bytes(leader.pid())?, false)?;
+    leader.tell("go")?;
+    memtrace.report_where("100 blocks", |report| leaked(report) >= 100)?;
+    leader.tell("end")?;
+    ensure!(leader.hear()? == "ended");
+    let before = leaked(&memtrace.next_report()?);
+    drop(other);
+    // Where the kernel kept them nothing is lost, and nothing is said.
+    let report = memtrace.report_where("blocks after that", |report| leaked(report) >= before + 500)?;
+    let put_back = memtrace.interrupt()?;
+    let told = put_back.errors.iter().filter(|line| line.contains("another tracer has left")).count();
+    println!("removed {} times", report.lost("probes_removed"));
+    ensure!(u64::try_from(told)? == report.lost("probes_removed"), "{told} {:?}", report.loss);
+    leader.tell("count")?;
+    let counted: u64 = leader.hear()?.parse()?;
+    ensure!(counted >= leaked(&report) && report.losses().is_empty(), "{counted} {:?}", report.loss);
+    leader.tell("resume")
 }

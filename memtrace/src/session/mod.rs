@@ -70,7 +70,7 @@ pub use watch::{Watched, watch};
 use crate::{
     allocator::Plans,
     cli::TraceConfig,
-    kernel::{Loaded, Options, Preparation, Tracer, features, links::Links},
+    kernel::{Loaded, Options, Preparation, Tracer, features, links::Links, sampler::Sampler},
     report::loss,
     target::{Pid, TargetError, guard::Guard, launch::Launched},
     unwind::Cache,
@@ -130,6 +130,8 @@ struct Run<'a> {
     detacher: Detacher,
     /// Links that belong to no single process.
     links: Links,
+    /// Its maps, which programs that are loaded later in the run refer to.
+    _unused_sampler: Option<Sampler>,
     snapshots: Snapshots,
     output: Output,
     artifacts: Artifacts,
@@ -189,13 +191,17 @@ impl<'a> Run<'a> {
         };
         let Loaded { mut tracer, ring, deferred, tables, sampler } = Tracer::load(options, preparation)?;
         let mut pump = Pump::new(ring, deferred, Unwinding::new(cache, tables))?;
+        let mut unused_sampler = None;
         if let Some(distance) = config.sample {
             pump.sample(sampler, distance)?;
         } else if config.max_overhead.is_some() {
             pump.may_sample(sampler, budget::FIRST_DISTANCE)?;
-        } else if !members.is_empty() {
-            // Of a sample the child's releases of what it inherited are not known.
-            pump.ledger.follow_forks();
+        } else {
+            unused_sampler = Some(sampler);
+            if !members.is_empty() {
+                // Of a sample the child's releases of what it inherited are not known.
+                pump.ledger.follow_forks();
+            }
         }
         let mut links = tracer.attach_lifecycle()?;
         let mut traced = Vec::new();
@@ -270,6 +276,7 @@ impl<'a> Run<'a> {
             members,
             detacher,
             links,
+            _unused_sampler: unused_sampler,
             snapshots,
             output,
             artifacts,
@@ -456,6 +463,8 @@ impl Run<'_> {
         let mut snapshot = self.snapshots.take(scope, is_final, &self.tracer, &mut self.pump, &self.traced)?;
         snapshot.retired.too_short = self.members.too_short;
         snapshot.loss.insert(loss::STARTS_UNSEEN.into(), self.tree.late());
+        let removed = self.traced.iter().map(|process| process.interruptions).sum();
+        snapshot.loss.insert(loss::PROBES_REMOVED.into(), removed);
         snapshot.budget = self.budget.as_ref().map(Budget::shown);
         if let Some(view) = &mut self.view {
             view.show(snapshot);

@@ -307,6 +307,14 @@ pub(super) fn by_system_call(pid: Pid, functions: &[String]) {
     }
 }
 
+/// Another tracer took memtrace's probes away with its own; they are put back.
+pub(super) fn probes_lost(pid: Pid) {
+    eprintln!(
+        "memtrace: warning: {pid}: its first thread has ended, and another tracer has left, with whose probes the kernel took those \
+         of memtrace away; they are put back, and what was called in between is missing"
+    );
+}
+
 /// A target ran a copy of its probed code.
 pub(super) fn copied(pid: Pid, breakpoints: u64) {
     eprintln!(

@@ -25,7 +25,7 @@ use crate::{
         links::{Links, Programs},
     },
     report::ending,
-    target::{Pid, Target, exit, guard::Guard},
+    target::{Pid, Target, exit, guard::Guard, maps, patched},
     trend::footprint::Span,
 };
 
@@ -51,6 +51,10 @@ pub(super) struct Traced {
     attached: HashSet<SiteKey>,
     /// The thread that its probes are bound to: the first one where that had not ended.
     bound_to: Pid,
+    /// When it is looked next whether the probes outlived the first thread.
+    next_look: Option<Instant>,
+    /// How often another tracer had taken the probes away after the first thread had ended.
+    pub(super) interruptions: u64,
     emulated: usize,
     /// How results are predicted; it stays so until the program is another, because threads keep what they have found.
     prediction: Option<Prediction>,
@@ -62,6 +66,9 @@ pub(super) struct Traced {
 
 /// How long a new program gets to map its libraries before it is called untraceable.
 const LOADING: Duration = Duration::from_millis(200);
+
+/// How often it is looked whether probes have outlived the first thread.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What makes a site the same one after an exec: the file and the place in it. The path of the mapping's link is not.
 type SiteKey = (std::path::PathBuf, u64);
@@ -85,6 +92,8 @@ impl Traced {
             awaited: None,
             attached: HashSet::new(),
             bound_to,
+            next_look: None,
+            interruptions: 0,
             emulated: 0,
             prediction: prediction(plan),
             code,
@@ -236,7 +245,8 @@ impl Traced {
     }
 
     /// The thread that the probes are bound to may have ended before the process: they are bound to one that is left. What
-    /// happens in between is not seen.
+    /// happens in between is not seen. On kernels where probes outlive the first thread they are only where they have been
+    /// taken away.
     pub(super) fn follow_thread(
         &mut self,
         tracer: &mut Tracer,
@@ -245,12 +255,19 @@ impl Traced {
         config: &TraceConfig,
     ) {
         let pid = self.target.pid();
-        if self.exited || (self.bound_to == pid && tracer.outlives_first_threads()) {
+        if self.exited || config.growth {
             return;
         }
         let thread = pid.living_thread();
-        if thread == self.bound_to || config.growth {
+        if thread == self.bound_to {
             return;
+        }
+        if self.bound_to == pid && tracer.outlives_first_threads() {
+            if !self.has_lost_probes() {
+                return;
+            }
+            self.interruptions += 1;
+            notice::probes_lost(pid);
         }
         // At once: two probes on one place would tell of everything twice.
         self.unbind(thread).detach();
@@ -262,6 +279,22 @@ impl Traced {
             Err(_) if self.target.exited() => {}
             Err(error) => notice::loaded_untraced(pid, &error),
         }
+    }
+
+    /// Whether probes are in place no more, though nobody here took them away. After the first thread has ended, the kernel takes
+    /// all of a process's probes at a place away when any other tracer leaves that place, since it looks for who still
+    /// wants them by the memory of the first thread (`uprobe_multi_link_filter` in kernel/trace/bpf_trace.c).
+    fn has_lost_probes(&mut self) -> bool {
+        let (pid, now) = (self.target.pid(), Instant::now());
+        // Probes that the budget has taken away are gone as well.
+        if self.probes.may_rest() || self.next_look.is_some_and(|next| now < next) {
+            return false;
+        }
+        let places = self.attached.iter().map(|(path, offset)| (path.as_path(), *offset));
+        // A process that cannot be looked at is about to end.
+        let is_bare = maps::read(pid).ok().and_then(|mappings| patched::is_bare(pid, &mappings, places).ok());
+        self.next_look = Some(now + LOOK_EVERY);
+        is_bare.unwrap_or(false)
     }
 
     /// Gives all probes back, which are to be bound to `thread` from now on.

@@ -21,6 +21,7 @@ pub mod memory;
 pub mod moved;
 pub mod object;
 pub mod pages;
+pub mod patched;
 pub mod printable;
 pub mod root;
 pub mod status;

@@ -36,7 +36,7 @@ fn a_target_that_does_little_else_is_looked_at_now_and_then_and_its_leak_comes_f
     assert_eq!(report.stacks[0].caller(), "leak_here", "{:?}", report.stacks[0]);
     let finished = memtrace.interrupt()?;
     let said = finished.errors.join("\n");
-    assert!(said.contains("--max-overhead: releases alone would cost more"), "{said}");
+    assert!(said.contains("--max-overhead: recording releases alone would cost more"), "{said}");
     assert!(code::changed_libc_bytes(pid)?.is_empty(), "a probe was left");
     target.exit()
 }

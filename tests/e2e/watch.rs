@@ -109,7 +109,7 @@ fn watching_takes_no_capability_and_places_no_probe() -> Result<()> {
     }
     let finished = memtrace.interrupt()?;
     assert_eq!(finished.code(), Some(0));
-    assert!(finished.errors.iter().any(|line| line.contains("not traced")), "{:?}", finished.errors);
+    assert!(finished.errors.iter().any(|line| line.contains("cannot trace after the alert")), "{:?}", finished.errors);
     service.exit()
 }
 

@@ -13,7 +13,7 @@ use memtrace_tests::{
     fixture::sources,
     memtrace::{program, require_root},
     report::Totals,
-    valgrind::{in_folder, in_folder_as_under_valgrind},
+    valgrind::{as_under_valgrind, under_valgrind},
 };
 
 /// Each does the same in every run: no clock, no random seed.
@@ -68,7 +68,7 @@ fn counted_by_memtrace(words: &[String], folder: &Path) -> Result<Totals> {
     let file: PathBuf = folder.join("report.json");
     let mut command = Command::new(program()?);
     command.args(["--format", "json", "--output", &shown(&file), "--exit-code", "--"]).args(words);
-    in_folder_as_under_valgrind(&mut command, folder);
+    as_under_valgrind(&mut command, folder);
     // 1: `git diff` has found a difference.
     ensure!(matches!(command.status()?.code(), Some(0 | 1)), "{words:?} failed");
     let text = fs::read_to_string(&file)?;
@@ -80,11 +80,7 @@ fn counted_by_memtrace(words: &[String], folder: &Path) -> Result<Totals> {
 /// Allocations, frees and bytes, and what is in use at the end, as the summary of Valgrind's memcheck has them.
 fn counted_by_valgrind(words: &[String], folder: &Path) -> Result<Totals> {
     let log = folder.join("valgrind.log");
-    let mut command = Command::new("valgrind");
-    // Else it has the C library free its own blocks at the end, which no program does by itself.
-    command.args(["--run-libc-freeres=no", "--run-cxx-freeres=no", &format!("--log-file={}", shown(&log))]).args(words);
-    in_folder(&mut command, folder);
-    command.status()?;
+    under_valgrind(&[], &log, words, folder).status()?;
     let text = fs::read_to_string(&log)?.replace(',', "");
     let numbers = |mark: &str| -> Result<Vec<u64>> {
         let line = text.lines().find_map(|line| line.split_once(mark)).with_context(|| format!("{mark} in {text}"))?.1;

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, ensure};
 use memtrace_tests::{Build, Memtrace, Report, Target, code::changed_libc_bytes, memtrace::require_root};
 use object::{Object as _, ObjectSegment as _, ObjectSymbol as _};
 use serde_json::Value;
+use tempfile::TempDir;
 
 const TRACEFS: &str = "/sys/kernel/tracing";
 
@@ -67,24 +68,24 @@ fn offset(library: &Path, function: &str) -> Result<u64> {
     Ok(address - segment.address() + segment.file_range().0)
 }
 
-/// A C library of our own, so that nobody else's programs meet the probes.
-fn own_libc(folder: &Path) -> Result<PathBuf> {
-    let list = Command::new("ldd").arg(Build::c("reserved.c").compile()?).output()?;
+/// Starts a fixture with a C library of its own, so that nobody else's programs meet the probes; the library, and the folder
+/// that it is in.
+fn start(build: &Build, arguments: &[&str]) -> Result<(Target, PathBuf, TempDir)> {
+    require_root()?;
+    let folder = tempfile::tempdir()?;
+    let list = Command::new("ldd").arg(build.compile()?).output()?;
     let list = String::from_utf8(list.stdout)?;
     let theirs =
         list.split_whitespace().find(|word| word.starts_with('/') && word.contains("libc.so")).context(list.clone())?;
-    let own = folder.join("libc.so.6");
+    let own = folder.path().join("libc.so.6");
     fs::copy(theirs, &own)?;
-    Ok(own)
+    let target = Target::start_with(build, arguments, "LD_LIBRARY_PATH", &folder.path().display().to_string())?;
+    Ok((target, own, folder))
 }
 
 #[test]
 fn mapping_functions_that_another_tracer_keeps_to_itself_are_traced_by_their_system_calls() -> Result<()> {
-    require_root()?;
-    let folder = tempfile::tempdir()?;
-    let libc = own_libc(folder.path())?;
-    let folder = folder.path().display().to_string();
-    let mut target = Target::start_with(&Build::c("reserved.c"), &[], "LD_LIBRARY_PATH", &folder)?;
+    let (mut target, libc, _folder) = start(&Build::c("reserved.c"), &[])?;
     let functions = ["mmap", "munmap", "mremap"].map(|function| offset(&libc, function));
     let other = OtherTracer::attach(&libc, &functions.into_iter().collect::<Result<Vec<_>>>()?, true)?;
     let memtrace = Memtrace::attach(target.pid(), &[])?;
@@ -112,11 +113,7 @@ fn leaked(report: &Report) -> u64 {
 
 #[test]
 fn probes_that_leave_with_another_tracer_after_the_first_thread_has_ended_are_put_back() -> Result<()> {
-    require_root()?;
-    let folder = tempfile::tempdir()?;
-    let libc = own_libc(folder.path())?;
-    let folder = folder.path().display().to_string();
-    let mut leader = Target::start_with(&Build::c("leader.c"), &["later"], "LD_LIBRARY_PATH", &folder)?;
+    let (mut leader, libc, _folder) = start(&Build::c("leader.c"), &["later"])?;
     let mut memtrace = Memtrace::attach(leader.pid(), &[])?;
     memtrace.attached()?;
     let other = OtherTracer::attach(&libc, &changed_libc_bytes(leader.pid())?, false)?;

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use memtrace_tests::{
     Build, Memtrace, Report,
     memtrace::{program, require_root},
-    valgrind::{in_folder, in_folder_as_under_valgrind},
+    valgrind::{as_under_valgrind, under_valgrind},
     wait,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -179,11 +179,7 @@ fn add(counts: &mut Counts, command: &str, allocations: u64, frees: u64) {
 fn by_valgrind(words: &[&str], folder: &Path) -> Result<Counts> {
     let logs = folder.join("logs");
     fs::create_dir(&logs)?;
-    let mut command = Command::new("valgrind");
-    command.args(["--trace-children=yes", "--run-libc-freeres=no", "--run-cxx-freeres=no"]);
-    command.arg(format!("--log-file={}/%p", logs.display())).args(words);
-    in_folder(&mut command, folder);
-    let status = command.status()?;
+    let status = under_valgrind(&["--trace-children=yes"], &logs.join("%p"), words, folder).status()?;
     ensure!(status.success(), "{status}");
     let mut counts = Counts::new();
     for log in fs::read_dir(&logs)? {
@@ -198,7 +194,7 @@ fn by_valgrind(words: &[&str], folder: &Path) -> Result<Counts> {
 
 fn by_memtrace(words: &[&str], folder: &Path) -> Result<Counts> {
     let (mut command, file) = following(words, folder)?;
-    in_folder_as_under_valgrind(&mut command, folder);
+    as_under_valgrind(&mut command, folder);
     let status = command.status()?;
     ensure!(status.success(), "{status}");
     let report = last_report(&file)?;

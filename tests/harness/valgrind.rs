@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    ffi::OsStr,
     path::Path,
     process::{Command, Stdio},
 };
@@ -18,9 +19,19 @@ const ADDED: [(&str, &str); 4] = [
     ),
 ];
 
-/// Gives a run of Valgrind its folder, its streams and its whole environment. Nothing is inherited but PATH: a variable
+/// A run of Valgrind's memcheck in a folder, with its messages in `log`.
+pub fn under_valgrind(flags: &[&str], log: &Path, words: &[impl AsRef<OsStr>], folder: &Path) -> Command {
+    let mut command = Command::new("valgrind");
+    // Else it has the C library free its own blocks at the end, which no program does by itself.
+    command.args(["--run-libc-freeres=no", "--run-cxx-freeres=no"]).args(flags);
+    command.arg(format!("--log-file={}", log.display())).args(words);
+    in_folder(&mut command, folder);
+    command
+}
+
+/// Gives a run its folder, its streams and its whole environment. Nothing is inherited but PATH: a variable
 /// that Valgrind puts its own words into, such as the long LD_LIBRARY_PATH of `cargo test`, would differ between the runs.
-pub fn in_folder(command: &mut Command, folder: &Path) {
+fn in_folder(command: &mut Command, folder: &Path) {
     let path = env::var_os("PATH").unwrap_or_default();
     // The streams go to the same place in both runs: a stream to a pipe has another buffer.
     command
@@ -36,7 +47,7 @@ pub fn in_folder(command: &mut Command, folder: &Path) {
 }
 
 /// Gives a run without Valgrind the folder, streams and environment that a program has under Valgrind.
-pub fn in_folder_as_under_valgrind(command: &mut Command, folder: &Path) {
+pub fn as_under_valgrind(command: &mut Command, folder: &Path) {
     in_folder(command, folder);
     command.envs(ADDED);
 }

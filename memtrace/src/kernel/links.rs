@@ -14,13 +14,10 @@ use aya::programs::{
 use memtrace_common::{Slot, call::Call, cookie};
 
 use super::{
-    multi::{HEAP_SESSION, RELEASE_SESSION},
+    multi::{HEAP_SESSION, MAPPING_ENTRY, RELEASE_SESSION},
     tracer::{KernelError, Tracer},
 };
 use crate::{allocator::ProbeSite, target::Pid};
-
-/// The program on the entries of mapping functions.
-const MAPPING_ENTRY: &str = "mapping_entry";
 
 /// One attached program. Dropping it detaches it.
 #[expect(dead_code, reason = "links are held to be dropped")]

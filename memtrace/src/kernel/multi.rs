@@ -70,10 +70,13 @@ const PROGRAMS: [(&str, At); 11] = [
     (RELEASE_SESSION, At::Both),
     ("way_out", At::Entry),
     ("heap_raise", At::Entry),
-    ("mapping_entry", At::Entry),
+    (MAPPING_ENTRY, At::Entry),
     ("empty_entry", At::Entry),
     ("empty_return", At::Return),
 ];
+
+/// The program on the entries of mapping functions.
+pub(super) const MAPPING_ENTRY: &str = "mapping_entry";
 
 /// The programs on both ends of a call, which a kernel before Linux 6.13 cannot load.
 pub(super) const HEAP_SESSION: &str = "heap_session";
@@ -81,7 +84,7 @@ pub(super) const RELEASE_SESSION: &str = "heap_release_session";
 
 /// Those that the verifier takes long for, and that most runs need: with sessions and without. The one that takes longest comes first.
 const LARGE: [[&str; 3]; 2] =
-    [[HEAP_SESSION, "mapping_entry", "heap_release"], ["heap_entry", "mapping_entry", "heap_release"]];
+    [[HEAP_SESSION, MAPPING_ENTRY, "heap_release"], ["heap_entry", MAPPING_ENTRY, "heap_release"]];
 
 impl At {
     /// `BPF_PROG_LOAD`'s and `BPF_LINK_CREATE`'s attach type.

@@ -134,7 +134,7 @@ pub enum KernelError {
 impl KernelError {
     /// Whether another tracer holds a probe with a reference counter at one of the places.
     pub(super) fn is_other_reference_counter(&self) -> bool {
-        matches!(self, Self::AttachMany { source, .. } if source.raw_os_error() == Some(libc::EINVAL))
+        matches!(self, Self::AttachMany { source, .. } if is_other_reference_counter(source))
     }
 
     /// Whether the file that was to be probed is not there any more.
@@ -156,10 +156,15 @@ impl KernelError {
     }
 }
 
-/// Why the kernel refused probes that it takes elsewhere. Two probes on one instruction must name the same reference counter
+/// Whether the kernel refused probes for another tracer's. Two probes on one instruction must name the same reference counter
 /// (kernel/events/uprobes.c, `alloc_uprobe`), and we name none.
+fn is_other_reference_counter(source: &io::Error) -> bool {
+    source.raw_os_error() == Some(libc::EINVAL)
+}
+
+/// Why the kernel refused probes that it takes elsewhere.
 fn refusal(source: &io::Error) -> String {
-    if source.raw_os_error() == Some(libc::EINVAL) {
+    if is_other_reference_counter(source) {
         return "another tracer holds a probe with a reference counter at the same place, as tools built on bcc do; end it and \
                 try again (the kernel says: invalid argument)"
             .to_owned();
@@ -189,6 +194,8 @@ pub struct Tracer {
     generations: Vec<u64>,
     free_slots: Vec<u16>,
     _log: Option<Log>,
+    /// Keeps the maps of sampling in a run without, since programs that are loaded later refer to them.
+    _unused_sampler: Option<Sampler>,
 }
 
 /// What loading needs and the options do not change, made ready by a thread of its own while the targets are looked at.
@@ -239,8 +246,8 @@ pub struct Loaded {
     pub deferred: Deferred,
     /// What the programs unwind by.
     pub tables: Tables,
-    /// How they sample; without effect unless [`Options::samples`].
-    pub sampler: Sampler,
+    /// How they sample; `None` unless [`Options::samples`].
+    pub sampler: Option<Sampler>,
 }
 
 impl Tracer {
@@ -297,6 +304,7 @@ impl Tracer {
             take(&mut programs, "SEGMENT_RANGES")?,
         )?;
         let sampler = Sampler::new(take(&mut programs, "SAMPLING")?, take(&mut programs, "SAMPLED")?)?;
+        let (sampler, unused_sampler) = if options.samples { (Some(sampler), None) } else { (None, Some(sampler)) };
         let log = Log::start(&mut programs);
         let tracer = Self {
             counters: typed(&mut programs, "COUNTERS")?,
@@ -310,6 +318,7 @@ impl Tracer {
             generations: Vec::new(),
             free_slots: Vec::new(),
             _log: log,
+            _unused_sampler: unused_sampler,
             by_system_call: None,
             refused: Vec::new(),
             multi,

@@ -1,5 +1,7 @@
 //! What the counts of lost and deferred events mean to a reader, by the names that they have in reports.
 
+use std::{borrow::Cow, collections::BTreeMap};
+
 use memtrace_common::counter::Counter;
 pub use memtrace_common::counter::Harm;
 
@@ -55,6 +57,11 @@ pub fn meaning(name: &str) -> (Harm, &'static str) {
 /// Whether the report's numbers lack something because of a count, or are wrong.
 pub fn is_loss(harm: Harm) -> bool {
     matches!(harm, Harm::Wrong | Harm::Missing)
+}
+
+/// How many events were lost after which a block may seem to live that does not, or the other way round.
+pub fn wrong(losses: &BTreeMap<Cow<'static, str>, u64>) -> u64 {
+    losses.iter().filter(|(name, _)| meaning(name).0 == Harm::Wrong).map(|(_, count)| count).sum()
 }
 
 #[cfg(test)]

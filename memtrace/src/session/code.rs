@@ -100,13 +100,10 @@ impl OwnCode {
 
 /// Whether some sites are in no executable mapping of their file. A process without mappings is about to end.
 fn is_gone(sites: &[ProbeSite], mappings: &[Mapping]) -> bool {
-    let holds = |mapping: &Mapping, site: &ProbeSite| {
-        let bytes = mapping.end.saturating_sub(mapping.start);
-        mapping.executable
-            && mapping.path.as_ref() == Some(&site.object_path)
-            && site.file_offset.checked_sub(mapping.offset).is_some_and(|into| into < bytes)
+    let is_there = |site: &ProbeSite| {
+        mappings.iter().any(|mapping| mapping.code_address(&site.object_path, site.file_offset).is_some())
     };
-    !mappings.is_empty() && !sites.iter().all(|site| mappings.iter().any(|mapping| holds(mapping, site)))
+    !mappings.is_empty() && !sites.iter().all(is_there)
 }
 
 impl Run<'_> {

@@ -65,11 +65,6 @@ pub(super) fn tracer_state(tracer: &Tracer, pump: &Pump) -> Result<TracerState, 
     })
 }
 
-/// How many events were lost after which a block may seem to live that does not, or the other way round.
-pub(super) fn wrong(loss: &BTreeMap<Cow<'static, str>, u64>) -> u64 {
-    loss.iter().filter(|(name, _)| loss::meaning(name).0 == Harm::Wrong).map(|(_, count)| count).sum()
-}
-
 pub(super) fn losses(counters: &HashMap<Slot, TargetCounters>, pump: &Pump) -> BTreeMap<Cow<'static, str>, u64> {
     let lost = Counter::ALL.iter().filter(|counter| counter.harm() != Harm::Shown);
     let mut losses: BTreeMap<Cow<'static, str>, u64> = lost

@@ -70,7 +70,7 @@ pub use watch::{Watched, watch};
 use crate::{
     allocator::Plans,
     cli::TraceConfig,
-    kernel::{Loaded, Options, Preparation, Tracer, features, links::Links, sampler::Sampler},
+    kernel::{Loaded, Options, Preparation, Tracer, features, links::Links},
     report::loss,
     target::{Pid, TargetError, guard::Guard, launch::Launched},
     unwind::Cache,
@@ -130,8 +130,6 @@ struct Run<'a> {
     detacher: Detacher,
     /// Links that belong to no single process.
     links: Links,
-    /// Its maps, which programs that are loaded later in the run refer to.
-    _unused_sampler: Option<Sampler>,
     snapshots: Snapshots,
     output: Output,
     artifacts: Artifacts,
@@ -191,17 +189,12 @@ impl<'a> Run<'a> {
         };
         let Loaded { mut tracer, ring, deferred, tables, sampler } = Tracer::load(options, preparation)?;
         let mut pump = Pump::new(ring, deferred, Unwinding::new(cache, tables))?;
-        let mut unused_sampler = None;
-        if let Some(distance) = config.sample {
-            pump.sample(sampler, distance)?;
-        } else if config.max_overhead.is_some() {
-            pump.may_sample(sampler, budget::FIRST_DISTANCE)?;
-        } else {
-            unused_sampler = Some(sampler);
-            if !members.is_empty() {
-                // Of a sample the child's releases of what it inherited are not known.
-                pump.ledger.follow_forks();
-            }
+        match (sampler, config.sample) {
+            (Some(sampler), Some(distance)) => pump.sample(sampler, distance)?,
+            (Some(sampler), None) => pump.may_sample(sampler, budget::FIRST_DISTANCE)?,
+            // Of a sample the child's releases of what it inherited are not known.
+            (None, _) if !members.is_empty() => pump.ledger.follow_forks(),
+            (None, _) => {}
         }
         let mut links = tracer.attach_lifecycle()?;
         let mut traced = Vec::new();
@@ -276,7 +269,6 @@ impl<'a> Run<'a> {
             members,
             detacher,
             links,
-            _unused_sampler: unused_sampler,
             snapshots,
             output,
             artifacts,

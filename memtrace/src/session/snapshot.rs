@@ -16,7 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::{
     SessionError,
     blind::{BlindSpots, Seen},
-    describe::{describe, enlargers, frame, losses, modules, quantiles, sampling, say, tracer_state, unjudged, wrong},
+    describe::{describe, enlargers, frame, losses, modules, quantiles, sampling, say, tracer_state, unjudged},
     focus::Focus,
     gate::Gatekeeper,
     grouping::Grouping,
@@ -33,7 +33,7 @@ use crate::{
         gate::grows,
         group::Group,
         headline::{self, Headline, Tally},
-        rank,
+        loss, rank,
         snapshot::{Process, Retired, SCHEMA, Snapshot, Stack},
     },
     trend::{Observation, Trend},
@@ -188,7 +188,7 @@ impl Snapshots {
         for (name, count) in &self.retired_losses {
             *loss.entry(name.clone()).or_default() += count;
         }
-        if wrong(&loss) > 0 {
+        if loss::wrong(&loss) > 0 {
             self.trend.mark_all_lossy();
             self.grouping.groups.mark_all_lossy();
         }

@@ -258,11 +258,15 @@ impl Traced {
         if self.exited || config.growth {
             return;
         }
+        let may_outlive = self.bound_to == pid && tracer.outlives_first_threads();
+        if may_outlive && !self.is_time_to_look() {
+            return;
+        }
         let thread = pid.living_thread();
         if thread == self.bound_to {
             return;
         }
-        if self.bound_to == pid && tracer.outlives_first_threads() {
+        if may_outlive {
             if !self.has_lost_probes() {
                 return;
             }
@@ -284,17 +288,21 @@ impl Traced {
     /// Whether probes are in place no more, though nobody here took them away. After the first thread has ended, the kernel takes
     /// all of a process's probes at a place away when any other tracer leaves that place, since it looks for who still
     /// wants them by the memory of the first thread (`uprobe_multi_link_filter` in kernel/trace/bpf_trace.c).
-    fn has_lost_probes(&mut self) -> bool {
-        let (pid, now) = (self.target.pid(), Instant::now());
-        // Probes that the budget has taken away are gone as well.
+    fn has_lost_probes(&self) -> bool {
+        let pid = self.target.pid();
+        let places = self.attached.iter().map(|(path, offset)| (path.as_path(), *offset));
+        // A process that cannot be looked at is about to end.
+        maps::read(pid).ok().and_then(|mappings| patched::is_bare(pid, &mappings, places).ok()).unwrap_or(false)
+    }
+
+    /// Whether it is time to look for lost probes again. Where the budget takes probes away, that they are gone says nothing.
+    fn is_time_to_look(&mut self) -> bool {
+        let now = Instant::now();
         if self.probes.may_rest() || self.next_look.is_some_and(|next| now < next) {
             return false;
         }
-        let places = self.attached.iter().map(|(path, offset)| (path.as_path(), *offset));
-        // A process that cannot be looked at is about to end.
-        let is_bare = maps::read(pid).ok().and_then(|mappings| patched::is_bare(pid, &mappings, places).ok());
         self.next_look = Some(now + LOOK_EVERY);
-        is_bare.unwrap_or(false)
+        true
     }
 
     /// Gives all probes back, which are to be bound to `thread` from now on.

@@ -9,7 +9,7 @@ use std::{
     fs::File,
     io::{self, Read},
     os::unix::ffi::OsStringExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use thiserror::Error;
@@ -42,6 +42,15 @@ pub struct Mapping {
     pub path: Option<PathBuf>,
     /// Whether the file has been removed or replaced since it was mapped.
     pub deleted: bool,
+}
+
+impl Mapping {
+    /// The address at which code at an offset of a file is mapped here; `None` if this is another file's mapping, another part of the
+    /// file's, or not executable.
+    pub fn code_address(&self, path: &Path, offset: u64) -> Option<u64> {
+        let into = offset.checked_sub(self.offset).filter(|&into| into < self.end.saturating_sub(self.start))?;
+        (self.executable && self.path.as_deref() == Some(path)).then_some(self.start + into)
+    }
 }
 
 /// Why a process's mappings are not known.

@@ -11,9 +11,10 @@ use crate::{
     cli::{self, TraceConfig, Wrapper},
     report::{
         doctor::{Measured, Prices, Rate},
+        loss,
         snapshot::{Snapshot, Totals},
     },
-    session::{SessionError, describe, event_loop, output::Output, trace},
+    session::{SessionError, event_loop, output::Output, trace},
     target::Pid,
 };
 
@@ -51,7 +52,7 @@ pub(super) fn measure(pids: &[u32], wrappers: &[Wrapper], time: Duration) -> Res
         pair_ns,
         predicted_pair_ns,
         predicted: predicted.min(1.0),
-        lost: describe::wrong(&last.snapshot.loss),
+        lost: loss::wrong(&last.snapshot.loss),
         whole_stacks: (stacks > 0).then(|| tracer.stacks_complete as f64 / stacks as f64),
         processes: rates.collect(),
     }))

@@ -153,7 +153,13 @@ impl Tracer {
             for (program, sites, is_return) in by_program(&ordered, programs, self.has_sessions()) {
                 let link = match self.attach_many(program, pid, slot, &sites) {
                     Err(error) if program == MAPPING_ENTRY && error.is_other_reference_counter() => {
-                        self.stand_in(&sites, error)?;
+                        // The kernel takes all or none, and does not say whose place it means.
+                        for site in sites {
+                            match self.attach_many(program, pid, slot, &[site]) {
+                                Err(error) if error.is_other_reference_counter() => self.stand_in(site, error)?,
+                                attached => halves.entries.0.push(attached?),
+                            }
+                        }
                         continue;
                     }
                     attached => attached?,
@@ -172,18 +178,23 @@ impl Tracer {
             if let Some(returned) = returned {
                 halves.returns.0.push(self.attach_one(returned, thread, slot, site)?);
             }
-            halves.entries.0.push(self.attach_one(entry, thread, slot, site)?);
+            match self.attach_one(entry, thread, slot, site) {
+                Err(error) if entry == MAPPING_ENTRY && error.is_other_reference_counter() => {
+                    self.stand_in(site, error)?;
+                }
+                attached => halves.entries.0.push(attached?),
+            }
         }
         Ok(halves)
     }
 
-    /// Has system calls traced in place of mapping functions that cannot be probed. `error` says why, and stays if system calls
+    /// Has system calls traced in place of a mapping function that cannot be probed. `error` says why, and stays if system calls
     /// cannot be traced either.
-    fn stand_in(&mut self, sites: &[&ProbeSite], error: KernelError) -> Result<(), KernelError> {
+    fn stand_in(&mut self, site: &ProbeSite, error: KernelError) -> Result<(), KernelError> {
         if self.by_system_call.is_none() {
             self.by_system_call = Some(self.attach_syscalls().map_err(|_cannot| error)?);
         }
-        self.refused.extend(sites.iter().map(|site| site.function.clone()));
+        self.refused.push(site.function.clone());
         Ok(())
     }
 

@@ -134,24 +134,29 @@ pub enum KernelError {
 impl KernelError {
     /// Whether another tracer holds a probe with a reference counter at one of the places.
     pub(super) fn is_other_reference_counter(&self) -> bool {
-        matches!(self, Self::AttachMany { source, .. } if is_other_reference_counter(source))
+        self.refused_by_kernel().is_some_and(is_other_reference_counter)
     }
 
     /// Whether the file that was to be probed is not there any more.
     pub fn is_not_found(&self) -> bool {
+        self.refused_by_kernel().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// The kernel's own error, where it refused to attach.
+    fn refused_by_kernel(&self) -> Option<&io::Error> {
         match self {
-            Self::AttachMany { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::AttachMany { source, .. } => Some(source),
             Self::Attach { source, .. } => {
                 let mut cause: Option<&dyn std::error::Error> = Some(source);
                 while let Some(error) = cause {
-                    if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound) {
-                        return true;
+                    if let Some(error) = error.downcast_ref::<io::Error>() {
+                        return Some(error);
                     }
                     cause = error.source();
                 }
-                false
+                None
             }
-            _ => false,
+            _ => None,
         }
     }
 }

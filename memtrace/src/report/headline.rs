@@ -215,6 +215,15 @@ pub fn answer(tally: &Tally, snapshot: &Snapshot) -> Headline {
         );
         headline.blind(&why);
     }
+    let unprobed = snapshot.processes.iter().filter_map(|process| Some((process.pid, process.unprobed_ms?)));
+    if let Some((pid, unprobed_ms)) = unprobed.min_by_key(|&(_, unprobed_ms)| unprobed_ms) {
+        let why = format!(
+            "{} after the attach the probes on process {pid} were found to be gone, and they cannot be put back; nothing after \
+             that is seen. Until then",
+            duration(unprobed_ms)
+        );
+        headline.blind(&why);
+    }
     if let Some(process) = snapshot.processes.iter().find(|process| process.allocates_unseen) {
         let why = format!(
             "process {} frees blocks, {} so far, that it was never seen to allocate: an allocator in it is compiled into its \
@@ -472,6 +481,16 @@ mod tests {
         let blind = answer(&Tally::default(), &snapshot);
         assert_eq!(blind.state, State::Blind);
         assert!(blind.text.starts_with("Blind: process 4242 frees blocks, 37 so far, that"), "{}", blind.text);
+    }
+
+    #[test]
+    fn a_process_that_has_lost_its_probes_is_said_first() {
+        let mut snapshot = sample::snapshot();
+        snapshot.stacks.clear();
+        snapshot.processes[0].unprobed_ms = Some(9000);
+        let blind = answer(&Tally::default(), &snapshot);
+        assert_eq!(blind.state, State::Blind);
+        assert!(blind.text.starts_with("Blind: 9 s after the attach the probes on process 4242"), "{}", blind.text);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub const STACKS_NOT_STORED: &str = "stacks_not_stored";
 /// A process that was let go before it could be attached to.
 pub const STARTS_UNSEEN: &str = "starts_unseen";
 
-/// A time when another tracer's leaving took memtrace's probes away.
+/// A time when a process had lost its probes, as it may after its first thread has ended.
 pub const PROBES_REMOVED: &str = "probes_removed";
 
 /// What memtrace counts itself, beside the counters of the BPF programs.
@@ -25,7 +25,7 @@ const OWN: [(&str, Harm, &str); 5] = [
     (
         PROBES_REMOVED,
         Harm::Wrong,
-        "times that another tracer's leaving removed memtrace's probes for a while: what was called then is missing.",
+        "times that a process was not probed for a while after its first thread had ended: what was called then is missing.",
     ),
     (RECORDS_UNDECODABLE, Harm::Wrong, "records of the kernel that could not be decoded: numbers may be off."),
     (

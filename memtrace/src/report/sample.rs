@@ -98,6 +98,7 @@ pub(super) fn snapshot() -> Snapshot {
             probably_ended_by_probes: false,
             rss_bytes: 48_000_000,
             code_moved_ms: None,
+            unprobed_ms: None,
             allocates_unseen: false,
             memory: None,
             totals: Totals {

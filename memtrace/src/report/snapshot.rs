@@ -152,6 +152,10 @@ pub struct Process {
     /// allocations after that are not seen. `None` if it was not.
     #[serde(default)]
     pub code_moved_ms: Option<u64>,
+    /// Milliseconds from the attach to when its probes were found to be gone, where they could not be put back: nothing
+    /// after that is seen. `None` where it is probed.
+    #[serde(default)]
+    pub unprobed_ms: Option<u64>,
     /// Whether it has an allocator whose releases are seen and whose allocations are not, so that what it holds is not
     /// known.
     #[serde(default)]

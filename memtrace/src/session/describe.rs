@@ -122,6 +122,7 @@ pub(super) fn describe(process: &Traced, pump: &Pump, counters: Option<&TargetCo
         probably_ended_by_probes: process.ended_by_probes().is_some(),
         rss_bytes: process.rss_bytes,
         code_moved_ms: process.code.moved_ms(),
+        unprobed_ms: process.unprobed_ms,
         allocates_unseen: false,
         memory: Some(process.footprint.describe(Some(held))),
         totals: Totals {

@@ -374,6 +374,7 @@ impl Run<'_> {
 
     /// Looks at every target; false when the last one has ended.
     fn any_runs(&mut self) -> Result<bool, SessionError> {
+        let elapsed_ms = self.elapsed_ms();
         let mut runs = false;
         for process in &mut self.traced {
             let ended = process.check_exited();
@@ -383,7 +384,7 @@ impl Run<'_> {
             if ended {
                 self.pump.ended(process.slot)?;
             } else {
-                process.follow_thread(&mut self.tracer, &mut self.guard, &mut self.plans, self.config);
+                process.follow_thread(elapsed_ms, &mut self.tracer, &mut self.guard, &mut self.plans, self.config);
                 runs = true;
             }
         }
@@ -441,9 +442,13 @@ impl Run<'_> {
         Ok(Outcome { growing: self.snapshots.growing(), blind: self.snapshots.is_blind(), command })
     }
 
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Samples and reports; false when nobody reads any more.
     fn report(&mut self, is_final: bool) -> Result<bool, SessionError> {
-        let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let elapsed_ms = self.elapsed_ms();
         for process in &mut self.traced {
             process.sample_memory(elapsed_ms);
         }
@@ -455,8 +460,6 @@ impl Run<'_> {
         let mut snapshot = self.snapshots.take(scope, is_final, &self.tracer, &mut self.pump, &self.traced)?;
         snapshot.retired.too_short = self.members.too_short;
         snapshot.loss.insert(loss::STARTS_UNSEEN.into(), self.tree.late());
-        let removed = self.traced.iter().map(|process| process.interruptions).sum();
-        snapshot.loss.insert(loss::PROBES_REMOVED.into(), removed);
         snapshot.budget = self.budget.as_ref().map(Budget::shown);
         if let Some(view) = &mut self.view {
             view.show(snapshot);

@@ -300,8 +300,8 @@ pub(super) fn late(pid: Pid) {
 pub(super) fn by_system_call(pid: Pid, functions: &[String]) {
     if !functions.is_empty() {
         eprintln!(
-            "memtrace: warning: {pid}: another tracer holds probes with a reference counter on {}, so mappings are traced by system \
-             call; every process on this machine makes slightly slower system calls until the run ends",
+            "memtrace: warning: {pid}: another tracer holds probes with a reference counter on {}, so system calls are traced in \
+             their place; every process on this machine makes slightly slower system calls until the run ends",
             escape(&functions.join(", "))
         );
     }
@@ -313,6 +313,19 @@ pub(super) fn probes_lost(pid: Pid) {
         "memtrace: warning: {pid}: its first thread has ended, and another tracer has left, with whose probes the kernel took those \
          of memtrace away; they are put back, and what was called in between is missing"
     );
+}
+
+/// Probes that another tracer's leaving took away cannot be put back.
+pub(super) fn not_put_back(pid: Pid, reason: &dyn std::fmt::Display) {
+    eprintln!(
+        "memtrace: warning: {pid} is not probed any more, and nothing that it calls is recorded: its first thread has ended, \
+         and probes cannot be attached by another one ({reason}); it is tried again twice a second"
+    );
+}
+
+/// Probes are in place again after [`not_put_back`].
+pub(super) fn put_back(pid: Pid) {
+    eprintln!("memtrace: {pid} is probed again; what it called in between is missing");
 }
 
 /// A target ran a copy of its probed code.

@@ -79,6 +79,11 @@ impl Probes {
         self.parted.is_some()
     }
 
+    /// Whether some have been taken away and not put back.
+    pub(super) fn are_some_away(&self) -> bool {
+        self.parted.as_ref().is_some_and(|parted| parted.allocations.is_away || parted.releases.is_away)
+    }
+
     /// Takes over others of the same process.
     pub(super) fn extend(&mut self, more: Self) {
         self.links.extend(more.links);

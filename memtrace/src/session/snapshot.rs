@@ -185,6 +185,7 @@ impl Snapshots {
             counters.insert(process.slot, values);
         }
         let mut loss = losses(&counters, pump);
+        loss.insert(loss::PROBES_REMOVED.into(), traced.iter().map(|process| process.interruptions).sum());
         for (name, count) in &self.retired_losses {
             *loss.entry(name.clone()).or_default() += count;
         }
@@ -298,6 +299,7 @@ impl Snapshots {
         for &counter in Counter::ALL.iter().filter(|counter| counter.harm() != Harm::Shown) {
             *self.retired_losses.entry(counter.name().into()).or_default() += counters.get(counter);
         }
+        *self.retired_losses.entry(loss::PROBES_REMOVED.into()).or_default() += process.interruptions;
         let Process { totals, .. } = describe(process, pump, Some(&counters), self.is_growth);
         self.retired.processes += 1;
         self.retired.allocations += totals.allocations;

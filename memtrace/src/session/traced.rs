@@ -53,8 +53,10 @@ pub(super) struct Traced {
     bound_to: Pid,
     /// When it is looked next whether the probes outlived the first thread.
     next_look: Option<Instant>,
-    /// How often another tracer had taken the probes away after the first thread had ended.
+    /// How often its probes were gone after the first thread had ended.
     pub(super) interruptions: u64,
+    /// Since when, in milliseconds of the run, it has no probes though it should; `None` where it has.
+    pub(super) unprobed_ms: Option<u64>,
     emulated: usize,
     /// How results are predicted; it stays so until the program is another, because threads keep what they have found.
     prediction: Option<Prediction>,
@@ -94,6 +96,7 @@ impl Traced {
             bound_to,
             next_look: None,
             interruptions: 0,
+            unprobed_ms: None,
             emulated: 0,
             prediction: prediction(plan),
             code,
@@ -246,9 +249,10 @@ impl Traced {
 
     /// The thread that the probes are bound to may have ended before the process: they are bound to one that is left. What
     /// happens in between is not seen. On kernels where probes outlive the first thread they are only where they have been
-    /// taken away.
+    /// taken away. Where that fails it is tried again.
     pub(super) fn follow_thread(
         &mut self,
+        elapsed_ms: u64,
         tracer: &mut Tracer,
         guard: &mut Guard,
         plans: &mut Plans,
@@ -258,30 +262,40 @@ impl Traced {
         if self.exited || config.growth {
             return;
         }
+        let has_failed = self.unprobed_ms.is_some();
         let may_outlive = self.bound_to == pid && tracer.outlives_first_threads();
-        if may_outlive && !self.is_time_to_look() {
+        if (may_outlive || has_failed) && !self.is_time_to_look() {
             return;
         }
         let thread = pid.living_thread();
-        if thread == self.bound_to {
-            return;
-        }
-        if may_outlive {
-            if !self.has_lost_probes() {
+        if !has_failed {
+            if thread == self.bound_to || may_outlive && !self.has_lost_probes() {
                 return;
             }
-            self.interruptions += 1;
-            notice::probes_lost(pid);
+            if may_outlive {
+                self.interruptions += 1;
+                notice::probes_lost(pid);
+            }
         }
         // At once: two probes on one place would tell of everything twice.
         self.unbind(thread).detach();
         let result = plan(&self.target, self.bound_to, plans, config)
             .and_then(|plan| self.attach_missing(plan, tracer, guard, config));
         match result {
-            Ok(_sites) => {}
+            Ok(_sites) => {
+                if self.unprobed_ms.take().is_some() {
+                    notice::put_back(pid);
+                }
+            }
             // It may have ended by now, which the next look finds.
             Err(_) if self.target.exited() => {}
-            Err(error) => notice::loaded_untraced(pid, &error),
+            Err(_) if has_failed => {}
+            Err(error) => {
+                // Where they were taken away it has been counted.
+                self.interruptions += u64::from(!may_outlive);
+                self.unprobed_ms = Some(elapsed_ms);
+                notice::not_put_back(pid, &error);
+            }
         }
     }
 
@@ -295,10 +309,10 @@ impl Traced {
         maps::read(pid).ok().and_then(|mappings| patched::is_bare(pid, &mappings, places).ok()).unwrap_or(false)
     }
 
-    /// Whether it is time to look for lost probes again. Where the budget takes probes away, that they are gone says nothing.
+    /// Whether it is time to look for lost probes again. While the budget keeps some away, that they are gone says nothing.
     fn is_time_to_look(&mut self) -> bool {
         let now = Instant::now();
-        if self.probes.may_rest() || self.next_look.is_some_and(|next| now < next) {
+        if self.probes.are_some_away() || self.next_look.is_some_and(|next| now < next) {
             return false;
         }
         self.next_look = Some(now + LOOK_EVERY);

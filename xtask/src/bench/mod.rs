@@ -92,14 +92,14 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         println!("\n{}: {}", workload.name, workload.title);
         let mut results = Results::default();
         for round in 1..=options.rounds {
-            for &tool in &tools {
+            for &tool in tools.iter().filter(|&&tool| workload.is_seen_by(tool)) {
                 progress(&format!("{}, round {round} of {}: {}", workload.name, options.rounds, tool.name()));
                 let measurement = measurement::make(&workload, tool, &memtrace);
                 results.add(tool, measurement.with_context(|| format!("{} under {}", workload.name, tool.name()))?);
             }
         }
         progress("");
-        let rows = results.rows();
+        let rows = results.rows().into_iter().filter(|row| workload.is_seen_by(row.tool)).collect::<Vec<_>>();
         print!("{}", table::render(&rows, workload.pairs));
         sections.push(Section { workload, rows });
     }

@@ -95,6 +95,11 @@ impl Tool {
         !matches!(self, Tool::Nothing) && !self.attaches()
     }
 
+    /// Whether it looks at mappings, or at nothing at all.
+    pub const fn sees_mappings(self) -> bool {
+        matches!(self, Tool::Nothing | Tool::Empty | Tool::Memtrace)
+    }
+
     /// The command that starts a program, under the tool if that has to be there from the start.
     pub fn start(self, program: &Path) -> Result<Command> {
         started::command(self, program)

@@ -44,10 +44,12 @@ pub struct Workload {
     pub name: &'static str,
     /// What it is, for people.
     pub title: String,
-    /// Pairs of malloc and free of which a time can be given; `None` where only the whole counts.
+    /// Pairs of malloc and free, or of mmap and munmap, of which a time can be given; `None` where only the whole counts.
     pub pairs: Option<u32>,
     /// How many frames the stack of its allocations has, where that is part of what is measured.
     pub frames: Option<usize>,
+    /// Whether it maps memory and allocates no blocks, which most tools do not look at.
+    pub maps: bool,
     program: PathBuf,
     work: Work,
 }
@@ -65,6 +67,7 @@ pub fn all(size: Size) -> Result<Vec<Workload>> {
         ordered::deep_loop(size)?,
         ordered::threads_loop(size)?,
         ordered::mixed_loop(size)?,
+        ordered::maps_loop(size)?,
         ordered::sqlite(size)?,
         redis::redis(size)?,
         ordered::python(size)?,
@@ -73,6 +76,11 @@ pub fn all(size: Size) -> Result<Vec<Workload>> {
 }
 
 impl Workload {
+    /// Whether a tool looks at what it does.
+    pub fn is_seen_by(&self, tool: Tool) -> bool {
+        !self.maps || tool.sees_mappings()
+    }
+
     /// Starts the program, under the tool if that has to be there from the start; it then waits for [`Running::work`].
     pub fn start(&self, tool: Tool) -> Result<Running> {
         let mut command = tool.start(&self.program)?;
@@ -139,6 +147,6 @@ impl Workload {
     /// One for tests of what is shown.
     pub fn unstarted(name: &'static str, title: &str, pairs: Option<u32>) -> Self {
         let work = Work::Redis(Load::none());
-        Self { name, title: title.to_owned(), pairs, frames: None, program: PathBuf::new(), work }
+        Self { name, title: title.to_owned(), pairs, frames: None, maps: false, program: PathBuf::new(), work }
     }
 }

@@ -65,9 +65,17 @@ pub fn mixed_loop(size: Size) -> Result<Workload> {
     Ok(a_loop("mixed", title, pairs, c_program("mixed_loop", &["-fno-omit-frame-pointer"])?))
 }
 
+/// The loop with mappings in place of blocks.
+pub fn maps_loop(size: Size) -> Result<Workload> {
+    let pairs = size.of(50_000);
+    let title = format!("{pairs} pairs of mmap and munmap, of four pages of which one is touched");
+    let workload = a_loop("maps", title, pairs, c_program("maps_loop", &["-fno-omit-frame-pointer"])?);
+    Ok(Workload { maps: true, ..workload })
+}
+
 fn a_loop(name: &'static str, title: String, pairs: u32, program: PathBuf) -> Workload {
     let work = Work::Orders(Orders::numbers(1000, pairs));
-    Workload { name, title, pairs: Some(pairs), frames: None, program, work }
+    Workload { name, title, pairs: Some(pairs), frames: None, maps: false, program, work }
 }
 
 /// sqlite3 with a script from a file.
@@ -87,6 +95,7 @@ pub fn sqlite(size: Size) -> Result<Workload> {
         title: format!("a script of {rows} inserts from a file"),
         pairs: None,
         frames: None,
+        maps: false,
         program: process::find("sqlite3").context("sqlite3 is not on the path")?,
         work: Work::Orders(orders),
     })
@@ -113,6 +122,7 @@ pub fn python(size: Size) -> Result<Workload> {
         title: format!("{steps} times a list, a string and a dict of more than 512 bytes"),
         pairs: None,
         frames: None,
+        maps: false,
         // The distribution's: what comes first on the path may be a script that runs another one.
         program: PathBuf::from("/usr/bin/python3"),
         work: Work::Orders(Orders { arguments, ..Orders::numbers(100, steps) }),
@@ -129,6 +139,7 @@ pub fn cpp(size: Size) -> Result<Workload> {
         title: format!("{strings} strings into a map of vectors"),
         pairs: None,
         frames: None,
+        maps: false,
         program,
         work: Work::Orders(Orders::numbers(100, strings)),
     })

@@ -45,6 +45,7 @@ pub fn redis(size: Size) -> Result<Workload> {
         title: format!("redis-server with jemalloc, {0} SET and {0} LPUSH by redis-benchmark", load.requests),
         pairs: None,
         frames: None,
+        maps: false,
         program: process::find("redis-server").context("redis-server is not on the path")?,
         work: Work::Redis(load),
     })

@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
 use memtrace::{
-    kernel::event::decode,
+    event::decode,
     ledger::{Ledger, ProcessLedger},
 };
 use memtrace_common::{Slot, event::Kind, sampling};

@@ -41,10 +41,12 @@ fn main() -> ExitCode {
         Command::Trace(config) => match session::run(&config) {
             Ok(outcome) if outcome.growing && config.gate.fail_on_leak => ExitCode::from(LEAK_FOUND),
             Ok(outcome) if outcome.blind && config.gate.fail_on_leak => ExitCode::from(BLIND),
-            Ok(outcome) => match outcome.command.filter(|_| config.launch.is_some_and(|launch| launch.exit_code)) {
-                Some(status) => ExitCode::from(session::shell_status(status)),
-                None => ExitCode::SUCCESS,
-            },
+            Ok(outcome) => {
+                match outcome.command.filter(|_| config.targets.launch.is_some_and(|launch| launch.exit_code)) {
+                    Some(status) => ExitCode::from(session::shell_status(status)),
+                    None => ExitCode::SUCCESS,
+                }
+            }
             Err(error @ SessionError::NoTerminal) => fail(BAD_USAGE, &error.to_string()),
             Err(error) => fail(CANNOT_TRACE, &error.to_string()),
         },

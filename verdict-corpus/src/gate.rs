@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use memtrace::{
-    kernel::event::{Block as Allocated, Event, What},
+    event::{Block as Allocated, Event, What},
     ledger::{Kind, Ledger},
     trend::{
         Judgement, Observation, Trend, Verdict,

@@ -4,7 +4,7 @@
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use memtrace::{
-    kernel::event::{Block as Allocated, Event, What},
+    event::{Block as Allocated, Event, What},
     ledger::{Kind, Ledger},
     trend::{Judgement, Observation, Trend},
 };

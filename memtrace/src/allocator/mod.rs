@@ -20,6 +20,7 @@ mod plans;
 mod route;
 mod separate;
 mod source;
+pub mod wrapper;
 
 pub use catalogue::Family;
 pub use plan::{AllocatorError, Ends, FoundAllocator, Plan, ProbeSite, Unusable, plan};

@@ -26,7 +26,7 @@ use super::{
     thread_cache::{self, ThreadCache, ThreadPlace},
 };
 use crate::{
-    cli::{Place, Wrapper},
+    allocator::wrapper::{Place, Wrapper},
     target::object::MappedObject,
 };
 

@@ -7,11 +7,12 @@ use std::{collections::HashMap, fs, os::unix::fs::MetadataExt as _, path::PathBu
 
 use memtrace_common::prediction::Prediction;
 
+use super::wrapper::Wrapper;
 use super::{
     AllocatorError, Ends, Plan,
     plan::{executable, plan},
 };
-use crate::{cli::Wrapper, target::object::MappedObject};
+use crate::target::object::MappedObject;
 
 /// The most plans that are remembered; when there are more all are forgotten.
 const MAX_PLANS: usize = 256;

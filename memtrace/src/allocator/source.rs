@@ -13,7 +13,7 @@ use super::{
     symbols::{ElfError, ElfFile, Symbol},
 };
 use crate::{
-    cli::{ObjectName, Place, Wrapper},
+    allocator::wrapper::{ObjectName, Place, Wrapper},
     target::object::MappedObject,
 };
 

@@ -7,10 +7,9 @@ use clap::Args;
 use super::{
     error::UsageError,
     flags::WrapperFlags,
-    format::Format,
     resolve::{distinct, resolve_wrappers, time},
-    wrapper::Wrapper,
 };
+use crate::{report::form::Format, session::DoctorConfig};
 
 /// The flags of `memtrace doctor` as typed.
 #[derive(Args, Clone, Debug)]
@@ -38,23 +37,6 @@ pub struct DoctorFlags {
     /// Functions to trace beside those of known allocators
     #[command(flatten)]
     pub wrappers: WrapperFlags,
-}
-
-/// What to look at.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct DoctorConfig {
-    /// Processes whose probe sites are shown.
-    pub pids: Vec<u32>,
-    /// Cgroups whose processes are looked at.
-    pub cgroups: Vec<PathBuf>,
-    /// Containers whose processes are looked at.
-    pub containers: Vec<String>,
-    /// How long to count calls; `None` to look only.
-    pub measure: Option<Duration>,
-    /// Text or JSON.
-    pub format: Format,
-    /// Functions of the program's own that allocate and release.
-    pub wrappers: Vec<Wrapper>,
 }
 
 /// Checks the flags.

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::allocator::wrapper::WrapperError;
+
 /// A command line that makes no sense. One line that says what to do.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum UsageError {
@@ -137,17 +139,8 @@ pub enum UsageError {
         most: usize,
     },
     /// A function that cannot be read.
-    #[error("{flag} {value}: {reason}; write it such as {flag} '{example}'")]
-    Wrapper {
-        /// The flag.
-        flag: &'static str,
-        /// What was typed.
-        value: String,
-        /// What is wrong with it.
-        reason: String,
-        /// A right one.
-        example: &'static str,
-    },
+    #[error(transparent)]
+    Wrapper(#[from] WrapperError),
     /// Nothing would be shown.
     #[error("--top must be from 1 to 100000")]
     Top,

@@ -6,9 +6,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
     focus::FocusFlags,
-    format::{Format, Metric},
     gate::GateFlags,
     saved_runs::{DiffFlags, ReportFlags},
+};
+use crate::{
+    report::form::{Format, Metric},
+    session::ALLOCATION_LOOP,
+    target::guard::CODE_GUARD,
 };
 
 /// What a run watches.
@@ -190,12 +194,6 @@ pub enum SubcommandFlags {
     #[command(name = CODE_GUARD, hide = true)]
     CodeGuard,
 }
-
-/// The name of the subcommand that doctor runs to time a probe.
-pub const ALLOCATION_LOOP: &str = "allocation-loop";
-
-/// The name of the subcommand that a run starts when it probes a target's own executable.
-pub const CODE_GUARD: &str = "code-guard";
 
 /// Functions of the program's own that allocate and release.
 #[derive(Args, Clone, Debug, Default)]

@@ -1,10 +1,9 @@
 //! The flags that say which stacks and blocks a report is about.
 
-use std::time::Duration;
-
 use clap::Args;
 
-use super::{error::UsageError, pattern::Rule, resolve::time};
+use super::{error::UsageError, resolve::time};
+use crate::{report::rules::Rule, session::FocusConfig};
 
 /// The most patterns of one flag: each stack is compared with each.
 const MAX_PATTERNS: usize = 256;
@@ -28,19 +27,6 @@ pub struct FocusFlags {
 
     /// Say on standard error how a new measuring window is started: by SIGUSR1, or `memtrace mark PID`
     #[arg(long)]
-    pub mark: bool,
-}
-
-/// Which stacks and blocks a report is about.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct FocusConfig {
-    /// A stack needs one of these, if there are any.
-    pub include: Vec<Rule>,
-    /// A stack with one of these is hidden.
-    pub exclude: Vec<Rule>,
-    /// The least age of the blocks that count.
-    pub older: Option<Duration>,
-    /// Whether it is said how a window is started.
     pub mark: bool,
 }
 

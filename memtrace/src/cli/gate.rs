@@ -4,11 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{
-    error::UsageError,
-    rate::rate,
-    suppressions::{self, Suppression},
-};
+use super::{error::UsageError, rate::rate};
+use crate::{report::rules, session::GateConfig};
 
 /// The flags as typed.
 #[derive(Args, Clone, Debug, Default)]
@@ -36,26 +33,11 @@ pub struct GateFlags {
     pub sarif: Option<PathBuf>,
 }
 
-/// What makes a run fail, and where it is written besides the report.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct GateConfig {
-    /// Whether a growing stack makes the exit status 3.
-    pub fail_on_leak: bool,
-    /// Growing stacks below this pass.
-    pub threshold_bytes_per_hour: Option<f64>,
-    /// Known leaks, in the order of the files.
-    pub suppressions: Vec<Suppression>,
-    /// Where JUnit XML goes.
-    pub junit: Option<PathBuf>,
-    /// Where SARIF goes.
-    pub sarif: Option<PathBuf>,
-}
-
 impl GateFlags {
     /// Checks the flags and reads the suppressions.
     pub(super) fn resolve(self) -> Result<GateConfig, UsageError> {
         let threshold = self.leak_threshold.map(|text| rate("--leak-threshold", &text));
-        let suppressions = suppressions::read(&self.suppressions)
+        let suppressions = rules::read(&self.suppressions)
             .map_err(|error| UsageError::Suppressions { reason: error.to_string().replace('\n', " ") })?;
         Ok(GateConfig {
             fail_on_leak: self.fail_on_leak,

@@ -1,4 +1,4 @@
-//! The `cli` room: flags as typed, and the [`Config`] they resolve to.
+//! The `cli` room: flags as typed, and the [`Command`] that they resolve to. It is the only one that knows clap.
 //!
 //! In: the command line. Out: values that are checked as far as they can be without looking at the machine. Wrong usage
 //! ends in [`UsageError`] (exit status 2); nothing is attached by then.
@@ -6,24 +6,14 @@
 mod doctor;
 mod error;
 mod flags;
-pub mod focus;
-mod format;
-pub mod gate;
-pub mod pattern;
+mod focus;
+mod gate;
 mod rate;
 mod resolve;
 mod saved_runs;
-mod short;
-pub mod suppressions;
+mod values;
 mod watch;
-mod wrapper;
 
-pub use doctor::DoctorConfig;
 pub use error::UsageError;
-pub use flags::{ALLOCATION_LOOP, CODE_GUARD, Flags};
-pub use format::{Format, Metric};
-pub use resolve::{Command, DEFAULT_UNWIND_BYTES, Launch, TraceConfig, resolve};
-pub use saved_runs::{By, DiffConfig, DiffFormat, ReportConfig};
-pub use short::trace_for;
-pub use watch::WatchConfig;
-pub use wrapper::{ObjectName, Place, Wrapper};
+pub use flags::Flags;
+pub use resolve::{Command, resolve};

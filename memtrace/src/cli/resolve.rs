@@ -1,19 +1,25 @@
 //! From flags to checked values.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use memtrace_common::limits::PAGE_BYTES;
 
 use super::{
-    doctor::{self, DoctorConfig},
+    doctor,
     error::UsageError,
     flags::{Flags, Mode, SubcommandFlags, WrapperFlags},
-    focus::FocusConfig,
-    format::{FEW, Format, Metric},
-    gate::GateConfig,
-    saved_runs::{self, DiffConfig, ReportConfig},
-    watch::{self, WatchConfig},
-    wrapper::{self, Wrapper},
+    saved_runs, watch,
+};
+use crate::{
+    allocator::wrapper::{Wrapper, wrappers},
+    report::{
+        form::FEW,
+        saved_runs::{DiffConfig, ReportConfig},
+    },
+    session::{
+        DoctorConfig, InternalConfig, LEAST_INTERVAL, Launch, MemoryConfig, OutputConfig, ProbesConfig, SamplingConfig,
+        TargetsConfig, Times, TraceConfig, WatchConfig,
+    },
 };
 
 /// What was asked.
@@ -45,7 +51,7 @@ impl Command {
     /// A binary form on a terminal.
     pub fn allow_terminal(&self, stdout_is_terminal: bool) -> Result<(), UsageError> {
         let (format, output) = match self {
-            Self::Trace(config) => (config.format, &config.output),
+            Self::Trace(config) => (config.output.format, &config.output.file),
             Self::Report(config) => (config.format, &config.output),
             Self::Doctor(_)
             | Self::Diff(_)
@@ -59,89 +65,6 @@ impl Command {
         if format.is_binary() && output.is_none() && stdout_is_terminal { Err(UsageError::Binary) } else { Ok(()) }
     }
 }
-
-/// How to trace.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TraceConfig {
-    /// Running processes, none twice; at least one when there is neither a cgroup nor a command.
-    pub pids: Vec<u32>,
-    /// Folders of cgroups whose processes are traced.
-    pub cgroups: Vec<PathBuf>,
-    /// Names or ids of containers whose processes are traced.
-    pub containers: Vec<String>,
-    /// Whether children are traced.
-    pub follow: bool,
-    /// Whether the processes of a tree are held at their begin.
-    pub hold: bool,
-    /// What is run and traced from its beginning.
-    pub launch: Option<Launch>,
-    /// Time between samples.
-    pub interval: Duration,
-    /// When to end by itself.
-    pub duration: Option<Duration>,
-    /// Stacks that an interval's report shows; at least one.
-    pub top: usize,
-    /// Stacks that the last report shows; at least one.
-    pub final_top: usize,
-    /// The report's form.
-    pub format: Format,
-    /// What weighs a stack where a form has one weight.
-    pub metric: Metric,
-    /// Whether the run is watched in a terminal.
-    pub tui: bool,
-    /// Where the report goes instead of standard output.
-    pub output: Option<PathBuf>,
-    /// Smallest block recorded, in bytes.
-    pub min_size: u64,
-    /// Largest block recorded, in bytes.
-    pub max_size: u64,
-    /// Whether only what makes the targets larger is watched.
-    pub growth: bool,
-    /// Bytes from one sampled block to the next, on the average; `None` where every block is looked at.
-    pub sample: Option<u64>,
-    /// The share of the targets' own processor time that tracing may add.
-    pub max_overhead: Option<f64>,
-    /// Whether allocations are not probed at all: a run that measures what releases cost.
-    pub releases_only: bool,
-    /// Which stacks and blocks the report is about.
-    pub focus: FocusConfig,
-    /// What makes the run fail.
-    pub gate: GateConfig,
-    /// Functions of the program's own that allocate and release.
-    pub wrappers: Vec<Wrapper>,
-    /// Whether mappings come from system-call tracepoints.
-    pub syscalls: bool,
-    /// Whether the ends of calls are seen at every way out, without return probes.
-    pub no_return_probes: bool,
-    /// `--no-prediction`.
-    pub no_prediction: bool,
-    /// Size of the ring in bytes: a power of two, whole pages.
-    pub ring_bytes: u32,
-    /// The most kernel memory for the rows of unwind tables, in bytes.
-    pub unwind_bytes: u64,
-    /// Whether remembered stacks are walked all the same and compared, for tests.
-    pub verify_stacks: bool,
-    /// Whether programs that do nothing are attached, for the benchmark.
-    pub empty_programs: bool,
-    /// Whether nothing is said about attaching: a run that nobody asked for.
-    pub quiet: bool,
-}
-
-/// A command to run.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Launch {
-    /// A path, or a name that is looked for in `PATH`.
-    pub program: OsString,
-    /// What it is called with.
-    pub arguments: Vec<OsString>,
-    /// Who it runs as: a name or number; `Some(None)` is the user who called sudo.
-    pub user: Option<Option<String>>,
-    /// Whether its exit status becomes memtrace's.
-    pub exit_code: bool,
-}
-
-/// What `--unwind-memory` is when it is not given.
-pub const DEFAULT_UNWIND_BYTES: u64 = 64 << 20;
 
 /// Checks the flags.
 ///
@@ -165,7 +88,7 @@ pub fn resolve(flags: Flags) -> Result<Command, UsageError> {
     }
     let interval = flags.interval.unwrap_or_else(|| if flags.tui { "1s" } else { "5s" }.to_owned());
     let interval = match time("--interval", &interval)? {
-        time if (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&time) => time,
+        time if (LEAST_INTERVAL..=Duration::from_secs(3600)).contains(&time) => time,
         _ => return Err(UsageError::Interval { value: interval }),
     };
     let duration = flags.duration.as_deref().map(|text| time("--duration", text)).transpose()?;
@@ -183,40 +106,46 @@ pub fn resolve(flags: Flags) -> Result<Command, UsageError> {
     if let Some(flag) = about_heap.filter(|_| flags.mode == Mode::Growth) {
         return Err(UsageError::NoProbes(flag));
     }
-    let sample = flags.sample.as_deref().map(sample).transpose()?;
+    let distance = flags.sample.as_deref().map(sample).transpose()?;
     let max_overhead = flags.max_overhead.as_deref().map(max_overhead).transpose()?;
+    let growth = flags.mode == Mode::Growth;
     Ok(Command::Trace(Box::new(TraceConfig {
-        pids: distinct(flags.pids),
-        cgroups: distinct(flags.cgroups),
-        containers: distinct(flags.containers),
-        follow: flags.follow,
-        hold: !flags.no_hold,
-        launch,
-        interval,
-        duration,
-        top: saved_runs::checked(flags.top, FEW)?,
-        final_top,
-        format,
-        metric,
-        tui: flags.tui,
-        output: flags.output,
-        min_size,
-        max_size,
-        growth: flags.mode == Mode::Growth,
-        sample,
-        max_overhead,
-        releases_only: false,
+        targets: TargetsConfig {
+            pids: distinct(flags.pids),
+            cgroups: distinct(flags.cgroups),
+            containers: distinct(flags.containers),
+            follow: flags.follow,
+            hold: !flags.no_hold,
+            launch,
+        },
+        times: Times { interval, duration },
+        probes: ProbesConfig {
+            growth,
+            syscalls: flags.syscalls || growth,
+            no_return_probes: flags.no_return_probes,
+            no_prediction: flags.no_prediction,
+            wrappers: resolve_wrappers(&flags.wrappers)?,
+        },
+        sampling: SamplingConfig { min_size, max_size, distance, max_overhead },
         focus: flags.focus.resolve()?,
         gate: flags.gate.resolve()?,
-        wrappers: resolve_wrappers(&flags.wrappers)?,
-        syscalls: flags.syscalls || flags.mode == Mode::Growth,
-        no_return_probes: flags.no_return_probes,
-        no_prediction: flags.no_prediction,
-        ring_bytes: ring_bytes(&flags.ring_size)?,
-        unwind_bytes: unwind_bytes(&flags.unwind_memory)?,
-        verify_stacks: flags.verify_stacks,
-        empty_programs: flags.empty_programs,
-        quiet: false,
+        output: OutputConfig {
+            format,
+            metric,
+            file: flags.output,
+            tui: flags.tui,
+            top: saved_runs::checked(flags.top, FEW)?,
+            final_top,
+        },
+        memory: MemoryConfig {
+            ring_bytes: ring_bytes(&flags.ring_size)?,
+            unwind_bytes: unwind_bytes(&flags.unwind_memory)?,
+        },
+        internal: InternalConfig {
+            verify_stacks: flags.verify_stacks,
+            empty_programs: flags.empty_programs,
+            ..InternalConfig::default()
+        },
     })))
 }
 
@@ -234,7 +163,7 @@ fn launch(flags: &Flags) -> Result<Option<Launch>, UsageError> {
 }
 
 pub(super) fn resolve_wrappers(flags: &WrapperFlags) -> Result<Vec<Wrapper>, UsageError> {
-    wrapper::wrappers(&flags.alloc, &flags.realloc, &flags.free)
+    Ok(wrappers(&flags.alloc, &flags.realloc, &flags.free)?)
 }
 
 pub(super) fn distinct<T: PartialEq>(values: Vec<T>) -> Vec<T> {
@@ -291,6 +220,7 @@ mod tests {
     use clap::{CommandFactory as _, Parser as _};
 
     use super::*;
+    use crate::report::{diff::By, form::Format};
 
     fn parse(line: &str) -> Result<Command, UsageError> {
         resolve(Flags::try_parse_from(line.split_whitespace()).expect("flags that clap accepts"))
@@ -311,12 +241,11 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_contract() {
         let config = trace("memtrace --pid 7 --pid 8 --pid 7");
-        assert_eq!(config.pids, [7, 8]);
-        assert_eq!(config.interval, Duration::from_secs(5));
-        assert_eq!((config.duration, config.top, config.format), (None, 10, Format::Text));
-        assert_eq!((config.final_top, config.metric), (10, Metric::InuseSpace));
-        assert_eq!((config.min_size, config.max_size, config.ring_bytes), (0, u64::MAX, 64 << 20));
-        assert_eq!(config.unwind_bytes, DEFAULT_UNWIND_BYTES);
+        let targets = TargetsConfig { pids: vec![7, 8], ..TargetsConfig::default() };
+        assert_eq!(config, TraceConfig { targets, ..TraceConfig::default() });
+        assert_eq!(config.times, Times { interval: Duration::from_secs(5), duration: None });
+        assert_eq!((config.output.top, config.output.final_top, config.output.format), (10, 10, Format::Text));
+        assert_eq!(config.memory, MemoryConfig { ring_bytes: 64 << 20, unwind_bytes: 64 << 20 });
     }
 
     #[test]
@@ -333,7 +262,7 @@ mod tests {
             ("--format pprof --top 50", 50, 50),
         ] {
             let config = trace(&format!("memtrace --pid 7 {line}"));
-            assert_eq!((config.top, config.final_top), (intervals, last), "{line}");
+            assert_eq!((config.output.top, config.output.final_top), (intervals, last), "{line}");
         }
     }
 
@@ -345,7 +274,7 @@ mod tests {
             ("--output a", Format::Text),
             ("--output a.pb.gz --metric growth", Format::Pprof),
         ] {
-            assert_eq!(trace(&format!("memtrace --pid 7 {line}")).format, format, "{line}");
+            assert_eq!(trace(&format!("memtrace --pid 7 {line}")).output.format, format, "{line}");
         }
         let Ok(Command::Report(config)) = parse("memtrace report run.json --output page.html --top 7") else {
             panic!("a report is asked for")
@@ -354,7 +283,7 @@ mod tests {
         let Ok(Command::Diff(config)) = parse("memtrace diff a.json b.json --by function --format json") else {
             panic!("a comparison is asked for")
         };
-        assert_eq!((config.by, config.top), (crate::cli::By::Function, 100_000));
+        assert_eq!((config.by, config.top), (By::Function, 100_000));
     }
 
     #[test]
@@ -373,18 +302,18 @@ mod tests {
 
     #[test]
     fn who_watches_a_terminal_sees_a_sample_a_second() {
-        assert_eq!(trace("memtrace --pid 7 --tui").interval, Duration::from_secs(1));
-        assert_eq!(trace("memtrace --pid 7 --tui --interval 3s").interval, Duration::from_secs(3));
+        assert_eq!(trace("memtrace --pid 7 --tui").times.interval, Duration::from_secs(1));
+        assert_eq!(trace("memtrace --pid 7 --tui --interval 3s").times.interval, Duration::from_secs(3));
     }
 
     #[test]
     fn a_command_keeps_its_own_flags() {
         let config = trace("memtrace --user --exit-code --top 3 -- sqlite3 --pid 7 -- x");
-        let launch = config.launch.expect("a command");
+        let launch = config.targets.launch.expect("a command");
         assert_eq!(launch.program, "sqlite3");
         assert_eq!(launch.arguments, ["--pid", "7", "--", "x"]);
-        assert_eq!((launch.user, launch.exit_code, config.top), (Some(None), true, 3));
-        assert!(config.pids.is_empty());
+        assert_eq!((launch.user, launch.exit_code, config.output.top), (Some(None), true, 3));
+        assert!(config.targets.pids.is_empty());
     }
 
     #[test]
@@ -392,8 +321,12 @@ mod tests {
         let config = trace(
             "memtrace --pid 7 --interval 500ms --duration 2m --min-size 4KiB --max-size 1MB --ring-size 1MiB --unwind-memory 1MiB",
         );
-        assert_eq!((config.interval, config.duration), (Duration::from_millis(500), Some(Duration::from_secs(120))));
-        assert_eq!((config.min_size, config.max_size, config.ring_bytes), (4096, 1_000_000, 1 << 20));
+        assert_eq!(
+            config.times,
+            Times { interval: Duration::from_millis(500), duration: Some(Duration::from_secs(120)) }
+        );
+        assert_eq!((config.sampling.min_size, config.sampling.max_size), (4096, 1_000_000));
+        assert_eq!(config.memory.ring_bytes, 1 << 20);
     }
 
     #[test]

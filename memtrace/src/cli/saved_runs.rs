@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::{
-    error::UsageError,
-    format::{ALL, FEW, Format, Metric},
+use super::error::UsageError;
+use crate::report::{
+    diff::{By, DiffFormat},
+    form::{ALL, FEW, Format, Metric},
+    saved_runs::{DiffConfig, ReportConfig},
 };
 
 /// The flags of `memtrace report`.
@@ -33,43 +35,6 @@ pub struct ReportFlags {
     pub top: Option<usize>,
 }
 
-/// How a saved run is rendered.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ReportConfig {
-    /// The saved run; `-` is standard input.
-    pub run: PathBuf,
-    /// The report's form.
-    pub format: Format,
-    /// What weighs a stack where a form has one weight.
-    pub metric: Metric,
-    /// Where the report goes instead of standard output.
-    pub output: Option<PathBuf>,
-    /// Stacks that the report shows; at least one.
-    pub top: usize,
-}
-
-/// What two runs are compared by.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
-pub enum By {
-    /// Call stacks
-    #[default]
-    Stack,
-    /// The function that asked for the memory
-    Function,
-    /// The program or library of that function
-    Module,
-}
-
-/// What a comparison looks like.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
-pub enum DiffFormat {
-    /// For people, 80 columns
-    #[default]
-    Text,
-    /// One object, for scripts
-    Json,
-}
-
 /// The flags of `memtrace diff`.
 #[derive(Args, Clone, Debug)]
 pub struct DiffFlags {
@@ -94,21 +59,6 @@ pub struct DiffFlags {
     pub top: Option<usize>,
 }
 
-/// How two saved runs are compared.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct DiffConfig {
-    /// The earlier run.
-    pub before: PathBuf,
-    /// The later run.
-    pub after: PathBuf,
-    /// What is compared.
-    pub by: By,
-    /// The comparison's form.
-    pub format: DiffFormat,
-    /// Changes that are shown; at least one.
-    pub top: usize,
-}
-
 /// The form of a report and the stacks of a run's last report, from what was typed.
 ///
 /// # Errors
@@ -124,7 +74,16 @@ pub(super) fn look(
     if metric.is_some() && !format.has_metric() {
         return Err(UsageError::Metric);
     }
-    Ok((format, metric.unwrap_or_default(), checked(top, format.default_top(output.is_some()))?))
+    Ok((format, metric.unwrap_or_default(), checked(top, default_top(format, output.is_some()))?))
+}
+
+/// How many stacks a run's last report has unless `--top` says it: all where a program reads it, a few for people.
+const fn default_top(format: Format, is_file: bool) -> usize {
+    match format {
+        Format::Text => FEW,
+        Format::Json if !is_file => FEW,
+        _ => ALL,
+    }
 }
 
 /// The number of stacks that was asked for, or else `default`.

@@ -6,9 +6,12 @@ use clap::Args;
 
 use super::{
     error::UsageError,
-    format::Format,
     rate::rate,
     resolve::{distinct, size, time},
+};
+use crate::{
+    report::form::Format,
+    session::{LEAST_INTERVAL, WatchConfig},
 };
 
 /// The flags of `memtrace watch` as typed.
@@ -63,35 +66,6 @@ pub struct WatchFlags {
     pub fail_on_alert: bool,
 }
 
-/// What to watch and how.
-#[derive(Clone, Debug, PartialEq)]
-pub struct WatchConfig {
-    /// Processes, none twice; may be empty when there is a cgroup.
-    pub pids: Vec<u32>,
-    /// A cgroup.
-    pub cgroup: Option<PathBuf>,
-    /// A container, whose cgroup is watched.
-    pub container: Option<String>,
-    /// Time between looks.
-    pub interval: Duration,
-    /// How far back rates look.
-    pub window: Duration,
-    /// In bytes an hour.
-    pub alert_growth: Option<f64>,
-    /// In bytes.
-    pub alert_size: Option<u64>,
-    /// How long an alert is traced.
-    pub escalate: Option<Duration>,
-    /// When to end by itself.
-    pub duration: Option<Duration>,
-    /// The form of the lines.
-    pub format: Format,
-    /// Where they go instead of standard output.
-    pub output: Option<PathBuf>,
-    /// Whether an alert makes the exit status 3.
-    pub fail_on_alert: bool,
-}
-
 /// The fewest intervals of a window: fewer samples are no rate.
 const LEAST_INTERVALS: u32 = 8;
 
@@ -105,7 +79,7 @@ pub fn resolve(flags: WatchFlags) -> Result<WatchConfig, UsageError> {
         return Err(UsageError::NothingToWatch);
     }
     let interval = time("--interval", &flags.interval)?;
-    if !(Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&interval) {
+    if !(LEAST_INTERVAL..=Duration::from_secs(3600)).contains(&interval) {
         return Err(UsageError::Interval { value: flags.interval });
     }
     let window = time("--window", &flags.window)?;

@@ -8,7 +8,6 @@
 
 mod btf;
 pub mod deferred;
-pub mod event;
 pub mod features;
 pub mod links;
 mod log;

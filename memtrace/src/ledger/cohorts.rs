@@ -40,7 +40,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        kernel::event::{Block, Event, What},
+        event::{Block, Event, What},
         ledger::Ledger,
     };
 

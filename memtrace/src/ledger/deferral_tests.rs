@@ -10,7 +10,7 @@ use memtrace_common::{
 use proptest::{prelude::*, sample::Index};
 
 use super::Ledger;
-use crate::kernel::event::{Block, Event, What};
+use crate::event::{Block, Event, What};
 
 const SLOT: Slot = Slot(0);
 const ADDRESSES: u64 = 6;

@@ -3,7 +3,7 @@
 use memtrace_common::{Address, Slot, StackId};
 
 use super::Ledger;
-use crate::kernel::event::{Block, Event, What};
+use crate::event::{Block, Event, What};
 
 /// A parent and a child that was forked from it.
 struct Family(Ledger);

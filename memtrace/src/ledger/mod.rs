@@ -44,7 +44,7 @@ pub use self::{
     totals::Totals,
     window::Held,
 };
-use crate::kernel::event::{Event, What};
+use crate::event::{Event, What};
 
 /// Whether a stack holds heap blocks or mapped ranges.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -6,7 +6,7 @@ use memtrace_common::{Address, Slot, StackId};
 use proptest::prelude::*;
 
 use super::{Kind, Ledger, StackTotals, Totals};
-use crate::kernel::event::{Block, Event, Range, What};
+use crate::event::{Block, Event, Range, What};
 
 const SLOT: Slot = Slot(0);
 const PAGE: u64 = 4096;

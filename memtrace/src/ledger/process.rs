@@ -15,7 +15,7 @@ use super::{
     stacks::{StackTotals, Stacks},
     totals::Totals,
 };
-use crate::kernel::event::{Block, Event, Range, What};
+use crate::event::{Block, Event, Range, What};
 
 /// Pages of one stack that are touched, or may be accessed, one after the other within this time are one range.
 const TOGETHER_NS: u64 = 1_000_000_000;

@@ -7,7 +7,7 @@ use memtrace_common::{
 };
 
 use super::{Distribution, Distributions, Kind, Ledger, StackTotals, Totals};
-use crate::kernel::event::{Block, Event, Frames, Range, What};
+use crate::event::{Block, Event, Frames, Range, What};
 
 const SLOT: Slot = Slot(3);
 const PAGE: u64 = 4096;

@@ -44,7 +44,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        kernel::event::{Block, Event, Range, What},
+        event::{Block, Event, Range, What},
         ledger::{Kind, Ledger},
     };
 

@@ -159,7 +159,7 @@ fn shown(path: &Path) -> String {
 mod tests {
     use super::*;
     use crate::{
-        cli::{Format, Metric},
+        report::form::{Format, Metric},
         report::sample,
     };
 

@@ -16,7 +16,7 @@ use super::{
     snapshot::Snapshot,
     tree::{Node, Tone, Tree},
 };
-use crate::cli::Metric;
+use crate::report::form::Metric;
 
 /// Sums above it would overflow in the layout.
 const MAX_TOTAL: u64 = 1 << 52;

@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 
 use super::{snapshot::Snapshot, tree::Tree};
-use crate::cli::Metric;
+use crate::report::form::Metric;
 
 /// Writes one line for each stack that weighs something.
 ///

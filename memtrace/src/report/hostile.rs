@@ -2,7 +2,6 @@
 
 use std::io::Read as _;
 
-use clap::ValueEnum as _;
 use flate2::read::GzDecoder;
 use proptest::prelude::*;
 
@@ -11,15 +10,18 @@ use super::{
     snapshot::{Frame, Snapshot, Stack},
 };
 use crate::{
-    cli::{By, DiffFormat, Format, Metric},
     report::diff,
+    report::{
+        diff::{By, DiffFormat},
+        form::{Format, Metric},
+    },
     trend::Verdict,
 };
 
 /// Every form by every metric; what was compressed is unpacked.
 fn all(snapshot: &Snapshot) -> Vec<(Format, String)> {
     let mut written = Vec::new();
-    for &format in Format::value_variants() {
+    for &format in &Format::ALL {
         for metric in Metric::ALL {
             let mut out = Vec::new();
             render(Rendering { format, metric, colour: false }, snapshot, &mut out).unwrap();

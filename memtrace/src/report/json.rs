@@ -21,12 +21,11 @@ pub fn render(snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::ValueEnum as _;
     use serde_json::Value;
 
     use super::*;
     use crate::{
-        cli::Format,
+        report::form::Format,
         report::{
             Rendering, sample,
             snapshot::{Frame, Stack},
@@ -221,7 +220,7 @@ mod tests {
                 Ok(())
             }
         }
-        for format in Format::value_variants() {
+        for format in &Format::ALL {
             let rendering = Rendering { format: *format, ..Rendering::default() };
             let error = crate::report::render(rendering, &sample::snapshot(), &mut Closed).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::BrokenPipe, "{format:?}");

@@ -1,8 +1,8 @@
 //! The `report` room: one [`snapshot::Snapshot`] in, a report of any form out. It keeps no truth of its own.
 //!
 //! [`headline`] is the answer, [`rank`] puts the stacks in order, [`group`] is what several of them are together; [`text`] is for people, [`tui`] for people who watch, [`json`] for scripts,
-//! [`folded`], [`flamegraph`] and [`pprof`] for the tools of those names, [`html`] for a browser. [`ending`] is how a process ended, [`memory`] and [`footprint`]
-//! are the whole process's memory and its words. [`destination`] is where reports go. [`saved`] reads a run back, for
+//! [`form`] names the forms; [`folded`], [`flamegraph`] and [`pprof`] for the tools of those names, [`html`] for a browser. [`ending`] is how a process ended, [`memory`] and [`footprint`]
+//! are the whole process's memory and its words. [`destination`] is where reports go. [`rules`] say which stacks are meant. [`saved`] reads a run back, for
 //! [`saved_runs`], which shows it once more or compares it with another ([`diff`]). Names of the target are escaped
 //! ([`escape`]) on their way to a terminal or a page; JSON escapes by its own rules.
 
@@ -21,6 +21,7 @@ pub mod flamegraph;
 pub mod focus;
 pub mod folded;
 pub mod footprint;
+pub mod form;
 pub mod gate;
 pub mod group;
 pub mod headline;
@@ -34,6 +35,7 @@ pub mod number;
 pub mod place;
 pub mod pprof;
 pub mod rank;
+pub mod rules;
 pub mod sampling;
 pub mod sarif;
 pub mod saved;
@@ -50,9 +52,8 @@ mod hostile;
 #[cfg(test)]
 mod sample;
 
+use form::{Format, Metric};
 use snapshot::Snapshot;
-
-use crate::cli::{Format, Metric};
 
 /// How a report is written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

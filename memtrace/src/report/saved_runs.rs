@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, BufWriter, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use thiserror::Error;
@@ -10,10 +10,41 @@ use thiserror::Error;
 use super::{
     Rendering,
     destination::{Destination, WriteError},
-    diff, rank, saved,
+    diff::{self, By, DiffFormat},
+    form::{Format, Metric},
+    rank, saved,
     saved::{Saved, SavedError},
 };
-use crate::cli::{DiffConfig, Format, ReportConfig};
+
+/// How a saved run is rendered.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ReportConfig {
+    /// The saved run; `-` is standard input.
+    pub run: PathBuf,
+    /// The report's form.
+    pub format: Format,
+    /// What weighs a stack where a form has one weight.
+    pub metric: Metric,
+    /// Where the report goes instead of standard output.
+    pub output: Option<PathBuf>,
+    /// Stacks that the report shows; at least one.
+    pub top: usize,
+}
+
+/// How two saved runs are compared.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DiffConfig {
+    /// The earlier run.
+    pub before: PathBuf,
+    /// The later run.
+    pub after: PathBuf,
+    /// What is compared.
+    pub by: By,
+    /// The comparison's form.
+    pub format: DiffFormat,
+    /// Changes that are shown; at least one.
+    pub top: usize,
+}
 
 /// Why there is no report.
 #[derive(Debug, Error)]

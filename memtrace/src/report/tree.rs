@@ -6,7 +6,7 @@ use super::{
     name::{label, process},
     snapshot::{Snapshot, Stack},
 };
-use crate::{cli::Metric, trend::Verdict};
+use crate::{report::form::Metric, trend::Verdict};
 
 /// Deeper stacks lose their middle; the unwinder ends long before.
 const MAX_DEPTH: usize = 512;

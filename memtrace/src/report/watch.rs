@@ -16,7 +16,7 @@ use super::{
     snapshot::Snapshot,
     text,
 };
-use crate::cli::Format;
+use crate::report::form::Format;
 
 /// The name and version of the JSON form.
 pub const SCHEMA: &str = "memtrace-watch/1";

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     allocator::{self, Ends, Plan, Plans},
-    cli::TraceConfig,
     kernel::{Tracer, features, links::Programs, return_probes},
+    session::TraceConfig,
     target::{Pid, Target, TargetError, guard::Guard, moved, object::objects, status::SeccompMode},
     unwind::{Cache, Segment, segments},
 };
@@ -57,7 +57,7 @@ impl Candidate {
         cache: Option<&mut Cache>,
     ) -> Result<Self, SessionError> {
         let target = Target::open(pid)?;
-        if let Some(confined) = confined(&target).filter(|_| !config.no_return_probes && !config.growth) {
+        if let Some(confined) = confined(&target).filter(|_| !config.probes.no_return_probes && !config.probes.growth) {
             return Err(confined);
         }
         let mut mappings = target.mappings()?;
@@ -70,7 +70,7 @@ impl Candidate {
         let mut code = OwnCode::default();
         // Where the executable's own allocator was: it runs, and cannot be probed.
         if has_moved
-            && !config.growth
+            && !config.probes.growth
             && let Ok(was) = allocator::plan(&objects(pid, &mappings), &[], ends())
         {
             code.note(pid, &was.sites);
@@ -81,7 +81,7 @@ impl Candidate {
             named.map_or(0, |mapping| mapping.end)
         };
         Ok(Self {
-            may_rest: config.max_overhead.is_some(),
+            may_rest: config.sampling.max_overhead.is_some(),
             heap_end: end_of("[heap]"),
             stack_end: end_of("[stack]"),
             target,
@@ -107,7 +107,7 @@ impl Candidate {
         mut guard: Option<&mut Guard>,
         config: &TraceConfig,
     ) -> Result<Traced, SessionError> {
-        let programs = if config.empty_programs { Programs::Empty } else { Programs::Trace };
+        let programs = if config.internal.empty_programs { Programs::Empty } else { Programs::Trace };
         let pid = self.target.pid();
         for _ in 0..EXECS {
             if let Some(guard) = guard.as_deref_mut() {
@@ -163,23 +163,23 @@ pub(super) fn plan(
     plans: &mut Plans,
     config: &TraceConfig,
 ) -> Result<Plan, SessionError> {
-    if config.growth {
+    if config.probes.growth {
         return Ok(Plan::default());
     }
     let pid = target.pid();
-    let ends = match config.no_return_probes {
+    let ends = match config.probes.no_return_probes {
         true => Ends::WaysOut,
         // Sessions are a matter of links that take a process by its first thread.
         false if bound_to != pid => Ends::ReturnProbes,
         false => ends(),
     };
     let mut plan = plans
-        .plan(&target.objects()?, &config.wrappers, ends)
+        .plan(&target.objects()?, &config.probes.wrappers, ends)
         .map_err(|source| SessionError::Allocator { pid, source })?;
-    if config.syscalls {
+    if config.probes.syscalls {
         plan.sites.retain(|site| !site.call.is_mapping());
     }
-    if config.releases_only {
+    if config.internal.releases_only {
         plan.sites.retain(|site| site.call != Call::Allocate);
     }
     Ok(plan)

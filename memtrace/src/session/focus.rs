@@ -6,13 +6,13 @@ use hdrhistogram::Histogram;
 
 use super::{gate::names, pump::Pump, snapshot::Key};
 use crate::{
-    cli::focus::FocusConfig,
     ledger::Held,
     report::{
         focus::{Focus as Shown, Mark, SinceMark},
         sampling::Estimate,
         snapshot::Stack,
     },
+    session::FocusConfig,
     symbol::Symbolizer,
 };
 
@@ -68,7 +68,7 @@ impl Focus {
 
     /// What the report says of it, as of the last [`hide`](Self::hide).
     pub(super) fn shown(&self) -> Shown {
-        let texts = |rules: &[crate::cli::pattern::Rule]| rules.iter().map(ToString::to_string).collect();
+        let texts = |rules: &[crate::report::rules::Rule]| rules.iter().map(ToString::to_string).collect();
         Shown {
             include: texts(&self.config.include),
             exclude: texts(&self.config.exclude),

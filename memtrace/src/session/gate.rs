@@ -10,13 +10,14 @@ use std::{
 
 use super::{SessionError, snapshot::Key};
 use crate::{
-    cli::{gate::GateConfig, pattern::Names, suppressions::Suppression},
+    report::rules::{Names, Suppression},
     report::{
         gate::{Gate, grows},
         group::Group,
         junit, sarif,
         snapshot::{Snapshot, Stack},
     },
+    session::GateConfig,
     symbol::{ResolvedStack, Symbolizer},
 };
 

@@ -8,7 +8,7 @@ use std::{
 
 use super::SessionError;
 use crate::{
-    cli::TraceConfig,
+    session::TraceConfig,
     target::{
         Pid, container,
         members::{Cgroup, children, share_memory},
@@ -36,7 +36,7 @@ const LAST_LOOK: u32 = 20;
 
 impl Members {
     pub(super) fn new(config: &TraceConfig) -> Result<Self, SessionError> {
-        Ok(Self { follow: config.follow, ..Self::of(&config.cgroups, &config.containers)? })
+        Ok(Self { follow: config.targets.follow, ..Self::of(&config.targets.cgroups, &config.targets.containers)? })
     }
 
     /// Those of cgroups, given by their folders, and of containers, given by their names.

@@ -12,6 +12,7 @@ mod budget;
 mod candidate;
 mod code;
 mod completeness;
+mod config;
 mod describe;
 mod doctor;
 mod error;
@@ -47,7 +48,11 @@ use std::{
 use admit::Detacher;
 use budget::Budget;
 use candidate::Candidate;
-pub use doctor::{allocation_loop, doctor};
+pub use config::{
+    DoctorConfig, FocusConfig, GateConfig, InternalConfig, LEAST_INTERVAL, Launch, MemoryConfig, OutputConfig,
+    ProbesConfig, SamplingConfig, TargetsConfig, Times, TraceConfig, WatchConfig,
+};
+pub use doctor::{ALLOCATION_LOOP, allocation_loop, doctor};
 pub use error::SessionError;
 use gate::Artifacts;
 pub use mark::{MarkError, mark};
@@ -69,7 +74,6 @@ pub use watch::{Watched, watch};
 
 use crate::{
     allocator::Plans,
-    cli::TraceConfig,
     kernel::{Loaded, Options, Preparation, Tracer, features, links::Links},
     report::loss,
     target::{Pid, TargetError, guard::Guard, launch::Launched},
@@ -96,11 +100,11 @@ const DRAIN_EVERY: Duration = Duration::from_millis(50);
 ///
 /// When nothing can be attached, or the run cannot go on.
 pub fn run(config: &TraceConfig) -> Result<Outcome, SessionError> {
-    if config.tui {
+    if config.output.tui {
         tui::require_terminal()?;
     }
     // In a loop of its own, before the command is started, which would have to wait.
-    let budget = config.max_overhead.map(Budget::calibrate).transpose()?;
+    let budget = config.sampling.max_overhead.map(Budget::calibrate).transpose()?;
     event_loop()?.block_on(trace(config, None, budget))
 }
 
@@ -114,7 +118,7 @@ fn event_loop() -> Result<Runtime, SessionError> {
 async fn trace(config: &TraceConfig, output: Option<Output>, budget: Option<Budget>) -> Result<Outcome, SessionError> {
     // From here on no signal ends the program by itself; they wait until everything is in place.
     let signals = Signals::listen()?;
-    features::require(config.syscalls)?;
+    features::require(config.probes.syscalls)?;
     let output = output.map_or_else(|| Output::open(config), Ok)?;
     let artifacts = Artifacts::open(&config.gate)?;
     Run::start(config, output, artifacts, signals, budget)?.until_end().await
@@ -161,10 +165,10 @@ impl<'a> Run<'a> {
         let mut guard = Guard::default();
         let mut tree = Tree::new(config);
         let mut plans = Plans::default();
-        let mut launched = config.launch.as_ref().map(|launch| tree.launch(launch, &mut guard)).transpose()?;
+        let mut launched = config.targets.launch.as_ref().map(|launch| tree.launch(launch, &mut guard)).transpose()?;
         // Behind the launch, which forks, and is simplest to be right about while there is one thread.
-        let preparation = Preparation::begin(!config.no_prediction);
-        let pids = config.pids.iter().map(|&pid| Pid(pid)).chain(launched.as_ref().map(Launched::pid));
+        let preparation = Preparation::begin(!config.probes.no_prediction);
+        let pids = config.targets.pids.iter().map(|&pid| Pid(pid)).chain(launched.as_ref().map(Launched::pid));
         let named: Vec<Pid> = pids.collect();
         let candidates = named.iter().map(|&pid| Candidate::open(pid, config, &mut plans, Some(&mut cache)));
         let mut candidates = candidates.collect::<Result<Vec<_>, _>>()?;
@@ -179,17 +183,17 @@ impl<'a> Run<'a> {
         }
         let expected = if members.is_empty() { cache.rows() } else { cache.rows() + unwinding::ROWS_TO_COME };
         let options = Options {
-            ring_bytes: config.ring_bytes,
-            min_size: config.min_size,
-            max_size: config.max_size,
-            unwind_rows: unwinding::capacity(expected, config.unwind_bytes),
-            verify_stacks: config.verify_stacks,
-            samples: config.sample.is_some() || config.max_overhead.is_some(),
-            predicts: !config.no_prediction,
+            ring_bytes: config.memory.ring_bytes,
+            min_size: config.sampling.min_size,
+            max_size: config.sampling.max_size,
+            unwind_rows: unwinding::capacity(expected, config.memory.unwind_bytes),
+            verify_stacks: config.internal.verify_stacks,
+            samples: config.sampling.distance.is_some() || config.sampling.max_overhead.is_some(),
+            predicts: !config.probes.no_prediction,
         };
         let Loaded { mut tracer, ring, deferred, tables, sampler } = Tracer::load(options, preparation)?;
         let mut pump = Pump::new(ring, deferred, Unwinding::new(cache, tables))?;
-        match (sampler, config.sample) {
+        match (sampler, config.sampling.distance) {
             (Some(sampler), Some(distance)) => pump.sample(sampler, distance)?,
             (Some(sampler), None) => pump.may_sample(sampler, budget::FIRST_DISTANCE)?,
             // Of a sample the child's releases of what it inherited are not known.
@@ -222,10 +226,10 @@ impl<'a> Run<'a> {
             }
             traced.push(process);
         }
-        if config.syscalls {
+        if config.probes.syscalls {
             links.extend(tracer.attach_syscalls()?);
         }
-        if config.growth {
+        if config.probes.growth {
             links.extend(tracer.attach_growth()?);
         }
         for process in &traced {
@@ -251,13 +255,13 @@ impl<'a> Run<'a> {
                 None => launched.release()?,
             }
         }
-        for process in traced.iter().filter(|_| !config.quiet) {
+        for process in traced.iter().filter(|_| !config.internal.quiet) {
             notice::attached(process, begun.elapsed(), config);
         }
         if config.focus.mark {
             notice::how_to_mark();
         }
-        let view = config.tui.then(|| View::open(config.interval)).transpose()?;
+        let view = config.output.tui.then(|| View::open(config.times.interval)).transpose()?;
         let snapshots = Snapshots::new(started, config);
         let detacher = Detacher::start();
         Ok(Run {
@@ -312,12 +316,12 @@ impl Run<'_> {
     async fn follow(&mut self) -> Result<(), SessionError> {
         let mut drain = interval(DRAIN_EVERY);
         drain.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut report = interval(self.config.interval);
+        let mut report = interval(self.config.times.interval);
         report.set_missed_tick_behavior(MissedTickBehavior::Skip);
         report.reset();
         let mut look = interval(budget::LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let end = self.config.duration.map(|duration| tokio::time::Instant::from_std(self.started + duration));
+        let end = self.config.times.duration.map(|duration| tokio::time::Instant::from_std(self.started + duration));
         loop {
             tokio::select! {
                 biased;
@@ -455,7 +459,7 @@ impl Run<'_> {
         let scope = if self.view.is_some() {
             Scope::All
         } else {
-            Scope::Top(if is_final { self.config.final_top } else { self.config.top })
+            Scope::Top(if is_final { self.config.output.final_top } else { self.config.output.top })
         };
         let mut snapshot = self.snapshots.take(scope, is_final, &self.tracer, &mut self.pump, &self.traced)?;
         snapshot.retired.too_short = self.members.too_short;
@@ -474,7 +478,7 @@ impl Run<'_> {
         }
         // A file that cannot be written must not cost the report.
         let filed = if is_final { self.artifacts.write(&snapshot) } else { Ok(()) };
-        snapshot.stacks.truncate(self.config.final_top);
+        snapshot.stacks.truncate(self.config.output.final_top);
         let is_read = self.output.write(&snapshot)?;
         filed?;
         if is_final && self.output.is_the_last() {

@@ -11,8 +11,9 @@ use std::{
 use super::{budget::Costs, footprint::OomNotice, traced::Traced};
 use crate::{
     allocator::Plan,
-    cli::{TraceConfig, WatchConfig, suppressions::Suppression},
+    report::rules::Suppression,
     report::{ending, escape::escape, footprint, number, snapshot::Snapshot},
+    session::{TraceConfig, WatchConfig},
     symbol::Problem,
     target::{Pid, Target},
     trend::Verdict,
@@ -21,7 +22,7 @@ use crate::{
 /// A target is attached and recorded.
 pub(super) fn attached(process: &Traced, took: Duration, config: &TraceConfig) {
     let (sites, emulated) = (process.sites(), process.emulated_sites());
-    let what = if config.growth {
+    let what = if config.probes.growth {
         "no probes; system calls and page faults".to_owned()
     } else {
         format!("{sites} probe sites ({emulated} of them cheap)")
@@ -31,16 +32,16 @@ pub(super) fn attached(process: &Traced, took: Duration, config: &TraceConfig) {
         process.target.pid(),
         escape(process.target.command()),
         took.as_millis(),
-        humantime::format_duration(config.interval),
-        config.duration.map_or_else(
+        humantime::format_duration(config.times.interval),
+        config.times.duration.map_or_else(
             || "Ctrl-C ends the run".to_owned(),
             |duration| format!("ends in {}", humantime::format_duration(duration))
         ),
     );
-    if config.syscalls {
+    if config.probes.syscalls {
         eprintln!(
             "memtrace: {}: every process on this machine makes slightly slower system calls until the run ends",
-            if config.growth { "--mode growth" } else { "--syscalls" }
+            if config.probes.growth { "--mode growth" } else { "--syscalls" }
         );
     }
 }

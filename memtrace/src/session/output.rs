@@ -7,8 +7,9 @@ use std::{
 
 use super::{SessionError, notice};
 use crate::{
-    cli::{Format, TraceConfig},
+    report::form::Format,
     report::{Rendering, destination::Destination, snapshot::Snapshot},
+    session::TraceConfig,
 };
 
 /// The report's destination.
@@ -22,8 +23,8 @@ pub(super) enum Output {
 impl Output {
     /// Opens the destination, before anything is attached.
     pub(super) fn open(config: &TraceConfig) -> Result<Self, SessionError> {
-        let rendering = Rendering { format: config.format, metric: config.metric, colour: false };
-        Ok(Self::To(Destination::open(config.output.as_deref(), rendering)?))
+        let rendering = Rendering { format: config.output.format, metric: config.output.metric, colour: false };
+        Ok(Self::To(Destination::open(config.output.file.as_deref(), rendering)?))
     }
 
     /// A file, or standard output.

@@ -14,9 +14,9 @@ use memtrace_common::{
 
 use super::{SessionError, unwinding::Unwinding};
 use crate::{
+    event::What,
     kernel::{
         deferred::Deferred,
-        event::What,
         ring::{Position, Ring},
         sampler::Sampler,
     },

@@ -26,7 +26,6 @@ use super::{
     traced::Traced,
 };
 use crate::{
-    cli::TraceConfig,
     kernel::Tracer,
     ledger::{self, Distributions},
     report::{
@@ -36,6 +35,7 @@ use crate::{
         loss, rank,
         snapshot::{Process, Retired, SCHEMA, Snapshot, Stack},
     },
+    session::TraceConfig,
     trend::{Observation, Trend},
 };
 
@@ -104,7 +104,7 @@ impl Snapshots {
             focus: Focus::new(&config.focus),
             growing: false,
             blind_spots: BlindSpots::default(),
-            is_growth: config.growth,
+            is_growth: config.probes.growth,
             is_blind: false,
             siblings: Siblings::new(),
             turn: 0,

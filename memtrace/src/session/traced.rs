@@ -19,12 +19,12 @@ use super::{
 };
 use crate::{
     allocator::{Plan, Plans, ProbeSite},
-    cli::TraceConfig,
     kernel::{
         Tracer,
         links::{Links, Programs},
     },
     report::ending,
+    session::TraceConfig,
     target::{Pid, Target, exit, guard::Guard, maps, patched},
     trend::footprint::Span,
 };
@@ -259,7 +259,7 @@ impl Traced {
         config: &TraceConfig,
     ) {
         let pid = self.target.pid();
-        if self.exited || config.growth {
+        if self.exited || config.probes.growth {
             return;
         }
         let has_failed = self.unprobed_ms.is_some();
@@ -401,7 +401,7 @@ impl Traced {
         self.code.note(self.target.pid(), &plan.sites);
         plan.sites.retain(|site| !self.attached.contains(&key(site)));
         if !plan.sites.is_empty() {
-            let programs = if config.empty_programs { Programs::Empty } else { Programs::Trace };
+            let programs = if config.internal.empty_programs { Programs::Empty } else { Programs::Trace };
             let (pid, may_rest) = (self.target.pid(), self.probes.may_rest());
             self.probes.extend(Probes::attach(tracer, pid, self.slot, &plan.sites, programs, may_rest)?);
             self.note(&plan.sites);

@@ -7,8 +7,8 @@ use std::collections::{HashSet, VecDeque};
 
 use super::{Run, SessionError, notice};
 use crate::{
-    cli::{Launch, TraceConfig},
     kernel::features,
+    session::{Launch, TraceConfig},
     target::{
         Pid,
         guard::{Beginning, Guard},
@@ -32,14 +32,14 @@ pub(super) struct Tree {
 
 impl Tree {
     pub(super) fn new(config: &TraceConfig) -> Self {
-        let wanted = config.hold && (config.follow || config.launch.is_some());
+        let wanted = config.targets.hold && (config.targets.follow || config.targets.launch.is_some());
         let holds = wanted && features::may_hold();
         if wanted && !holds {
             notice::nobody_held(&"that takes CAP_SYS_PTRACE");
         }
         Self {
             holds,
-            follow: config.follow,
+            follow: config.targets.follow,
             held: HashSet::new(),
             waiting: VecDeque::new(),
             late: 0,

@@ -24,10 +24,10 @@ use self::{
     stacks::Stacks,
 };
 use super::{
-    event::{DecodeError, Event, decode},
     mapped::Mapped,
     tracer::{KernelError, access},
 };
+use crate::event::{DecodeError, Event, decode};
 
 /// The rings, drained by one reader.
 pub struct Ring {

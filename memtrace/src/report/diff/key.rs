@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    cli::By,
+    report::diff::By,
     report::snapshot::{Frame, Stack, StackKind},
 };
 

@@ -21,10 +21,73 @@ use super::{
     name::holds,
     snapshot::{Frame, Snapshot, Stack, StackKind},
 };
-use crate::{
-    cli::{By, DiffFormat},
-    trend::Verdict,
-};
+use crate::trend::Verdict;
+
+/// What two runs are compared by.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum By {
+    /// Call stacks.
+    #[default]
+    Stack,
+    /// The function that asked for the memory.
+    Function,
+    /// The program or library of that function.
+    Module,
+}
+
+impl By {
+    /// All of them, in the order of the help.
+    pub const ALL: [Self; 3] = [Self::Stack, Self::Function, Self::Module];
+
+    /// The name on the command line and in the JSON form.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stack => "stack",
+            Self::Function => "function",
+            Self::Module => "module",
+        }
+    }
+
+    /// What it is, in words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Stack => "Call stacks",
+            Self::Function => "The function that asked for the memory",
+            Self::Module => "The program or library of that function",
+        }
+    }
+}
+
+/// What a comparison looks like.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum DiffFormat {
+    /// For people, 80 columns.
+    #[default]
+    Text,
+    /// One object, for scripts.
+    Json,
+}
+
+impl DiffFormat {
+    /// All of them, in the order of the help.
+    pub const ALL: [Self; 2] = [Self::Text, Self::Json];
+
+    /// The name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+
+    /// What it is for, in words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Text => "For people, 80 columns",
+            Self::Json => "One object, for scripts",
+        }
+    }
+}
 
 /// The name and version of the JSON form.
 pub const SCHEMA: &str = "memtrace-diff/1";

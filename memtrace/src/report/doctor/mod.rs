@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::cli::Format;
+use crate::report::form::Format;
 
 /// The value of [`Findings::schema`]. Fields may be added under it, never taken away.
 pub const SCHEMA: &str = "memtrace-doctor/1";

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::Text;
 use crate::{
-    cli::Metric,
+    report::form::Metric,
     report::{
         flamegraph::amount,
         snapshot::Snapshot,

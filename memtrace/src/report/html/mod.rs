@@ -18,7 +18,7 @@ use std::{
 };
 
 use super::{escape::escape, focus, gate, headline::headline, name::moment, number::duration, snapshot::Snapshot};
-use crate::cli::Metric;
+use crate::report::form::Metric;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");

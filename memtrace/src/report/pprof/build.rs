@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::proto::{Function, Label, Line, Location, Mapping, Profile, Sample, ValueType};
 use crate::{
-    cli::Metric,
+    report::form::Metric,
     report::{
         escape::escape,
         loss::{is_loss, meaning},

@@ -15,7 +15,7 @@ use flate2::{Compression, GzBuilder};
 use prost::Message as _;
 
 use super::snapshot::Snapshot;
-use crate::cli::Metric;
+use crate::report::form::Metric;
 
 /// Writes the profile; `metric` is what pprof shows when it is not asked for another.
 ///

@@ -10,7 +10,7 @@ use super::{
     render,
 };
 use crate::{
-    cli::Metric,
+    report::form::Metric,
     report::{
         sample,
         snapshot::{Frame, Snapshot, Stack},

@@ -13,7 +13,7 @@ use controller::{Controller, Step, Used};
 use memtrace_common::{Slot, counter::Counter};
 
 use super::{Run, SessionError, doctor::calibrate::pair_ns, notice, pump::Pump, traced::Traced};
-use crate::{cli::TraceConfig, kernel::Tracer, report::budget::Budget as Shown};
+use crate::{kernel::Tracer, report::budget::Budget as Shown, session::TraceConfig};
 
 /// How often the account is looked at, and stacks are sampled.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -74,12 +74,16 @@ impl Budget {
     /// Measures what calls cost here; takes some three seconds.
     pub(super) fn calibrate(share: f64) -> Result<Self, SessionError> {
         notice::calibrating();
-        let followed = |config: &mut TraceConfig| config.no_prediction = true;
+        let followed = |config: &mut TraceConfig| config.probes.no_prediction = true;
         let pair = pair_ns(followed)?;
         let costs = Costs {
             pair,
-            undrawn_pair: pair_ns(|config| (config.sample, config.no_prediction) = (Some(FAR), true))?,
-            undrawn_release: pair_ns(|config| (config.sample, config.releases_only) = (Some(FAR), true))?,
+            undrawn_pair: pair_ns(|config| {
+                (config.sampling.distance, config.probes.no_prediction) = (Some(FAR), true)
+            })?,
+            undrawn_release: pair_ns(|config| {
+                (config.sampling.distance, config.internal.releases_only) = (Some(FAR), true)
+            })?,
             // Where nothing can be predicted the two differ by noise.
             predicted: (pair - pair_ns(|_| {})?).max(0.0),
         };

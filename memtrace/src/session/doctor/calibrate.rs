@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::measure;
-use crate::{cli::TraceConfig, session::SessionError};
+use crate::session::{SessionError, TraceConfig};
 
 /// Pairs of malloc and free in a round: some ten milliseconds under probes.
 const PAIRS: u32 = 5_000;
@@ -38,7 +38,7 @@ pub(in crate::session) fn pair_ns(adjust: impl FnOnce(&mut TraceConfig)) -> Resu
         child.measure()
     });
     let adjust = |config: &mut TraceConfig| {
-        config.interval = FIRST_LOOK;
+        config.times.interval = FIRST_LOOK;
         adjust(config);
     };
     let on_look = move || {
@@ -54,6 +54,9 @@ pub(in crate::session) fn pair_ns(adjust: impl FnOnce(&mut TraceConfig)) -> Resu
 /// When the probes are surely there.
 const FIRST_LOOK: Duration = Duration::from_millis(100);
 
+/// The name of the subcommand that the child runs.
+pub const ALLOCATION_LOOP: &str = "allocation-loop";
+
 /// The child.
 struct Loop {
     process: Child,
@@ -64,7 +67,7 @@ struct Loop {
 impl Loop {
     fn start() -> io::Result<Self> {
         let mut command = Command::new("/proc/self/exe");
-        command.arg(crate::cli::ALLOCATION_LOOP).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg(ALLOCATION_LOOP).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn()?;
         let (Some(orders), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {
             return Err(io::ErrorKind::BrokenPipe.into());

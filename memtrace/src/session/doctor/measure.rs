@@ -8,13 +8,13 @@ use std::{
 
 use super::calibrate;
 use crate::{
-    cli::{self, TraceConfig, Wrapper},
+    allocator::wrapper::Wrapper,
     report::{
         doctor::{Measured, Prices, Rate},
         loss,
         snapshot::{Snapshot, Totals},
     },
-    session::{SessionError, event_loop, output::Output, trace},
+    session::{SessionError, TraceConfig, event_loop, output::Output, trace},
     target::Pid,
 };
 
@@ -27,9 +27,9 @@ pub(super) fn measure(pids: &[u32], wrappers: &[Wrapper], time: Duration) -> Res
     if pids.is_empty() {
         return Ok(None);
     }
-    let pair_ns = calibrate::pair_ns(|config| config.no_prediction = true)?;
+    let pair_ns = calibrate::pair_ns(|config| config.probes.no_prediction = true)?;
     let predicted_pair_ns = calibrate::pair_ns(|_| {})?;
-    let looks = run(pids, time, |config| config.wrappers = wrappers.to_vec(), || {})?;
+    let looks = run(pids, time, |config| config.probes.wrappers = wrappers.to_vec(), || {})?;
     let (Some(first), Some(last)) = (looks.first(), looks.last()) else { return Ok(None) };
     let seconds = (last.at - first.at).as_secs_f64().max(1e-3);
     let made = |look: &Look| look.snapshot.processes.iter().map(|process| process.totals.allocations).sum::<u64>();
@@ -73,9 +73,9 @@ pub(super) fn run(
     adjust: impl FnOnce(&mut TraceConfig),
     mut on_look: impl FnMut() + 'static,
 ) -> Result<Vec<Look>, SessionError> {
-    let Some(mut config) = cli::trace_for(pids, time) else { return Ok(Vec::new()) };
+    let Some(mut config) = TraceConfig::brief(pids, time) else { return Ok(Vec::new()) };
     adjust(&mut config);
-    config.quiet = true;
+    config.internal.quiet = true;
     let looks = Rc::new(RefCell::new(Vec::new()));
     let (seen, clocks) = (Rc::clone(&looks), pids.to_vec());
     let output = Output::telling(move |snapshot| {

@@ -9,18 +9,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use calibrate::allocation_loop;
+pub use calibrate::{ALLOCATION_LOOP, allocation_loop};
 use memtrace_common::{call::Call, unwind::Segment as KernelSegment};
 
 use super::{SessionError, candidate::confined, members::Members, unwinding};
 use crate::{
     allocator::{self, Plan},
-    cli::{DEFAULT_UNWIND_BYTES, DoctorConfig},
     kernel::features,
     report::{
         destination::WriteError,
         doctor::{Allocator, Check, Findings, Process, SCHEMA, Site, Tables, Unusable, render},
     },
+    session::{DoctorConfig, MemoryConfig},
     target::{Pid, Target},
     unwind::{Cache, Segment, segments},
 };
@@ -176,12 +176,12 @@ fn look(target: &Target, plan: &Plan, all: &mut Cache, unwound: &mut Vec<Unwound
 }
 
 fn tables(rows: usize, stretches: usize, made_in: Duration) -> Tables {
-    let capacity = u64::from(unwinding::capacity(rows, DEFAULT_UNWIND_BYTES));
+    let capacity = u64::from(unwinding::capacity(rows, MemoryConfig::default().unwind_bytes));
     Tables {
         rows: rows as u64,
         stretches: stretches as u64,
         kernel_bytes: 8 * capacity + (size_of::<KernelSegment>() * stretches) as u64,
-        allowed_bytes: DEFAULT_UNWIND_BYTES,
+        allowed_bytes: MemoryConfig::default().unwind_bytes,
         made_in_ms: u64::try_from(made_in.as_millis()).unwrap_or(u64::MAX),
     }
 }

@@ -3,9 +3,8 @@
 use std::{cell::RefCell, pin::Pin, rc::Rc, time::Duration};
 
 use crate::{
-    cli,
     report::snapshot::Snapshot,
-    session::{SessionError, notice, output::Output, trace},
+    session::{SessionError, TraceConfig, notice, output::Output, trace},
     target::{Pid, Target},
 };
 
@@ -25,7 +24,7 @@ pub(super) fn start(pids: &[Pid], time: Duration) -> Option<Escalation> {
             Err(error) => notice::not_escalated(&SessionError::from(error)),
         }
     }
-    let config = cli::trace_for(&traceable, time)?;
+    let config = TraceConfig::brief(&traceable, time)?;
     Some(Box::pin(async move {
         let last = Rc::new(RefCell::new(None));
         let kept = Rc::clone(&last);

@@ -24,8 +24,8 @@ use super::{
     signals::{Signals, Told},
 };
 use crate::{
-    cli::WatchConfig,
     report::watch::{self, Alert, Event, Line, Oom, SCHEMA},
+    session::WatchConfig,
     target::{Held, Pid, cgroup::MemoryCgroup, container},
     trend::alert::{Change, Thresholds},
 };

@@ -42,7 +42,9 @@ use self::{
     message::{Answer, Identity, Order},
 };
 use super::Pid;
-use crate::cli::CODE_GUARD;
+
+/// The name of the subcommand that a run starts as its helper.
+pub const CODE_GUARD: &str = "code-guard";
 
 /// How long the helper gets to seize a process, and to let go of all.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -2,27 +2,52 @@
 
 use std::path::Path;
 
-use clap::ValueEnum;
-
 /// What a report looks like.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Format {
-    /// For people, 80 columns
+    /// For people, 80 columns.
     #[default]
     Text,
-    /// One object a line, for scripts
+    /// One object a line, for scripts.
     Json,
-    /// One line a stack, for other flame graph tools
+    /// One line a stack, for other flame graph tools.
     Folded,
-    /// A flame graph, coloured by growth (SVG)
+    /// A flame graph, coloured by growth (SVG).
     Flamegraph,
-    /// For `go tool pprof` (protobuf, compressed)
+    /// For `go tool pprof` (protobuf, compressed).
     Pprof,
-    /// One page with everything, for a browser
+    /// One page with everything, for a browser.
     Html,
 }
 
 impl Format {
+    /// All of them, in the order of the help.
+    pub const ALL: [Self; 6] = [Self::Text, Self::Json, Self::Folded, Self::Flamegraph, Self::Pprof, Self::Html];
+
+    /// The name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Folded => "folded",
+            Self::Flamegraph => "flamegraph",
+            Self::Pprof => "pprof",
+            Self::Html => "html",
+        }
+    }
+
+    /// What it is for, in words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Text => "For people, 80 columns",
+            Self::Json => "One object a line, for scripts",
+            Self::Folded => "One line a stack, for other flame graph tools",
+            Self::Flamegraph => "A flame graph, coloured by growth (SVG)",
+            Self::Pprof => "For `go tool pprof` (protobuf, compressed)",
+            Self::Html => "One page with everything, for a browser",
+        }
+    }
+
     /// The form that a file's name asks for.
     pub fn of_file(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_string_lossy().to_lowercase();
@@ -40,49 +65,48 @@ impl Format {
 
     /// Whether a run writes it once, at its end.
     pub const fn is_written_once(self) -> bool {
-        !matches!(self, Self::Text | Self::Json)
+        match self {
+            Self::Text | Self::Json => false,
+            Self::Folded | Self::Flamegraph | Self::Pprof | Self::Html => true,
+        }
     }
 
     /// Whether a terminal cannot show it.
     pub const fn is_binary(self) -> bool {
-        matches!(self, Self::Pprof)
+        match self {
+            Self::Pprof => true,
+            Self::Text | Self::Json | Self::Folded | Self::Flamegraph | Self::Html => false,
+        }
     }
 
     /// Whether it has one weight for each stack, that `--metric` chooses.
     pub const fn has_metric(self) -> bool {
-        self.is_written_once()
-    }
-
-    /// How many stacks a run's last report has unless `--top` says it: all where a program reads it, a few for people.
-    pub(super) const fn default_top(self, is_file: bool) -> usize {
         match self {
-            Self::Text => FEW,
-            Self::Json if !is_file => FEW,
-            _ => ALL,
+            Self::Text | Self::Json => false,
+            Self::Folded | Self::Flamegraph | Self::Pprof | Self::Html => true,
         }
     }
 }
 
 /// Stacks for a person.
-pub(super) const FEW: usize = 10;
+pub const FEW: usize = 10;
 
 /// More stacks than a run keeps verdicts for; a bound of what a report takes.
-pub(super) const ALL: usize = 100_000;
+pub const ALL: usize = 100_000;
 
 /// What stacks are weighed by, where a form has room for one weight. The names are those of pprof's heap profiles.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
-#[value(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Metric {
-    /// Bytes that live
+    /// Bytes that live.
     #[default]
     InuseSpace,
-    /// Blocks that live
+    /// Blocks that live.
     InuseObjects,
-    /// Bytes ever allocated
+    /// Bytes ever allocated.
     AllocSpace,
-    /// Blocks ever allocated
+    /// Blocks ever allocated.
     AllocObjects,
-    /// Growth in bytes per hour
+    /// Growth in bytes per hour.
     Growth,
 }
 
@@ -142,14 +166,6 @@ mod tests {
             ("/", None),
         ] {
             assert_eq!(Format::of_file(Path::new(name)), format, "{name}");
-        }
-    }
-
-    #[test]
-    fn metrics_have_one_name() {
-        for metric in Metric::ALL {
-            let typed = metric.to_possible_value().expect("none is hidden");
-            assert_eq!(typed.get_name(), metric.name());
         }
     }
 }

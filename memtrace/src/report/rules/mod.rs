@@ -1,5 +1,7 @@
-//! Suppressions: known leaks that must not fail a gate. A file has one rule a line (see [`super::pattern`]); empty lines
-//! and lines that begin with `#` are left out.
+//! Rules say which stacks are meant ([`pattern`]). Suppressions are known leaks that must not fail a gate: a file has one rule a
+//! line; empty lines and lines that begin with `#` are left out.
+
+mod pattern;
 
 use std::{
     fs::File,
@@ -9,7 +11,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::pattern::{Rule, RuleError};
+pub use self::pattern::{Names, Pattern, Rule, RuleError};
 
 /// The largest suppressions file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;

@@ -7,7 +7,7 @@ use memtrace_common::{
     shape::{REGISTER_ARGUMENTS, Shape},
 };
 
-use super::error::UsageError;
+use thiserror::Error;
 
 /// A function to probe beside those of the known allocators.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -55,25 +55,39 @@ impl fmt::Display for Wrapper {
     }
 }
 
+/// Why a function cannot be read.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[error("{flag} {value}: {reason}; write it such as {flag} '{example}'")]
+pub struct WrapperError {
+    /// The flag.
+    flag: &'static str,
+    /// What was typed.
+    value: String,
+    /// What is wrong with it.
+    reason: String,
+    /// A right one.
+    example: &'static str,
+}
+
 /// What the flags of the three kinds resolve to.
 ///
 /// # Errors
 ///
 /// On the first that cannot be read.
-pub fn wrappers(alloc: &[String], realloc: &[String], free: &[String]) -> Result<Vec<Wrapper>, UsageError> {
+pub fn wrappers(alloc: &[String], realloc: &[String], free: &[String]) -> Result<Vec<Wrapper>, WrapperError> {
     let kinds = [(Call::Allocate, alloc), (Call::Reallocate, realloc), (Call::ReleaseOuter, free)];
     kinds.into_iter().flat_map(|(call, texts)| texts.iter().map(move |text| parse(call, text))).collect()
 }
 
 /// `FILE:FUNCTION`, `FILE:0xADDRESS` or `FILE+0xOFFSET`, and `(name=argN,...)` behind it unless the usual ones are meant.
-fn parse(call: Call, text: &str) -> Result<Wrapper, UsageError> {
+fn parse(call: Call, text: &str) -> Result<Wrapper, WrapperError> {
     let refused = |reason: &str| {
         let (flag, example) = match call {
             Call::Allocate => ("--alloc", "libpool.so:pool_take(size=arg0)"),
             Call::Reallocate => ("--realloc", "libpool.so:pool_resize(ptr=arg0,size=arg1)"),
             _ => ("--free", "libpool.so:pool_give(ptr=arg0)"),
         };
-        UsageError::Wrapper { flag, value: text.to_owned(), reason: reason.to_owned(), example }
+        WrapperError { flag, value: text.to_owned(), reason: reason.to_owned(), example }
     };
     let (place, arguments) = match text.split_once('(') {
         None => (text, None),

@@ -1,0 +1,121 @@
+//! A room depends on rooms to its left only, and only `cli` knows how a command line is read: both are tested here, on the
+//! sources.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The rooms, from left to right. `unwind` and `kernel` come after `allocator`, since a probe site is what is attached.
+const ROOMS: [&str; 12] = [
+    "statistics",
+    "event",
+    "target",
+    "allocator",
+    "unwind",
+    "kernel",
+    "ledger",
+    "trend",
+    "symbol",
+    "report",
+    "session",
+    "cli",
+];
+
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// All sources below a folder, or the file itself.
+fn below(path: &Path) -> Vec<PathBuf> {
+    if path.is_file() {
+        return vec![path.to_owned()];
+    }
+    let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| below(&path)).filter(|path| path.extension().is_some_and(|ending| ending == "rs")).collect()
+}
+
+/// The sources of a room.
+fn files(room: &str) -> Vec<(PathBuf, String)> {
+    let roots = [sources().join(room), sources().join(room).with_extension("rs")];
+    let files = roots.iter().filter(|path| path.exists()).flat_map(|path| below(path));
+    files.map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// The first names of all paths that begin at the crate's root; of `crate::{a::b, c}` these are `a` and `c`.
+fn names(source: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let code = source.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join(" ");
+    for (at, start) in code.match_indices("crate::") {
+        // `memtrace_crate::` is another word.
+        if code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_') {
+            continue;
+        }
+        let rest = &code[at + start.len()..];
+        let Some(group) = rest.strip_prefix('{') else {
+            found.insert(word(rest));
+            continue;
+        };
+        let mut depth = 1;
+        let mut part = String::new();
+        for character in group.chars() {
+            match character {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 || depth == 1 && character == ',' {
+                found.insert(word(part.trim_start()));
+                part.clear();
+            } else {
+                part.push(character);
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    found.remove("");
+    found
+}
+
+fn word(text: &str) -> String {
+    text.chars().take_while(|character| character.is_alphanumeric() || *character == '_').collect()
+}
+
+#[test]
+fn names_are_found_in_groups_and_paths() {
+    let source = "use crate::{\n    a::{b, c}, // crate::x\n    d,\n};\nfn f() { crate::e::g(); other_crate::h() }";
+    assert_eq!(names(source).into_iter().collect::<Vec<_>>(), ["a", "d", "e"]);
+}
+
+#[test]
+fn a_room_depends_on_rooms_to_its_left_only() {
+    let mut wrong = Vec::new();
+    for (place, room) in ROOMS.iter().enumerate() {
+        let files = files(room);
+        assert!(!files.is_empty(), "{room} has no source");
+        for (path, source) in files {
+            let is_right = |name: &String| ROOMS.iter().position(|room| room == name).is_none_or(|other| other > place);
+            wrong.extend(
+                names(&source).into_iter().filter(is_right).map(|name| format!("{} -> {name}", path.display())),
+            );
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn only_the_command_line_knows_clap() {
+    let others = ROOMS.iter().filter(|&&room| room != "cli").flat_map(|room| files(room));
+    let knows = others.filter(|(_, source)| source.contains("clap::")).map(|(path, _)| path).collect::<Vec<_>>();
+    assert!(knows.is_empty(), "{knows:?}");
+}
+
+#[test]
+fn every_room_is_in_the_list() {
+    let library = fs::read_to_string(sources().join("lib.rs")).unwrap();
+    let rooms = library.lines().filter_map(|line| line.trim().strip_prefix("pub mod ")).map(word);
+    assert_eq!(rooms.collect::<BTreeSet<_>>(), ROOMS.iter().map(|&room| room.to_owned()).collect());
+}

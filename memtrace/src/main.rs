@@ -5,7 +5,10 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser as _;
+use clap::{
+    Parser as _,
+    error::{ContextKind, ContextValue},
+};
 use memtrace::{
     cli::{self, Command, Flags},
     report::saved_runs,
@@ -27,7 +30,8 @@ fn main() -> ExitCode {
             let text = error.to_string();
             let first = text.lines().next().unwrap_or_default();
             let first = first.strip_prefix("error: ").unwrap_or(first);
-            return fail(BAD_USAGE, &format!("{first} (see memtrace --help)"));
+            let similar = similar(&error).map(|similar| format!("; did you mean {similar}?")).unwrap_or_default();
+            return fail(BAD_USAGE, &format!("{first}{similar} (see memtrace --help)"));
         }
     };
     let command = match cli::resolve(flags) {
@@ -75,6 +79,16 @@ fn main() -> ExitCode {
         Command::Report(config) => done(saved_runs::report(&config)),
         Command::Diff(config) => done(saved_runs::diff(&config)),
     }
+}
+
+/// What clap takes a wrong flag, value or subcommand for.
+fn similar(error: &clap::Error) -> Option<String> {
+    let kinds = [ContextKind::SuggestedArg, ContextKind::SuggestedValue, ContextKind::SuggestedSubcommand];
+    kinds.into_iter().find_map(|kind| match error.get(kind)? {
+        ContextValue::String(similar) => Some(similar.clone()),
+        ContextValue::Strings(similar) => similar.first().cloned(),
+        _ => None,
+    })
 }
 
 fn done(result: Result<(), saved_runs::SavedRunError>) -> ExitCode {

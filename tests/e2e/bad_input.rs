@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use memtrace_tests::{Build, Finished, Memtrace, Target, memtrace::program};
 use tempfile::TempDir;
 
@@ -67,6 +67,14 @@ fn a_pid_that_no_system_has() -> Result<()> {
         assert!(matches!(finished.code(), Some(1 | 2)), "{pid:?}: {finished:?}");
         assert!(!finished.errors.is_empty() && finished.output.is_empty(), "{pid:?}: {finished:?}");
     }
+    Ok(())
+}
+
+#[test]
+fn a_flag_that_is_nearly_right_is_proposed() -> Result<()> {
+    let finished = run(&["--pid", "1", "--duratoin", "2s"])?;
+    refused(&finished, &["did you mean --duration?"])?;
+    ensure!(finished.code() == Some(2), "{finished:?}");
     Ok(())
 }
 

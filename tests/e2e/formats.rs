@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use memtrace_tests::{Build, Finished, Memtrace, Report, Stack, Target, browser, memtrace::program};
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -289,4 +289,36 @@ fn a_terminal_is_spared_a_binary_report() -> Result<()> {
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains("--output"), "{text}");
     Ok(())
+}
+
+/// Every line is what the schema in this file of `docs/schema` says.
+fn keep_to_schema(lines: &[String], file: &str) -> Result<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schema").join(file);
+    let schema = serde_json::from_str(&fs::read_to_string(&path)?)?;
+    let validator = jsonschema::validator_for(&schema).map_err(|error| anyhow!("{file}: {error}"))?;
+    ensure!(!lines.is_empty(), "{file}: no line");
+    for line in lines {
+        validator.validate(&serde_json::from_str(line)?).map_err(|error| anyhow!("{file}: {error}: {line}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_written_as_json_keeps_to_the_schemas_for_scripts() -> Result<()> {
+    let (folder, run, _) = run_in_folder()?;
+    let lines: Vec<String> = fs::read_to_string(&run)?.lines().map(str::to_owned).collect();
+    keep_to_schema(&lines, "memtrace-1.json")?;
+    let diff = memtrace(&["diff", text(&run)?, text(&run)?, "--format", "json"])?;
+    keep_to_schema(&diff.output, "memtrace-diff-1.json")?;
+    let service = service()?;
+    let pid = service.pid().to_string();
+    let doctor = memtrace(&["doctor", "--pid", &pid, "--format", "json", "--measure"])?;
+    keep_to_schema(&doctor.output, "memtrace-doctor-1.json")?;
+    let times = ["--interval", "200ms", "--window", "2s", "--duration", "8s", "--escalate=1s"];
+    let alert = ["watch", "--pid", &pid, "--alert-growth", "1B/h", "--format", "json"];
+    let watch = memtrace(&[&alert[..], &times].concat())?;
+    ensure!(watch.output.iter().any(|line| line.contains("\"event\":\"trace\"")), "no alert was traced: {watch:?}");
+    keep_to_schema(&watch.output, "memtrace-watch-1.json")?;
+    drop(folder);
+    service.exit()
 }

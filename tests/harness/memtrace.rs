@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
-use crate::{Report, lines::Lines, wait};
+use crate::{Report, lines::Lines, target::ends_with_us, wait};
 
 /// The path of the program under test: `MEMTRACE_BIN`, or else a release build of this workspace.
 ///
@@ -127,7 +127,7 @@ impl Memtrace {
     pub fn spawn(command: &mut Command) -> Result<Self> {
         require_root()?;
         let started = Instant::now();
-        let mut child = command
+        let mut child = ends_with_us(command)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -5,6 +5,7 @@
 
 use std::{
     io::Write,
+    os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
 };
@@ -23,13 +24,21 @@ pub struct Target {
     heard: usize,
 }
 
+/// Has the kernel end the program that is started by this command when the thread that starts it ends, however that comes: a
+/// run of the tests that is killed leaves nothing behind.
+pub fn ends_with_us(command: &mut Command) -> &mut Command {
+    let ask = || Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?);
+    // SAFETY: between fork and exec the closure makes one system call; it neither allocates nor takes a lock.
+    unsafe { command.pre_exec(ask) }
+}
+
 impl Target {
     /// Starts any program with piped standard input and output.
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn spawn(command: &mut Command) -> Result<Self> {
-        let mut child = command
+        let mut child = ends_with_us(command)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

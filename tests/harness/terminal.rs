@@ -20,6 +20,7 @@ use rustix::{
 
 use crate::{
     memtrace::{program, require_root},
+    target::ends_with_us,
     wait,
 };
 
@@ -62,7 +63,7 @@ impl OnTerminal {
         let mut command = Command::new("setsid");
         command.arg("--ctty").arg(program()?).args(arguments).env("TERM", "xterm-256color").env_remove("NO_COLOR");
         command.envs(variables.iter().copied());
-        let child = command
+        let child = ends_with_us(&mut command)
             .stdin(terminal.try_clone()?)
             .stdout(terminal.try_clone()?)
             .stderr(terminal.try_clone()?)

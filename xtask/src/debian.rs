@@ -55,9 +55,12 @@ pub fn install(purpose: &str, packages: &[Package]) -> Result<()> {
 pub fn install_newest(purpose: &str, packages: &[Package]) -> Result<()> {
     let names: Vec<_> = packages.iter().map(|package| package.name).collect();
     if process::find("apt-get").is_none() {
-        bail!("{purpose} takes what Debian packages as {}: install these with your system's tools", names.join(", "));
+        bail!(
+            "{purpose}: needed is what Debian packages as {}; install these with your system's tools",
+            names.join(", ")
+        );
     }
-    eprintln!("{purpose} takes packages that are not installed, or too old:");
+    eprintln!("{purpose}: these packages are missing or too old, and are installed now:");
     packages.iter().for_each(|package| eprintln!("  {:<22} {}", package.name, package.why));
     // Old lists name versions that are too old, or gone from the servers.
     if !LISTS_ARE_NEW.swap(true, Ordering::Relaxed) {
@@ -65,7 +68,7 @@ pub fn install_newest(purpose: &str, packages: &[Package]) -> Result<()> {
     }
     let unknown = unknown(&names);
     if !unknown.is_empty() {
-        bail!("{purpose} takes packages that this system's apt does not know: {}", unknown.join(", "));
+        bail!("{purpose}: this system's apt does not know these packages, which are needed: {}", unknown.join(", "));
     }
     let _restraint = Restraint::begin(&names)?;
     process::run_timed("packages", apt_get()?.args(["install", "--yes", "--no-install-recommends"]).args(&names))

@@ -56,8 +56,8 @@ enum Command {
     /// Run every test; installs the programs and libraries that the tests trace.
     Test {
         /// Leave out the end-to-end tests, which need root and take most of the time.
-        #[arg(long)]
-        fast: bool,
+        #[arg(long, alias = "fast")]
+        quick: bool,
     },
     /// Let memtrace come and go while real programs work: they must live, and end as they do without it.
     Survive(survive::Options),
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
         Command::Run { arguments } => run::run(&arguments),
         Command::Demo { seconds } => demo::run(seconds),
         Command::Bench(options) => bench::run(&options),
-        Command::Test { fast } => test::run(fast),
+        Command::Test { quick } => test::run(quick),
         Command::Survive(options) => survive::run(&options),
         Command::Verdict { arguments } => verdict::run(&arguments),
         Command::VmTest => vm_test::run(),

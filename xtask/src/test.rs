@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 
 use crate::{debian, packages, process};
 
@@ -12,34 +13,95 @@ use crate::{debian, packages, process};
 const END_TO_END: &str = "memtrace-tests";
 const TRACEFS: &str = "/sys/kernel/tracing";
 
-/// Runs the tests; with `fast` those that do not trace. Cargo's own lines come last.
-pub fn run(fast: bool) -> Result<ExitCode> {
-    let mut tests = process::cargo();
-    tests.args(["test", "--workspace", "--no-fail-fast"]);
-    if !fast {
+/// Runs the tests; with `quick` those that neither trace nor need root.
+pub fn run(quick: bool) -> Result<ExitCode> {
+    if !quick {
         // Checked first: a machine where the tests cannot run is not set up for them.
-        process::as_root("true", "the end-to-end tests: `cargo xtask test --fast` leaves them out; all the rest")?;
+        process::as_root("true", "the end-to-end tests: `cargo xtask test --quick` leaves them out; all the rest")?;
     }
     // The tests of probe sites and of unwind tables read the programs and libraries, too.
     debian::install("The tests", packages::TESTS)?;
     if process::find("node").is_none() {
         debian::install("The tests of runtimes' code", packages::NODE)?;
     }
-    let mut survived = true;
-    if fast {
-        tests.args(["--exclude", END_TO_END]);
-    } else {
+    let suites: Vec<Suite> = suites()?.into_iter().filter(|suite| !quick || !suite.needs_root()).collect();
+    let mut environment = Vec::new();
+    let mut passed = true;
+    if !quick {
         mount_tracefs()?;
         let memtrace = process::build_memtrace()?;
-        survived = survive(&memtrace)?;
-        tests.env("MEMTRACE_BIN", memtrace);
-        if !process::is_root() {
+        passed = survive(&memtrace)?;
+        environment.push(("MEMTRACE_BIN", memtrace));
+    }
+    let mut failed = Vec::new();
+    for (number, suite) in (1..).zip(&suites) {
+        let user = if suite.needs_root() { "as root" } else { "without root" };
+        eprintln!("\nsuite {number} of {}, {user}: {}", suites.len(), suite.name);
+        let mut tests = process::cargo();
+        tests.args(["test", "--workspace", "--no-fail-fast"]).args(&suite.arguments);
+        tests.envs(environment.iter().map(|(name, value)| (name, value)));
+        if suite.needs_root() && !process::is_root() {
             // Built as the user who calls, run as root.
             tests.args(["--config", r#"target."cfg(unix)".runner = ["sudo", "-E"]"#]);
         }
+        if !tests.status().context("cannot run cargo test")?.success() {
+            failed.push(suite.name.as_str());
+        }
     }
-    let status = tests.status().context("cannot run cargo test")?;
-    Ok(if status.success() && survived { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    passed &= failed.is_empty();
+    match failed.as_slice() {
+        [] => eprintln!("\nall {} suites passed", suites.len()),
+        failed => eprintln!("\n{} of {} suites failed: {}", failed.len(), suites.len(), failed.join(", ")),
+    }
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Tests that run together.
+struct Suite {
+    name: String,
+    package: String,
+    /// By which cargo is told of it.
+    arguments: Vec<String>,
+}
+
+impl Suite {
+    /// Whether its tests trace, or run programs as other users.
+    fn needs_root(&self) -> bool {
+        self.package == END_TO_END
+    }
+}
+
+/// All suites: the unit tests of every package together, the examples in their documentation, and each test program by itself,
+/// those that need root last.
+fn suites() -> Result<Vec<Suite>> {
+    let mut ask = process::cargo();
+    let output = ask.args(["metadata", "--no-deps", "--format-version", "1"]).output().context("cannot run cargo")?;
+    let metadata = serde_json::from_slice(&output.stdout).context("cannot read what cargo metadata says")?;
+    Ok(suites_of(&metadata))
+}
+
+fn suites_of(metadata: &Value) -> Vec<Suite> {
+    let together = |name: &str, arguments: &[&str]| Suite {
+        name: name.to_owned(),
+        package: String::new(),
+        arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+    };
+    let mut suites =
+        vec![together("unit tests", &["--lib", "--bins"]), together("examples in documentation", &["--doc"])];
+    let list = |value: &Value, name: &str| value[name].as_array().cloned().unwrap_or_default();
+    for package in list(metadata, "packages") {
+        for target in list(&package, "targets").iter().filter(|target| target["kind"][0] == "test") {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let name = text(&target["name"]);
+            suites.push(Suite {
+                arguments: vec!["--test".to_owned(), name.clone()],
+                name,
+                package: text(&package["name"]),
+            });
+        }
+    }
+    suites.sort_by_key(Suite::needs_root);
+    suites
 }
 
 /// Lets memtrace come and go while a few real programs work; whether all of them survived.
@@ -68,6 +130,21 @@ fn is_mounted(mounts: &str, place: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn suites_that_need_root_come_last_and_none_is_left_out() {
+        let test = |name: &str| serde_json::json!({ "name": name, "kind": ["test"] });
+        let metadata = serde_json::json!({ "packages": [
+            { "name": END_TO_END, "targets": [test("leak"), { "name": "harness", "kind": ["lib"] }] },
+            { "name": "memtrace", "targets": [test("probe_sites")] },
+        ]});
+        let found = suites_of(&metadata);
+        let shown: Vec<_> = found.iter().map(|suite| (suite.name.as_str(), suite.needs_root())).collect();
+        let expected =
+            [("unit tests", false), ("examples in documentation", false), ("probe_sites", false), ("leak", true)];
+        assert_eq!(shown, expected);
+        assert_eq!(found[3].arguments, ["--test", "leak"]);
+    }
 
     #[test]
     fn a_mount_is_found_by_its_whole_path() {

@@ -15,6 +15,12 @@ use crate::{
     target::guard::CODE_GUARD,
 };
 
+/// The headings of the help, beside those of the flags of [`FocusFlags`] and [`GateFlags`].
+const TARGETS: &str = "What is traced";
+const RECORDED: &str = "Which blocks are recorded, and at what cost";
+const REPORT: &str = "The report";
+const PROBES: &str = "How calls are probed";
+
 /// What a run watches.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub enum Mode {
@@ -32,7 +38,7 @@ pub enum Mode {
     version,
     about,
     after_help = "Exit status: 0 done; 1 could not trace; 2 bad usage; 3 a stack is growing (with --fail-on-leak) \
-                  or there was an alert (watch --fail-on-alert).\n\
+                  or there was an alert (watch --fail-on-alert); 4 an allocator in use cannot be seen (with --fail-on-leak).\n\
                   The report goes to standard output, everything else to standard error. Ctrl-C ends the run and prints \
                   the final report.",
     args_conflicts_with_subcommands = true
@@ -43,24 +49,24 @@ pub struct Flags {
     pub subcommand: Option<SubcommandFlags>,
 
     /// Trace this running process; may be given more than once
-    #[arg(long = "pid", value_name = "PID")]
+    #[arg(long = "pid", value_name = "PID", help_heading = TARGETS)]
     pub pids: Vec<u32>,
 
     /// Trace every process in this cgroup and below it, present and to come; may be given more than once
-    #[arg(long = "cgroup", value_name = "DIR")]
+    #[arg(long = "cgroup", value_name = "DIR", help_heading = TARGETS)]
     pub cgroups: Vec<PathBuf>,
 
     /// Trace every process in this container, present and to come; may be given more than once
-    #[arg(long = "container", value_name = "NAME")]
+    #[arg(long = "container", value_name = "NAME", help_heading = TARGETS)]
     pub containers: Vec<String>,
 
     /// Trace the children of the targets, too, and theirs, present and to come
-    #[arg(long, alias = "children")]
+    #[arg(long, alias = "children", help_heading = TARGETS)]
     pub follow: bool,
 
     /// Do not hold a command and, with --follow, the children at their start: debuggers can attach to them, and what children
     /// and new programs do in their first tenth of a second is not seen
-    #[arg(long)]
+    #[arg(long, help_heading = TARGETS)]
     pub no_hold: bool,
 
     /// Run this command, and trace it from its first allocation to its end
@@ -68,77 +74,78 @@ pub struct Flags {
     pub command: Vec<OsString>,
 
     /// Run the command as this user; without a name, as the one who called sudo
-    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true)]
+    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, help_heading = TARGETS)]
     pub user: Option<Option<String>>,
 
     /// End with the exit status of the command, 128 and its signal's number if one ended it
-    #[arg(long)]
+    #[arg(long, help_heading = TARGETS)]
     pub exit_code: bool,
 
-    /// How often to sample and report, such as 500ms [default: 5s, with --tui 1s]
-    #[arg(long, value_name = "TIME")]
+    /// How often to sample and report, such as 500ms; a number alone is seconds [default: 5s, with --tui 1s]
+    #[arg(long, value_name = "TIME", help_heading = REPORT)]
     pub interval: Option<String>,
 
     /// End the run after this long, such as 60s or 10m
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", help_heading = REPORT)]
     pub duration: Option<String>,
 
     /// How many stacks a report shows: by default 10 in text and in JSON on standard output, all in the other forms and at
     /// the end of a JSON file
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = REPORT)]
     pub top: Option<usize>,
 
     /// The report's form; by default what the name of --output asks for, or else text
-    #[arg(long, value_name = "FORM", value_enum)]
+    #[arg(long, value_name = "FORM", value_enum, help_heading = REPORT)]
     pub format: Option<Format>,
 
     /// What weighs a stack in folded, flamegraph, pprof and html; inuse_space by default
-    #[arg(long, value_name = "METRIC", value_enum)]
+    #[arg(long, value_name = "METRIC", value_enum, help_heading = REPORT)]
     pub metric: Option<Metric>,
 
     /// Watch the stacks in this terminal while the run goes on; the report comes at its end
-    #[arg(long)]
+    #[arg(long, help_heading = REPORT)]
     pub tui: bool,
 
     /// Write the report to this file instead of standard output
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = REPORT)]
     pub output: Option<PathBuf>,
 
     /// Leave out blocks smaller than this, such as 64 or 4KiB
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", help_heading = RECORDED)]
     pub min_size: Option<String>,
 
     /// Leave out blocks larger than this
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", help_heading = RECORDED)]
     pub max_size: Option<String>,
 
     /// What is watched: every block (allocations), or only what makes the process larger (growth), by no probe in it: cheap
     /// enough to leave on, but it names who grew the heap, not whose blocks stay
-    #[arg(long, value_name = "MODE", value_enum, default_value_t)]
+    #[arg(long, value_name = "MODE", value_enum, default_value_t, help_heading = RECORDED)]
     pub mode: Mode,
 
     /// Look at a sample of the heap blocks only: on the average one for every so many bytes that are allocated, such as
     /// 512KiB. Costs less, and sizes become estimates with their error
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", help_heading = RECORDED)]
     pub sample: Option<String>,
 
-    /// Slow the targets down by no more than this, such as 5%: see fewer blocks when it would cost more, or leave allocations
+    /// Slow the targets down by no more than this percentage, such as 5%: see fewer blocks when it would cost more, or leave allocations
     /// out for a while, or look at nothing for a while
-    #[arg(long, value_name = "PERCENT", conflicts_with = "sample")]
+    #[arg(long, value_name = "PERCENT", conflicts_with = "sample", help_heading = RECORDED)]
     pub max_overhead: Option<String>,
 
     /// Take mappings and brk from system-call tracepoints, for programs that call the kernel without libc; this slows the
     /// system calls of every process on the machine a little
-    #[arg(long)]
+    #[arg(long, help_heading = RECORDED)]
     pub syscalls: bool,
 
     /// See the ends of calls by probes on every way out of a function, and use no return probe: for processes that a seccomp
     /// filter would kill at one; each call costs more
-    #[arg(long)]
+    #[arg(long, help_heading = PROBES)]
     pub no_return_probes: bool,
 
-    /// Follow every call of glibc's malloc to its return, also where its result can be told at the entry; each call costs more
-    #[arg(long)]
+    /// Always probe the returns of allocating functions, also where the block can be told at the entry, as with glibc's malloc
+    /// and jemalloc; each call costs more
+    #[arg(long, help_heading = PROBES)]
     pub no_prediction: bool,
 
     /// Functions to trace beside those of known allocators
@@ -146,11 +153,11 @@ pub struct Flags {
     pub wrappers: WrapperFlags,
 
     /// Size of the buffer between kernel and memtrace; a power of two
-    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", help_heading = PROBES)]
     pub ring_size: String,
 
-    /// The most kernel memory for unwind tables; what is used least makes room for what is used
-    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    /// The most kernel memory for unwind tables; when it is full, the least recently used ones are removed
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", help_heading = PROBES)]
     pub unwind_memory: String,
 
     /// Walk every stack that a thread remembers all the same, and count where the two differ: a test of the tracer
@@ -197,6 +204,7 @@ pub enum SubcommandFlags {
 
 /// Functions of the program's own that allocate and release.
 #[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Allocators of the program's own")]
 pub struct WrapperFlags {
     /// Trace this function as malloc is traced: 'FILE:FUNCTION(size=arg0)', with count=argN for a product and
     /// result=argN where the address is stored there; FILE may be 'exe', FUNCTION an address 0x...; may be repeated

@@ -14,6 +14,9 @@ mod saved_runs;
 mod values;
 mod watch;
 
+#[cfg(test)]
+mod generated;
+
 pub use error::UsageError;
 pub use flags::Flags;
 pub use resolve::{Command, resolve};

@@ -177,7 +177,9 @@ pub(super) fn distinct<T: PartialEq>(values: Vec<T>) -> Vec<T> {
 }
 
 pub(super) fn time(flag: &'static str, value: &str) -> Result<Duration, UsageError> {
-    humantime::parse_duration(value).map_err(|_unreadable| UsageError::Time { flag, value: value.to_owned() })
+    // A number alone is seconds.
+    let with_unit = if value.parse::<u64>().is_ok() { &format!("{value}s") } else { value };
+    humantime::parse_duration(with_unit).map_err(|_unreadable| UsageError::Time { flag, value: value.to_owned() })
 }
 
 pub(super) fn size(flag: &'static str, value: &str) -> Result<u64, UsageError> {
@@ -186,7 +188,7 @@ pub(super) fn size(flag: &'static str, value: &str) -> Result<u64, UsageError> {
 
 fn max_overhead(value: &str) -> Result<f64, UsageError> {
     let refused = || UsageError::MaxOverhead { value: value.to_owned() };
-    let number = value.strip_suffix('%').ok_or_else(refused)?;
+    let number = value.strip_suffix('%').unwrap_or(value);
     let percent: f64 = number.trim().parse().map_err(|_unreadable| refused())?;
     if (0.1..=100.0).contains(&percent) { Ok(percent / 100.0) } else { Err(refused()) }
 }
@@ -331,34 +333,43 @@ mod tests {
 
     #[test]
     fn nonsense_is_one_line_that_says_what_to_do() {
-        for line in [
-            "memtrace",
-            "memtrace --pid 7 --interval soon",
-            "memtrace --pid 7 --interval 1ms",
-            "memtrace --pid 7 --duration 0s",
-            "memtrace --pid 7 --min-size big",
-            "memtrace --pid 7 --min-size 2 --max-size 1",
-            "memtrace --pid 7 --ring-size 3MiB",
-            "memtrace --pid 7 --ring-size 8GiB",
-            "memtrace --pid 7 --unwind-memory 1KiB",
-            "memtrace --pid 7 --unwind-memory 1GiB",
-            "memtrace --pid 7 --unwind-memory much",
-            "memtrace --pid 7 --top 0",
-            "memtrace --pid 7 --metric growth",
-            "memtrace report run.json --top 0",
-            "memtrace report run.json --format json --metric growth",
-            "memtrace diff a.json b.json --top 100001",
-            "memtrace --pid 7 --leak-threshold 1MB",
-            "memtrace --pid 7 --suppressions /nowhere/at/all",
-            "memtrace --pid 7 --include modul:x",
-            "memtrace --pid 7 --exclude ^$",
-            "memtrace --pid 7 --older yesterday",
-            "memtrace --pid 7 --user=redis",
-            "memtrace --pid 7 --exit-code",
-            "memtrace --pid 7 --alloc pool_take",
+        for (line, said) in [
+            ("memtrace", "nothing to trace: name a running process with --pid PID"),
+            ("memtrace --pid 7 --interval soon", "--interval soon: not a time"),
+            ("memtrace --pid 7 --interval 1ms", "--interval 1ms: use at least 100ms"),
+            ("memtrace --pid 7 --duration 0s", "--duration must be longer than 0"),
+            ("memtrace --pid 7 --min-size big", "--min-size big: not a size"),
+            ("memtrace --pid 7 --min-size 2 --max-size 1", "--min-size is larger than --max-size"),
+            ("memtrace --pid 7 --ring-size 3MiB", "--ring-size 3MiB: use a power of two"),
+            ("memtrace --pid 7 --ring-size 8GiB", "--ring-size 8GiB: use a power of two"),
+            ("memtrace --pid 7 --unwind-memory 1KiB", "--unwind-memory 1KiB: use"),
+            ("memtrace --pid 7 --unwind-memory 1GiB", "--unwind-memory 1GiB: use"),
+            ("memtrace --pid 7 --unwind-memory much", "--unwind-memory much: not a size"),
+            ("memtrace --pid 7 --max-overhead 0", "--max-overhead 0: use a percentage"),
+            ("memtrace --pid 7 --max-overhead 101%", "--max-overhead 101%: use a percentage"),
+            ("memtrace --pid 7 --top 0", "--top must be from 1 to 100000"),
+            ("memtrace --pid 7 --metric growth", "--metric"),
+            ("memtrace report run.json --top 0", "--top must be from 1 to 100000"),
+            ("memtrace report run.json --format json --metric growth", "--metric"),
+            ("memtrace diff a.json b.json --top 100001", "--top must be from 1 to 100000"),
+            ("memtrace --pid 7 --leak-threshold 1MB", "--leak-threshold 1MB: not a rate"),
+            ("memtrace --pid 7 --suppressions /nowhere/at/all", "--suppressions /nowhere/at/all: "),
+            ("memtrace --pid 7 --include modul:x", "\"modul\" is no type of rule"),
+            ("memtrace --pid 7 --exclude ^$", "--exclude ^$: the pattern is empty"),
+            ("memtrace --pid 7 --older yesterday", "--older yesterday: not a time"),
+            ("memtrace --pid 7 --user=redis", "--user applies to a command"),
+            ("memtrace --pid 7 --exit-code", "--exit-code applies to a command"),
+            ("memtrace --pid 7 --alloc pool_take", "--alloc pool_take: it names no file"),
         ] {
             let error = parse(line).expect_err(line).to_string();
-            assert!(!error.is_empty() && !error.contains('\n'), "{line}: {error}");
+            assert!(error.contains(said) && !error.contains('\n'), "{line}: {error}");
         }
+    }
+
+    #[test]
+    fn a_number_alone_is_seconds_or_percent() {
+        let config = trace("memtrace --pid 7 --interval 5 --duration 60 --max-overhead 5");
+        let times = Times { interval: Duration::from_secs(5), duration: Some(Duration::from_secs(60)) };
+        assert_eq!((config.times, config.sampling.max_overhead), (times, Some(0.05)));
     }
 }

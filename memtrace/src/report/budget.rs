@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// How a run kept to `--max-overhead`.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Budget {
     /// The share of the targets' own processor time that tracing may add.
     pub max_overhead: f64,

@@ -13,6 +13,7 @@ const NAMED: usize = 3;
 
 /// A call stack that makes blocks larger which were born in another, or in itself.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Enlarger {
     /// The id of the calling stack in hexadecimal.
     pub id: String,

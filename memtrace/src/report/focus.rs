@@ -9,6 +9,7 @@ use super::{
 
 /// Which stacks and blocks are shown and judged.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Focus {
     /// Patterns of which a stack needs one.
@@ -25,6 +26,7 @@ pub struct Focus {
 
 /// The start of a measuring window.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Mark {
     /// Milliseconds since the attach.
     pub elapsed_ms: u64,
@@ -32,6 +34,7 @@ pub struct Mark {
 
 /// What a stack holds of the blocks that appeared since the last mark.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SinceMark {
     /// How long ago that mark was, in milliseconds.
     pub window_ms: u64,

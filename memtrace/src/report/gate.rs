@@ -23,6 +23,7 @@ pub enum Ruling {
 
 /// The sums over every growing stack, shown or not.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Gate {
     /// The rate that a growing stack must reach to fail; `None` without one.

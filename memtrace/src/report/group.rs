@@ -7,6 +7,7 @@ use super::snapshot::Stack;
 
 /// What the stacks of a group have in common.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum GroupBy {
     /// The process, and nothing else.
@@ -23,6 +24,7 @@ pub enum GroupBy {
 
 /// A group of stacks.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Group {
     /// What its stacks have in common.
     pub by: GroupBy,
@@ -51,6 +53,7 @@ impl Group {
 
 /// A caller in the tree of a group's paths.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Path {
     /// How many callers are between it and the group's own frames.
     pub depth: u32,

@@ -30,6 +30,7 @@ const EXPLAINED: f64 = 0.5;
 
 /// What the answer is.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// A stack or a group of stacks keeps growing.
@@ -47,6 +48,7 @@ pub enum State {
 
 /// The answer and its parts.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Headline {
     /// The sentence.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// A process's memory as the kernel accounts for it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ProcessMemory {
     /// Resident bytes: the sum of the next three.
     pub rss_bytes: u64,
@@ -35,6 +36,7 @@ pub struct ProcessMemory {
 
 /// A growth rate and its 95 % interval, in bytes an hour.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Growth {
     /// The robust slope.
     pub bytes_per_hour: f64,
@@ -46,6 +48,7 @@ pub struct Growth {
 
 /// What the growth of RSS and swap since the attach consists of.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SinceAttach {
     /// What was there at the attach: memory whose stacks are not known.
     pub before_bytes: u64,
@@ -66,6 +69,7 @@ pub struct SinceAttach {
 
 /// A limit and how far it is.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Limit {
     /// Whose it is.
     pub of: LimitOf,
@@ -88,6 +92,7 @@ pub struct Limit {
 
 /// Whose a limit is.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum LimitOf {
     /// A cgroup's, the process's own or one around it.
@@ -98,6 +103,7 @@ pub enum LimitOf {
 
 /// When a limit is reached.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TimeLeft {
     /// What is known.
     pub state: TimeLeftState,
@@ -111,6 +117,7 @@ pub struct TimeLeft {
 
 /// What is known of the time left.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum TimeLeftState {
     /// Too few samples.

@@ -51,6 +51,8 @@ pub mod watch;
 mod hostile;
 #[cfg(test)]
 mod sample;
+#[cfg(test)]
+mod schema;
 
 use form::{Format, Metric};
 use snapshot::Snapshot;

@@ -7,6 +7,7 @@ use crate::statistics::interval95;
 
 /// How a run sampled.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Sampling {
     /// Bytes of allocations from one sampling point to the next, on the average; 0 while every block is seen.
     pub distance_bytes: u64,
@@ -16,6 +17,7 @@ pub struct Sampling {
 
 /// How well a number of bytes is known that was estimated from a sample.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Estimate {
     /// Live blocks that were seen.
     pub blocks_seen: u64,

@@ -21,8 +21,9 @@ pub const SCHEMA: &str = "memtrace/1";
 
 /// The state of a run at one moment.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Snapshot {
-    /// [`SCHEMA`].
+    /// The name and version of this form.
     pub schema: Cow<'static, str>,
     /// Whether this is the last one of the run.
     #[serde(rename = "final")]
@@ -71,6 +72,7 @@ pub struct Snapshot {
 
 /// What the tracer itself did and holds.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Tracer {
     /// Processor time of memtrace itself, in milliseconds.
     #[serde(default)]
@@ -110,6 +112,7 @@ pub struct Tracer {
 
 /// Sums over targets that have ended and are not listed any more.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Retired {
     /// How many they are.
     pub processes: u64,
@@ -127,6 +130,7 @@ pub struct Retired {
 
 /// One target.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Process {
     /// Its process id.
     pub pid: u32,
@@ -169,6 +173,7 @@ pub struct Process {
 
 /// Sums over one process since the attach.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Totals {
     /// Heap blocks that appeared.
     pub allocations: u64,
@@ -218,6 +223,7 @@ pub struct Totals {
 
 /// Whether a stack holds heap blocks or mapped ranges.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum StackKind {
     /// Blocks of an allocator.
@@ -230,6 +236,7 @@ pub enum StackKind {
 
 /// One call stack and what it holds.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Stack {
     /// The stack's id in hexadecimal.
     pub id: String,
@@ -302,6 +309,7 @@ pub struct Stack {
 
 /// What became of the blocks of a stack that were allocated longer ago than `older_than_ms`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Survival {
     /// The least age of the blocks that are meant, in milliseconds.
     pub older_than_ms: u64,
@@ -314,6 +322,7 @@ pub struct Survival {
 
 /// A distribution in three numbers.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Quantiles {
     /// The median.
     pub p50: u64,
@@ -325,6 +334,7 @@ pub struct Quantiles {
 
 /// One function of a stack.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Frame {
     /// The demangled name; `None` when there is no symbol.
     pub function: Option<String>,
@@ -346,6 +356,7 @@ pub struct Frame {
 
 /// A program or library that frames lie in.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Module {
     /// Its file name, as in [`Frame::module`].
     pub name: String,

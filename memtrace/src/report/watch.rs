@@ -23,8 +23,9 @@ pub const SCHEMA: &str = "memtrace-watch/1";
 
 /// One line.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Line {
-    /// [`SCHEMA`].
+    /// The name and version of this form.
     pub schema: Cow<'static, str>,
     /// Whether this is the last one.
     #[serde(rename = "final")]
@@ -51,6 +52,7 @@ pub struct Line {
 
 /// What a line tells.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Event {
     /// How things stand at an interval.
@@ -69,6 +71,7 @@ pub enum Event {
 
 /// A watched process.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WatchedProcess {
     /// Its process id.
     pub pid: u32,
@@ -84,6 +87,7 @@ pub struct WatchedProcess {
 
 /// A watched cgroup.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WatchedCgroup {
     /// Its path.
     pub path: String,
@@ -107,6 +111,7 @@ pub struct WatchedCgroup {
 
 /// A process of a cgroup.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Member {
     /// Its process id.
     pub pid: u32,
@@ -118,6 +123,7 @@ pub struct Member {
 
 /// Why there is an alert.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Cause {
     /// `--alert-growth`.
@@ -128,6 +134,7 @@ pub enum Cause {
 
 /// An alert that begins or is over.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Alert {
     /// The process; `None` when it is the cgroup.
     pub pid: Option<u32>,
@@ -145,6 +152,7 @@ pub struct Alert {
 
 /// OOM kills.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Oom {
     /// The watched process in whose cgroup it was; `None` when it is the watched cgroup.
     pub pid: Option<u32>,

@@ -6,6 +6,7 @@ use super::survival::Survival;
 
 /// What is said of a stack. The order is that in which a report shows stacks.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// It holds more and more.

@@ -94,8 +94,9 @@ pub const SCHEMA: &str = "memtrace-diff/1";
 
 /// The differences between two runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Diff {
-    /// [`SCHEMA`].
+    /// The name and version of this form.
     pub schema: &'static str,
     /// `stack`, `function` or `module`.
     pub by: &'static str,
@@ -111,6 +112,7 @@ pub struct Diff {
 
 /// One of the two runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Run {
     /// When its report was made, RFC 3339.
     pub at: String,
@@ -128,6 +130,7 @@ pub struct Run {
 
 /// How many there are of each kind of change.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Counts {
     /// Held more in the later run.
     pub grew: u64,
@@ -143,6 +146,7 @@ pub struct Counts {
 
 /// What became of a stack, a function or a module.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Fate {
     /// Holds more.
@@ -157,6 +161,7 @@ pub enum Fate {
 
 /// A stack, a function or a module, in both runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Change {
     /// What became of it.
     pub change: Fate,
@@ -182,6 +187,7 @@ pub struct Change {
 
 /// What was held in one run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Side {
     /// Bytes that lived.
     pub bytes: u64,

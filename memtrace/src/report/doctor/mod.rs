@@ -13,6 +13,7 @@ pub const SCHEMA: &str = "memtrace-doctor/1";
 
 /// Everything that was found.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Findings {
     /// The form of this data.
     pub schema: &'static str,
@@ -30,6 +31,7 @@ pub struct Findings {
 
 /// One thing that a run needs.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Check {
     /// What it is called.
     pub name: &'static str,
@@ -43,6 +45,7 @@ pub struct Check {
 
 /// What would be attached to one process.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Process {
     /// Its process id.
     pub pid: u32,
@@ -70,6 +73,7 @@ pub struct Process {
 
 /// A place for a probe.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Site {
     /// The file, as the target names it.
     pub object: String,
@@ -91,6 +95,7 @@ pub struct Site {
 
 /// An allocator beside the C library's.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Allocator {
     /// Which.
     pub family: String,
@@ -100,6 +105,7 @@ pub struct Allocator {
 
 /// Something that cannot be probed.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Unusable {
     /// The function; `None` for the whole file.
     pub function: Option<String>,
@@ -111,6 +117,7 @@ pub struct Unusable {
 
 /// Unwind tables.
 #[derive(Clone, Copy, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Tables {
     /// Rows, 8 bytes each.
     pub rows: u64,
@@ -126,6 +133,7 @@ pub struct Tables {
 
 /// What was counted while the processes were traced for a moment.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Measured {
     /// How long.
     pub elapsed_ms: u64,
@@ -146,6 +154,7 @@ pub struct Measured {
 
 /// How often a process calls its allocator, and what that makes of tracing it.
 #[derive(Clone, Copy, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Rate {
     /// Its process id.
     pub pid: u32,

@@ -8,9 +8,10 @@ use std::{
 };
 
 /// The rooms, from left to right. `unwind` and `kernel` come after `allocator`, since a probe site is what is attached.
-const ROOMS: [&str; 12] = [
+const ROOMS: [&str; 13] = [
     "statistics",
     "event",
+    "object",
     "target",
     "allocator",
     "unwind",

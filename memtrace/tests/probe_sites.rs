@@ -24,8 +24,8 @@ use memtrace::{
         self, Family, Plan, ProbeSite,
         catalogue::{self, Function, Role},
         site::{self, Site},
-        symbols::{ElfFile, Symbol},
     },
+    object::symbols::{ElfFile, Symbol},
     target::{Pid, Target},
 };
 use memtrace_common::call::Call;
@@ -45,7 +45,7 @@ fn open((path, package): (&str, &str)) -> (ElfFile<File>, Symbols) {
     let file = File::open(path).unwrap_or_else(|error| panic!("{path}: {error}: install the package {package}"));
     let file = ElfFile::parse(file).unwrap_or_else(|error| panic!("{path}: {error}"));
     let wanted: Vec<_> = catalogue::wanted_symbols().collect();
-    let symbols = file.symbols(&wanted).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let symbols = file.symbols(&wanted, catalogue::rust::plain).unwrap_or_else(|error| panic!("{path}: {error}"));
     (file, symbols)
 }
 

@@ -15,7 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memtrace::unwind::{ReadError, Table, TableError, table::MAX_ROWS};
+use memtrace::{
+    object::ObjectError,
+    unwind::{Table, TableError, table::MAX_ROWS},
+};
 use memtrace_common::unwind::{Cfa, FramePointer, Rule, Unsupported, row};
 use proptest::prelude::*;
 
@@ -346,24 +349,24 @@ fn sizes_that_no_file_has_are_refused_before_they_are_allocated() {
     for bytes in [4u64 << 30, 1 << 40, u64::MAX] {
         let mut image = image.clone();
         image[size_at..size_at + 8].copy_from_slice(&bytes.to_le_bytes());
-        let refused = Err(TableError::Read(ReadError::TooLarge { part: ".eh_frame", bytes }));
+        let refused = Err(TableError::Read(ObjectError::TooLarge { part: ".eh_frame".into(), bytes }));
         assert_eq!(bounded(|| Table::read(&mut sparse(&image, 8 << 40))), refused);
     }
     // Each function is looked up in the segments.
     let mut many = image.clone();
     many[56..58].fill(0xff);
-    let refused = ReadError::TooLarge { part: "program header table", bytes: 65535 * 56 };
+    let refused = ObjectError::TooLarge { part: "program header table".into(), bytes: 65535 * 56 };
     assert_eq!(table(&many), Err(TableError::Read(refused)));
     many[56..58].copy_from_slice(&200u16.to_le_bytes());
-    assert_eq!(table(&many), Err(TableError::Read(ReadError::Truncated("program header table"))));
+    assert_eq!(table(&many), Err(TableError::Read(ObjectError::Truncated("program header table"))));
 }
 
 #[test]
 fn compressed_sections_are_bounded_by_what_they_expand_to() {
     let eh_frame = frames(&[(CODE, 16, &[])]);
     for (bytes, expected) in [
-        (1u64 << 40, ReadError::TooLarge { part: ".debug_frame", bytes: 1 << 40 }),
-        (64 << 20, ReadError::Malformed(".debug_frame")),
+        (1u64 << 40, ObjectError::TooLarge { part: ".debug_frame".into(), bytes: 1 << 40 }),
+        (64 << 20, ObjectError::Malformed(".debug_frame".into())),
     ] {
         let compressed = [1u64, bytes, 1, u64::MAX].map(u64::to_le_bytes).concat();
         assert_eq!(table(&object(&eh_frame, &compressed, 0x800)), Err(TableError::Read(expected)));

@@ -14,7 +14,7 @@ use std::{
 };
 
 use memtrace::{
-    target::{Pid, maps},
+    object::{Pid, maps},
     unwind::{Cache, Segment, segments},
 };
 use memtrace_common::{

@@ -27,7 +27,7 @@ pub struct Target {
 /// Has the kernel end the program that is started by this command when the thread that starts it ends, however that comes: a
 /// run of the tests that is killed leaves nothing behind.
 pub fn ends_with_us(command: &mut Command) -> &mut Command {
-    let ask = || Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?);
+    let ask = || Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?);
     // SAFETY: between fork and exec the closure makes one system call; it neither allocates nor takes a lock.
     unsafe { command.pre_exec(ask) }
 }

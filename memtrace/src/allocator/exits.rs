@@ -19,7 +19,8 @@ use std::{
 
 use iced_x86::{Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, OpKind, Register};
 
-use super::symbols::{ElfFile, Slot, Symbol};
+use super::catalogue::rust;
+use crate::object::symbols::{ElfFile, Slot, Symbol};
 
 /// The most bytes of one function that are looked at, the most functions, and the most ways out.
 const MAX_FUNCTION_BYTES: u64 = 16 << 10;
@@ -68,7 +69,7 @@ impl<'a, R: Read + Seek> Linkage<'a, R> {
     pub(super) fn read(elf: &'a ElfFile<R>) -> Result<Self, String> {
         let slots = elf.slots(|_| true, |_| true).map_err(|error| error.to_string())?;
         let addresses = |names| -> Result<HashSet<u64>, String> {
-            let symbols = elf.symbols(names).map_err(|error| error.to_string())?;
+            let symbols = elf.symbols(names, rust::plain).map_err(|error| error.to_string())?;
             Ok(symbols.values().map(|symbol| symbol.address).collect())
         };
         let (never_return, return_their_first) = (addresses(NEVER_RETURN)?, addresses(RETURN_THEIR_FIRST)?);
@@ -85,7 +86,7 @@ impl<'a, R: Read + Seek> Linkage<'a, R> {
     fn address(&self, instruction: &Instruction) -> Option<u64> {
         match self.through(instruction)? {
             Slot::Address(address) => Some(*address),
-            Slot::Name(name) => Some(self.elf.symbols(&[name]).ok()?.get(name.as_str())?.address),
+            Slot::Name(name) => Some(self.elf.symbols(&[name], rust::plain).ok()?.get(name.as_str())?.address),
             Slot::Chosen(_) => None,
         }
     }

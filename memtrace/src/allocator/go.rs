@@ -3,7 +3,7 @@
 
 use std::io::{Read, Seek};
 
-use super::symbols::ElfFile;
+use crate::object::symbols::ElfFile;
 
 /// Sections by which the linker marks a Go program; small ones.
 const MARKS: [&[u8]; 2] = [b".note.go.buildid", b".go.buildinfo"];
@@ -26,7 +26,7 @@ pub(super) fn is_go<R: Read + Seek>(elf: &ElfFile<R>, address: u64, name: Option
     if !is_linked_by_go(elf) {
         return false;
     }
-    let symbols = elf.symbols(&TEXT).unwrap_or_default();
+    let symbols = elf.symbols(&TEXT, |name| name).unwrap_or_default();
     match (symbols.get(TEXT[0]), symbols.get(TEXT[1])) {
         (Some(start), Some(end)) => (start.address..end.address).contains(&address),
         // Go's names have the package and a dot, C's have none.

@@ -2,8 +2,8 @@
 
 use std::{os::unix::ffi::OsStrExt, path::Path};
 
-use super::{catalogue::Family, go, plan::Plan, separate::DEBUG_DIRECTORY, symbols::ElfFile};
-use crate::target::{object::MappedObject, printable::printable};
+use super::{catalogue::Family, go, plan::Plan, separate::DEBUG_DIRECTORY};
+use crate::object::{mapped::MappedObject, printable::printable, symbols::ElfFile};
 
 /// The most files and functions that are named.
 const SHOWN: usize = 5;

@@ -9,7 +9,6 @@
 
 pub mod catalogue;
 pub mod site;
-pub mod symbols;
 pub mod thread_cache;
 
 mod exits;

@@ -22,12 +22,11 @@ use super::{
     route::{Destinations, Route},
     site,
     source::{self, Source},
-    symbols::Symbol,
     thread_cache::{self, ThreadCache, ThreadPlace},
 };
 use crate::{
     allocator::wrapper::{Place, Wrapper},
-    target::object::MappedObject,
+    object::{mapped::MappedObject, symbols::Symbol},
 };
 
 /// One function to probe, and where.
@@ -454,7 +453,7 @@ impl Builder<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::{Pid, maps, object::objects};
+    use crate::object::{Pid, mapped::objects, maps};
 
     fn own_objects() -> Vec<MappedObject> {
         let pid = Pid(std::process::id());

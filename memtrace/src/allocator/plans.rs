@@ -12,7 +12,7 @@ use super::{
     AllocatorError, Ends, Plan,
     plan::{executable, plan},
 };
-use crate::target::object::MappedObject;
+use crate::object::mapped::MappedObject;
 
 /// The most plans that are remembered; when there are more all are forgotten.
 const MAX_PLANS: usize = 256;
@@ -140,7 +140,7 @@ mod tests {
     use std::{path::Path, process::Command};
 
     use super::*;
-    use crate::target::{Pid, maps, object::objects};
+    use crate::object::{Pid, mapped::objects, maps};
 
     #[test]
     fn a_plan_that_is_known_is_the_one_that_would_be_made_but_for_the_paths() {

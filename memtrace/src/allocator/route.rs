@@ -15,7 +15,7 @@ use std::{
 
 use iced_x86::{Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, OpKind, Register};
 
-use super::symbols::{ElfFile, Slot};
+use crate::object::symbols::{ElfFile, Slot};
 
 /// What a function does with a call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -48,7 +48,7 @@ impl Destinations {
         elf: &ElfFile<R>,
         names: &HashSet<&str>,
         addresses: HashSet<u64>,
-    ) -> Result<Self, super::symbols::ElfError> {
+    ) -> Result<Self, crate::object::ObjectError> {
         let slots: HashMap<u64, Slot> =
             elf.slots(|name| names.contains(name), |address| addresses.contains(&address))?;
         Ok(Self { addresses, slots: slots.into_keys().collect() })

@@ -8,8 +8,14 @@ use std::{
     rc::Rc,
 };
 
-use super::symbols::{ElfFile, Symbol};
-use crate::target::{debug_file, elf::Layout, object::MappedObject, root::Root};
+use super::catalogue::rust;
+use crate::object::{
+    debug_file,
+    layout::Layout,
+    mapped::MappedObject,
+    root::Root,
+    symbols::{ElfFile, Symbol},
+};
 
 /// Compressed symbols are a few MB in the largest programs, and about ten times as many unpacked.
 const MAX_PACKED_BYTES: u64 = 16 << 20;
@@ -50,7 +56,7 @@ fn packed<'n, R: std::io::Read + std::io::Seek>(
     let unpacked = xz2::read::XzDecoder::new(section).take(MAX_UNPACKED_BYTES).read_to_end(&mut bytes);
     unpacked.map_err(|error| error.to_string())?;
     let inner = ElfFile::parse(Cursor::new(bytes)).map_err(|error| error.to_string())?;
-    inner.symbols(wanted).map_err(|error| error.to_string())
+    inner.symbols(wanted, rust::plain).map_err(|error| error.to_string())
 }
 
 fn debug_file_symbols<'n>(
@@ -58,7 +64,7 @@ fn debug_file_symbols<'n>(
     wanted: &[&'n str],
     problem: impl FnMut(String),
 ) -> Result<HashMap<&'n str, Symbol>, String> {
-    let (_, file) = object.open().map_err(|error| error.source.to_string())?;
+    let (_, file) = object.open().map_err(|error| error.reason())?;
     let layout = Layout::read(&file).map_err(|error| error.to_string())?;
     let ours = Root::ours().map_err(|error| error.to_string())?;
     let theirs = Root::of_process(object.pid.0).ok().filter(|root| !root.is_same(&ours));
@@ -68,5 +74,5 @@ fn debug_file_symbols<'n>(
         return Ok(HashMap::new());
     };
     let debug = ElfFile::parse(found.file).map_err(|error| error.to_string())?;
-    debug.symbols(wanted).map_err(|error| error.to_string())
+    debug.symbols(wanted, rust::plain).map_err(|error| error.to_string())
 }

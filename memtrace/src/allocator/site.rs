@@ -21,7 +21,7 @@ use iced_x86::{
 use memtrace_common::shape::REGISTER_ARGUMENTS;
 use thiserror::Error;
 
-use super::symbols::MAX_CODE_BYTES;
+use crate::object::bounds::MAX_CODE_BYTES;
 
 /// Where a function's probe goes.
 #[derive(Clone, Debug, Eq, PartialEq)]

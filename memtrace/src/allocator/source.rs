@@ -10,11 +10,14 @@ use super::{
     catalogue::{self, Role, c, rust},
     plan::Unusable,
     separate,
-    symbols::{ElfError, ElfFile, Symbol},
 };
 use crate::{
     allocator::wrapper::{ObjectName, Place, Wrapper},
-    target::object::MappedObject,
+    object::{
+        ObjectError,
+        mapped::MappedObject,
+        symbols::{ElfFile, Symbol},
+    },
 };
 
 /// A file that has to do with allocation, opened.
@@ -37,9 +40,9 @@ impl<'a> Source<'a> {
         wrappers: &'a [Wrapper],
         unusable: &mut Vec<Unusable>,
     ) -> Result<Option<Self>, String> {
-        let (open_path, file) = object.open().map_err(|error| error.source.to_string())?;
+        let (open_path, file) = object.open().map_err(|error| error.reason())?;
         let elf = match ElfFile::parse(file) {
-            Err(ElfError::NotElf) => return Ok(None),
+            Err(ObjectError::NotElf) => return Ok(None),
             other => other.map_err(|error| error.to_string())?,
         };
         let wrappers: Vec<&Wrapper> =
@@ -47,7 +50,7 @@ impl<'a> Source<'a> {
         let named: HashSet<&'a str> = wrappers.iter().filter_map(|wrapper| symbol_of(wrapper)).collect();
         let wanted: Vec<&'a str> =
             catalogue::wanted_symbols().map(|name| -> &'a str { name }).chain(named.iter().copied()).collect();
-        let mut symbols = elf.symbols(&wanted).map_err(|error| error.to_string())?;
+        let mut symbols = elf.symbols(&wanted, rust::plain).map_err(|error| error.to_string())?;
         let is_complete = |symbols: &HashMap<&'a str, Symbol>| {
             (Role::of(|name| symbols.contains_key(name)).allocates() || symbols.contains_key(c::LOADER_MARK))
                 && named.iter().all(|name| symbols.contains_key(name))

@@ -14,8 +14,9 @@ use super::{
 use crate::{
     allocator::{self, Ends, Plan, Plans},
     kernel::{Tracer, features, links::Programs, return_probes},
+    object::{mapped::objects, moved},
     session::TraceConfig,
-    target::{Pid, Target, TargetError, guard::Guard, moved, object::objects, status::SeccompMode},
+    target::{Pid, Target, TargetError, guard::Guard, status::SeccompMode},
     unwind::{Cache, Segment, segments},
 };
 

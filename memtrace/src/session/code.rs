@@ -13,10 +13,10 @@ use std::{
 use super::{Run, notice};
 use crate::{
     allocator::ProbeSite,
+    object::maps::{self, Mapping},
     target::{
         Pid,
         guard::{Copied, Guard},
-        maps::{self, Mapping},
     },
 };
 

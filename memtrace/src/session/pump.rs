@@ -21,13 +21,12 @@ use crate::{
         sampler::Sampler,
     },
     ledger::{Distances, Ledger, ProcessLedger},
-    symbol::{self, ModuleMapping, Symbolizer},
-    target::{
-        Pid,
-        called::called,
+    object::{
         maps::{self, Mapping},
         moved,
     },
+    symbol::{self, ModuleMapping, Symbolizer},
+    target::{Pid, called::called},
 };
 
 /// The event sources and what they feed.

@@ -23,9 +23,10 @@ use crate::{
         Tracer,
         links::{Links, Programs},
     },
+    object::{maps, patched},
     report::ending,
     session::TraceConfig,
-    target::{Pid, Target, exit, guard::Guard, maps, patched},
+    target::{Pid, Target, exit, guard::Guard},
     trend::footprint::Span,
 };
 

@@ -8,8 +8,8 @@ use super::SessionError;
 use crate::{
     kernel::tables::{Fill, Tables},
     ledger::Ledger,
+    object::{Pid, maps::Mapping},
     symbol::Symbolizer,
-    target::{Pid, maps::Mapping},
     unwind::{Cache, segments},
 };
 

@@ -4,7 +4,7 @@
 //! stacks that a report shows, with names, whether or not their process still lives. Addresses are turned into positions
 //! in files when a stack is observed ([`process`]); the files are opened while the target lives and kept ([`file`]);
 //! names are looked up when a report asks ([`names`]), in the object or in its separate debug file
-//! ([`crate::target::debug_file`]).
+//! ([`crate::object::debug_file`]).
 //! Code made at run time has the names that the runtime writes into its perf map ([`perf_file`], [`perf_map`]).
 //! Names are untrusted: bounded here, escaped by the report.
 //!
@@ -34,7 +34,7 @@ use memtrace_common::{Address, Slot, StackId, limits::MAX_FRAMES, unwind::StackE
 
 pub use self::{
     demangle::MAX_NAME_BYTES,
-    file::{ModuleMapping, OpenError},
+    file::{FileError, ModuleMapping},
 };
 use self::{
     file::{OpenFiles, Root},
@@ -439,10 +439,12 @@ impl Symbolizer {
             return object;
         }
         let opened = match self.open_files.permit() {
-            Some(permit) => file::open_mapped(pid, mapping, &self.ours).map(|file| (file, permit)),
+            Some(permit) => {
+                file::open_mapped(pid, mapping, &self.ours).map(|file| (file, permit)).map_err(FileError::from)
+            }
             None => {
                 self.counts.files_not_opened += 1;
-                Err(OpenError::TooMany { path: object.path().to_owned(), limit: self.open_files.limit() })
+                Err(FileError::TooMany { path: object.path().to_owned(), limit: self.open_files.limit() })
             }
         };
         match opened {

@@ -27,9 +27,9 @@ use super::{
     file::{Root, descriptor_path, open_by_path},
     object::Object,
 };
-use crate::target::{
+use crate::object::{
     debug_file::{self, DebugFile},
-    elf::Layout,
+    layout::Layout,
 };
 
 /// The longest path that the system takes.

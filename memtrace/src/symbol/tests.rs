@@ -176,7 +176,7 @@ fn link(program: &Path, debug: &Path) {
 }
 
 fn build_id(program: &Path) -> String {
-    let layout = crate::target::elf::Layout::read(&fs::File::open(program).expect("the program")).expect("ELF");
+    let layout = crate::object::layout::Layout::read(&fs::File::open(program).expect("the program")).expect("ELF");
     layout.build_id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -326,7 +326,7 @@ fn a_process_that_ended_first_is_read_by_path_when_the_file_is_the_same() {
 }
 
 #[test]
-fn without_map_files_the_path_is_taken_if_the_inode_is_right() {
+fn without_map_files_the_path_is_taken_if_it_is_the_very_file() {
     let dir = TempDir::new().expect("a temporary directory");
     let program = compile(dir.path(), "target.c", C, &["-g"]);
     let running = Running::start(&program);
@@ -334,9 +334,9 @@ fn without_map_files_the_path_is_taken_if_the_inode_is_right() {
     let mappings = running.mappings();
     let resolve = || {
         let mut symbolizer = symbolizer(&[]);
-        // No such range is mapped, and file systems disagree with themselves about their device.
+        // No such range is mapped.
         let mappings = mappings.iter().cloned();
-        let mappings = mappings.map(|mapping| ModuleMapping { end: mapping.end + 4096, device: (99, 99), ..mapping });
+        let mappings = mappings.map(|mapping| ModuleMapping { end: mapping.end + 4096, ..mapping });
         symbolizer.add_process(SLOT, running.child.id(), mappings);
         assert!(!observe(&mut symbolizer, &running.frames).unknown_addresses);
         symbolizer.frames(SLOT, STACK).frames[0].function.clone()

@@ -9,7 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Pid, maps::Mapping, root::Root};
+use super::Pid;
+use crate::object::{maps::Mapping, root::Root};
 
 /// The longest first argument that is read, in bytes: a path, and room for what a program makes of it.
 const MAX_ARGUMENT: u64 = 4096;
@@ -68,7 +69,7 @@ mod tests {
     use std::{os::unix::fs::symlink, process::Command};
 
     use super::*;
-    use crate::target::maps;
+    use crate::object::maps;
 
     /// What `sleep` is called when it is started through a path.
     fn of(start: &Path) -> Option<Called> {

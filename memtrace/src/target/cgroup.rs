@@ -11,7 +11,8 @@ use std::{
 
 use thiserror::Error;
 
-use super::{Pid, memory::read_bounded, printable::printable};
+use super::Pid;
+use crate::object::{bounds::read_small, printable::printable};
 
 /// How many cgroups are looked at below or above one.
 const MAX_GROUPS: usize = 1024;
@@ -88,7 +89,7 @@ pub struct Level {
 impl MemoryCgroup {
     /// The one that a process's memory is charged to; `None` when it cannot be seen from here.
     pub fn of(pid: Pid) -> Option<MemoryCgroup> {
-        let membership = read_bounded(&pid.proc_path("cgroup")).ok()?;
+        let membership = read_small(&pid.proc_path("cgroup")).ok()?;
         let mounts = fs::read("/proc/self/mountinfo").ok()?;
         let (version, mount, below) = locate(&membership, &mounts)?;
         let directory = mount.join(below);
@@ -139,7 +140,7 @@ impl MemoryCgroup {
             .collect();
         // What bounds it from outside of what is visible here (a container that sees its own cgroup as the root).
         let outside = (self.version == Version::V1)
-            .then(|| read_bounded(&self.directory.join("memory.stat")).ok())
+            .then(|| read_small(&self.directory.join("memory.stat")).ok())
             .flatten()
             .and_then(|stat| keyed(&stat, b"hierarchical_memory_limit"))
             .filter(|&limit| limit < V1_UNLIMITED);
@@ -153,13 +154,13 @@ impl MemoryCgroup {
     }
 
     fn level(&self, directory: &Path) -> Option<Level> {
-        let number = |name: &str| read_bounded(&directory.join(name)).ok().and_then(|text| limit(&text));
+        let number = |name: &str| read_small(&directory.join(name)).ok().and_then(|text| limit(&text));
         let (usage, max, high, inactive): (_, _, _, &[u8]) = match self.version {
             Version::V1 => ("memory.usage_in_bytes", "memory.limit_in_bytes", None, b"total_inactive_file"),
             Version::V2 => ("memory.current", "memory.max", Some("memory.high"), b"inactive_file"),
         };
         let usage_bytes = number(usage)?;
-        let stat = read_bounded(&directory.join("memory.stat")).unwrap_or_default();
+        let stat = read_small(&directory.join("memory.stat")).unwrap_or_default();
         Some(Level {
             path: shown(&self.mount, directory),
             usage_bytes,
@@ -172,7 +173,7 @@ impl MemoryCgroup {
     /// How many of its processes the kernel has killed for want of memory since it was made; `None` when the kernel does
     /// not say.
     pub fn oom_kills(&self, of: Kills) -> Option<u64> {
-        let count = |directory: &Path, file: &str| keyed(&read_bounded(&directory.join(file)).ok()?, b"oom_kill");
+        let count = |directory: &Path, file: &str| keyed(&read_small(&directory.join(file)).ok()?, b"oom_kill");
         match (self.version, of) {
             (Version::V2, Kills::Own) => count(&self.directory, "memory.events.local"),
             // Hierarchical, unless the mount says otherwise.

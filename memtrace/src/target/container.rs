@@ -15,7 +15,8 @@ use std::{
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::{cgroup::mount_points, printable::printable};
+use super::cgroup::mount_points;
+use crate::object::printable::printable;
 
 /// Digits of an id.
 const ID_DIGITS: usize = 64;

@@ -4,7 +4,8 @@ use std::io;
 
 use thiserror::Error;
 
-use super::{Pid, maps::MapsError};
+use super::Pid;
+use crate::object::maps::MapsError;
 
 /// Why a process cannot be traced.
 #[derive(Debug, Error)]

@@ -34,7 +34,8 @@ pub use self::{
     loader::has_loader,
     user::{User, UserError},
 };
-use super::{Pid, guard::Holder, printable::printable, status::Status};
+use super::{Pid, guard::Holder, status::Status};
+use crate::object::printable::printable;
 
 /// Why a command could not be started.
 #[derive(Debug, Error)]
@@ -304,7 +305,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::target::maps;
+    use crate::object::maps;
 
     fn start(program: &str, arguments: &[&str]) -> Result<Launched, LaunchError> {
         let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();

@@ -3,20 +3,13 @@
 //! The kernel keeps the sums of the status file approximately (per processor, some dozens of pages off each); those of
 //! smaps_rollup are exact and cost a walk over all of the process's pages.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    os::fd::BorrowedFd,
-    path::Path,
-};
+use std::{os::fd::BorrowedFd, path::Path};
 
 use super::{
     Pid,
     process::{has_exited, read_proc},
 };
-
-/// The most of a file of the kernel's that is read here.
-const MAX_BYTES: u64 = 64 << 10;
+use crate::object::bounds::read_small;
 
 /// The memory that a process occupies, by what is in it. In bytes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -92,20 +85,13 @@ impl Machine {
 
     /// As it is now.
     pub fn read() -> Option<Machine> {
-        Machine::parse(&read_bounded(Path::new("/proc/meminfo")).ok()?)
+        Machine::parse(&read_small(Path::new("/proc/meminfo")).ok()?)
     }
 
     /// What is in use and could not be had at once.
     pub fn used_bytes(&self) -> u64 {
         self.total_bytes.saturating_sub(self.available_bytes)
     }
-}
-
-/// A small file of the kernel's; at most 64 KiB of it.
-pub(super) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// The bytes of a line `Name:   12 kB`.

@@ -13,10 +13,12 @@ use rustix::{
 
 use super::{
     Pid, TargetError,
-    maps::{self, Mapping, MapsError},
-    object::{MappedObject, objects},
-    printable::printable,
     status::{SeccompMode, Status, is_kernel_thread},
+};
+use crate::object::{
+    mapped::{MappedObject, objects},
+    maps::{self, Mapping, MapsError},
+    printable::printable,
 };
 
 /// How much of a command line is shown, in characters.

@@ -14,10 +14,8 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use super::{
-    elf::ReadError,
-    table::{Source, Table, TableError},
-};
+use super::table::{Source, Table, TableError};
+use crate::object::ObjectError;
 
 /// The most rows of all tables together that are in use: 256 MiB.
 pub const MAX_ROWS: usize = 32 << 20;
@@ -54,7 +52,7 @@ impl Cache {
     ///
     /// As for [`Table::read`]; when the tables in use have more than [`MAX_ROWS`] rows together.
     pub fn of_file(&mut self, file: &File) -> Result<Arc<Table>, TableError> {
-        let metadata = file.metadata().map_err(|error| ReadError::Io(error.to_string()))?;
+        let metadata = file.metadata().map_err(ObjectError::from)?;
         let identity = FileIdentity {
             device: metadata.dev(),
             inode: metadata.ino(),
@@ -144,7 +142,7 @@ mod tests {
         let mut image = std::fs::read("/proc/self/exe").expect("our own program");
         let table = cache.of_image(&image).expect("a table");
         // The last advance of the last function: other rules in an otherwise equal file.
-        let rules = crate::unwind::elf::Elf::read(&mut Cursor::new(&image)).expect("an ELF file").eh_frame;
+        let rules = crate::object::frames::FrameFile::read(&mut Cursor::new(&image)).expect("an ELF file").eh_frame;
         let at = image.windows(rules.len()).position(|window| window == rules).expect("its rules");
         let advance = rules.iter().rposition(|byte| (0x41..0x7f).contains(byte)).expect("an advance");
         image[at + advance] ^= 1;
@@ -158,7 +156,7 @@ mod tests {
         let mut cache = Cache::new();
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(b"#!/bin/sh").expect("written");
-        let error = TableError::Read(ReadError::NotElf);
+        let error = TableError::Read(ObjectError::NotElf);
         assert_eq!(cache.of_file(&file).err(), Some(error.clone()));
         assert_eq!(cache.by_file.len(), 1);
         assert_eq!(cache.of_file(&file).err(), Some(error));

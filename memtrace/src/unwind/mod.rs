@@ -2,7 +2,7 @@
 //!
 //! In: the ELF files that a process has mapped (untrusted), its memory mappings. Out: a [`Table`] of sorted rows for
 //! each object, shared by the processes that map it, and the [`Segment`]s that say which table covers which addresses.
-//! `elf` reads the parts of a file, `rules` turns its rules into the rows' format, `without_rules` finds the code that has
+//! `rules` turns its rules into the rows' format, `without_rules` finds the code that has
 //! none and [`decode`] reads rules from it, [`table`] sorts them, [`cache`]
 //! shares them, [`segments`] places them, `budget` chooses among them when not all fit, [`end`] names the ways in which
 //! stacks end short. The walk itself is `memtrace_common::unwind`.
@@ -10,7 +10,6 @@
 mod budget;
 pub mod cache;
 pub mod decode;
-mod elf;
 pub mod end;
 mod rules;
 pub mod segments;
@@ -19,6 +18,5 @@ mod without_rules;
 
 pub use budget::{Admission, Budget, Extent};
 pub use cache::Cache;
-pub use elf::{Load, ReadError};
 pub use segments::{Segment, Skipped, place, segments};
 pub use table::{Stats, Table, TableError};

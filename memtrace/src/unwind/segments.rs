@@ -6,11 +6,7 @@ use memtrace_common::limits::PAGE_BYTES;
 use thiserror::Error;
 
 use super::{Cache, Table, TableError};
-use crate::target::{
-    Pid,
-    maps::Mapping,
-    object::{self, OpenError},
-};
+use crate::object::{Pid, mapped, maps::Mapping, open::OpenError};
 
 /// The kernel's own shared object in each process, which has no file.
 const VDSO: &str = "[vdso]";
@@ -69,8 +65,8 @@ pub enum Skipped {
 pub fn segments(pid: Pid, mappings: &[Mapping], cache: &mut Cache) -> (Vec<Segment>, Vec<Skipped>) {
     let mut segments = Vec::new();
     let mut skipped = Vec::new();
-    for object in object::objects(pid, mappings) {
-        let path = || crate::target::printable::printable(object.path.as_os_str().as_encoded_bytes(), 200);
+    for object in mapped::objects(pid, mappings) {
+        let path = || crate::object::printable::printable(object.path.as_os_str().as_encoded_bytes(), 200);
         let file = match object.open() {
             Ok((_, file)) => file,
             Err(error) => {
@@ -135,7 +131,7 @@ mod tests {
     use memtrace_common::unwind::Rule;
 
     use super::*;
-    use crate::target::maps;
+    use crate::object::maps;
 
     #[test]
     fn our_own_code_is_covered_where_it_is_mapped() {

@@ -21,10 +21,10 @@ use thiserror::Error;
 
 use super::{
     decode::{self, Decoded, End},
-    elf::{Elf, Load, ReadError},
     rules::{self, Bytes},
     without_rules::WithoutRules,
 };
+use crate::object::{Load, ObjectError, frames::FrameFile};
 
 /// The most rows of one table.
 pub const MAX_ROWS: usize = 8 << 20;
@@ -58,7 +58,7 @@ const START_CODE_BYTES: u64 = 256;
 pub enum TableError {
     /// The file cannot be read.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(#[from] ObjectError),
     /// No segment of it is mapped with permission to execute.
     #[error("it has no code")]
     NoCode,
@@ -148,7 +148,7 @@ impl Table {
 
 /// What a table is made from, as read from a file.
 pub(super) struct Source {
-    elf: Elf,
+    elf: FrameFile,
     /// Settled, sorted.
     functions: Vec<Function>,
     without_rules: WithoutRules,
@@ -157,7 +157,7 @@ pub(super) struct Source {
 
 impl Source {
     pub fn read<R: Read + Seek>(reader: &mut R) -> Result<Source, TableError> {
-        let elf = Elf::read(reader)?;
+        let elf = FrameFile::read(reader)?;
         let mut stats = Stats::default();
         let (mut eh_frame, mut debug_frame) = sections(&elf);
         let mut functions = functions_of(&mut eh_frame, &elf.loads, Origin::EhFrame, &mut stats)?;
@@ -173,7 +173,7 @@ impl Source {
 
     /// A number that stands for everything from which the table is made.
     pub fn fingerprint(&self, state: &RandomState) -> u64 {
-        let Elf { loads, entry, bases, eh_frame, debug_frame, build_id, stack_switches, .. } = &self.elf;
+        let FrameFile { loads, entry, bases, eh_frame, debug_frame, build_id, stack_switches, .. } = &self.elf;
         let bases = [bases.eh_frame.section, bases.eh_frame.text, bases.eh_frame.data];
         state.hash_one((loads, entry, bases, eh_frame, debug_frame, build_id, stack_switches, &self.without_rules))
     }
@@ -230,7 +230,7 @@ impl Source {
 }
 
 /// `.eh_frame` and `.debug_frame`.
-fn sections(elf: &Elf) -> (Section<'_, EhFrame<Bytes<'_>>>, Section<'_, DebugFrame<Bytes<'_>>>) {
+fn sections(elf: &FrameFile) -> (Section<'_, EhFrame<Bytes<'_>>>, Section<'_, DebugFrame<Bytes<'_>>>) {
     let mut debug_frame = DebugFrame::new(&elf.debug_frame, NativeEndian);
     debug_frame.set_address_size(8);
     let eh_frame = EhFrame::new(&elf.eh_frame, NativeEndian);

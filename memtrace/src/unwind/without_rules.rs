@@ -6,10 +6,8 @@ use std::{
     ops::Range,
 };
 
-use super::{
-    decode::{self, End, MAX_CODE_BYTES, Stretch},
-    elf::Elf,
-};
+use super::decode::{self, End, MAX_CODE_BYTES, Stretch};
+use crate::object::frames::FrameFile;
 
 /// Less is padding: functions begin at multiples of 16.
 const MIN_STRETCH_BYTES: u64 = 16;
@@ -38,7 +36,7 @@ pub(super) struct WithoutRules {
 impl WithoutRules {
     /// Reads the code. `covered` are the functions that have rules, sorted, without overlaps. Code that cannot be read is
     /// left out: the table says of it what it says of all code without rules.
-    pub fn read<R: Read + Seek>(reader: &mut R, elf: &Elf, covered: &[Range<u64>]) -> WithoutRules {
+    pub fn read<R: Read + Seek>(reader: &mut R, elf: &FrameFile, covered: &[Range<u64>]) -> WithoutRules {
         let ends = ends(reader, elf, covered);
         // Go's code keeps frame pointers, by which it is walked as well.
         if elf.is_go() {
@@ -67,7 +65,7 @@ impl WithoutRules {
 }
 
 /// The parts of the executable segments that are in the file and in no function, in order.
-fn uncovered(elf: &Elf, covered: &[Range<u64>]) -> Vec<Range<u64>> {
+fn uncovered(elf: &FrameFile, covered: &[Range<u64>]) -> Vec<Range<u64>> {
     let mut loads: Vec<_> = elf.loads.iter().filter(|load| load.executable).collect();
     loads.sort_by_key(|load| load.address);
     let mut found = Vec::new();
@@ -88,7 +86,7 @@ fn uncovered(elf: &Elf, covered: &[Range<u64>]) -> Vec<Range<u64>> {
 }
 
 /// Functions behind padding at which stacks end.
-fn ends<R: Read + Seek>(reader: &mut R, elf: &Elf, covered: &[Range<u64>]) -> Vec<(u64, End)> {
+fn ends<R: Read + Seek>(reader: &mut R, elf: &FrameFile, covered: &[Range<u64>]) -> Vec<(u64, End)> {
     let is_candidate = |pair: &[Range<u64>]| match pair {
         [before, function] => before.end < function.start && function.end - function.start <= MAX_END_BYTES,
         _ => false,

@@ -15,8 +15,8 @@ use super::{
     *,
 };
 use crate::{
-    allocator::symbols::ElfFile,
-    target::{Pid, maps, object::objects},
+    object::symbols::ElfFile,
+    object::{Pid, mapped::objects, maps},
 };
 
 mod assembly;
@@ -39,7 +39,7 @@ fn found(pieces: &[&[&[u8]]]) -> Option<ThreadCache> {
 /// What the `malloc` of a file that has glibc's shows: where the pointer and the bins are.
 fn glibcs_in(path: &FilePath) -> (ThreadPlace, u64) {
     let elf = ElfFile::parse(File::open(path).expect("the file")).expect("an ELF file");
-    let symbols = elf.symbols(&["malloc"]).expect("its symbols");
+    let symbols = elf.symbols(&["malloc"], |name| name).expect("its symbols");
     let malloc = symbols.get("malloc").expect("malloc");
     let cache = find(elf.code(malloc).expect("its code"), malloc.address, malloc.size);
     let Some(ThreadCache::Glibc { pointer, bins }) = cache else { panic!("no cache of glibc's: {cache:x?}") };

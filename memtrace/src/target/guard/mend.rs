@@ -14,7 +14,7 @@ use super::{
     breakpoint::{self, AROUND, Breakpoint, INT3},
     message::Identity,
 };
-use crate::target::{Pid, maps};
+use crate::object::{Pid, maps};
 
 /// How much of one process is searched for copies at once.
 const MAX_SEARCHED_BYTES: u64 = 1 << 30;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::breakpoint::Breakpoint;
-use crate::target::{Pid, maps::Mapping};
+use crate::object::{Pid, maps::Mapping};
 
 /// A file, by device and inode.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

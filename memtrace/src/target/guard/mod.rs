@@ -142,7 +142,7 @@ impl Guard {
         let helper = self.helper()?;
         let device = (rustix::fs::major(executable.dev()), rustix::fs::minor(executable.dev()));
         helper.order(Order::Object(Identity { device, inode: executable.ino() }))?;
-        for mapping in super::maps::read(pid).unwrap_or_default() {
+        for mapping in crate::object::maps::read(pid).unwrap_or_default() {
             // On some file systems stat(2) knows another device than the maps do.
             if mapping.inode == executable.ino() {
                 helper.order(Order::Object(Identity::of(&mapping)))?;

@@ -1,10 +1,8 @@
 //! Where a program that has just been started can be stopped with its libraries mapped and none of its code run.
 
-use std::{fs, io::Read as _};
+use std::fs;
 
-use object::{Object as _, ObjectSymbol as _, read::elf::ElfFile64};
-
-use crate::target::{Pid, maps, object::objects};
+use crate::object::{Pid, mapped::objects, maps, symbols::ElfFile};
 
 /// Types of the auxiliary vector (getauxval(3)).
 const AT_BASE: u64 = 7;
@@ -12,9 +10,6 @@ const AT_ENTRY: u64 = 9;
 
 /// `r_state` in `struct r_debug` (link.h): behind the version, the list and the address of the breakpoint.
 const STATE_OFFSET: u64 = 24;
-
-/// No loader is larger.
-const MAX_LOADER_BYTES: u64 = 64 << 20;
 
 /// Addresses in the process.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -63,13 +58,9 @@ fn loader_symbols(pid: Pid, base: u64) -> Option<(Option<u64>, Option<u64>)> {
     let mappings = maps::read(pid).ok()?;
     let loader = mappings.iter().find(|mapping| mapping.start == base)?;
     let object = objects(pid, &mappings).into_iter().find(|object| object.inode == loader.inode)?;
-    let mut bytes = Vec::new();
-    object.open().ok()?.1.take(MAX_LOADER_BYTES).read_to_end(&mut bytes).ok()?;
-    let file = ElfFile64::<object::Endianness>::parse(&*bytes).ok()?;
-    let address = |name: &str| {
-        let symbol = file.dynamic_symbols().find(|symbol| symbol.name() == Ok(name) && symbol.is_definition())?;
-        Some(base.wrapping_add(symbol.address()))
-    };
+    let file = ElfFile::parse(object.open().ok()?.1).ok()?;
+    let symbols = file.symbols(&["_dl_debug_state", "_r_debug"], |name| name).ok()?;
+    let address = |name: &str| Some(base.wrapping_add(symbols.get(name)?.address));
     Some((address("_dl_debug_state"), address("_r_debug").map(|debug| debug.wrapping_add(STATE_OFFSET))))
 }
 

@@ -28,7 +28,7 @@ pub fn is_bare<'a>(pid: Pid, mappings: &[Mapping], places: impl Iterator<Item = 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::maps;
+    use crate::object::maps;
 
     #[test]
     fn code_that_nobody_has_patched_is_bare_and_what_is_not_mapped_says_nothing() {

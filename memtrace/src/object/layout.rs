@@ -1,64 +1,27 @@
-//! What the room itself needs of an ELF file, read with bounds before blazesym may see it: the loaded segments, the
-//! build id, the links to separate debug files, and whether there is anything to look names up in.
+//! What an ELF file says of itself, read with bounds before blazesym may see it: the loaded segments, the build id, the links to
+//! separate debug files, and whether there is anything to look names up in.
 //!
 //! Files come from the target and are untrusted. They are read, not mapped, so that a file that shrinks meanwhile is an
 //! error; and what blazesym would allocate by a number in the file is refused here when that number is absurd.
 
 use std::{fs::File, io::BufReader};
 
-use memtrace_common::limits::PAGE_BYTES;
 use object::{
     Endianness, FileKind, ReadCache, ReadRef,
     elf::{self, FileHeader32, FileHeader64},
     read::elf::{CompressionHeader, FileHeader, ProgramHeader, SectionHeader},
 };
-use thiserror::Error;
 
-/// Notes and links are tens of bytes; more than this is not one.
-const MAX_SMALL_SECTION_BYTES: u64 = 64 << 10;
-/// The largest programs have about a million symbols (24 bytes each) and 100 MB of names.
-const MAX_SYMBOL_BYTES: u64 = 1 << 30;
-/// Compressed symbols (`.gnu_debugdata`) are a few MB in the largest programs; the stream says no size before.
-const MAX_DEBUGDATA_BYTES: u64 = 16 << 20;
-/// Debug sections of the largest programs are a few GB when unpacked.
-const MAX_UNPACKED_BYTES: u64 = 8 << 30;
-/// Object files made with one section a function have tens of thousands; executables have tens.
-const MAX_SECTIONS: usize = 1 << 18;
-
-/// Why a file cannot be used.
-#[derive(Debug, Error)]
-pub enum ElfError {
-    /// It is something else.
-    #[error("not an ELF file")]
-    NotElf,
-    /// It is not whole, or contradicts itself.
-    #[error("malformed ELF file: {0}")]
-    Malformed(#[from] object::Error),
-    /// A number in it is beyond reason.
-    #[error("{what} is {value}, beyond the bound of {limit}")]
-    Excessive {
-        /// Which number.
-        what: String,
-        /// The number.
-        value: u64,
-        /// The bound.
-        limit: u64,
-    },
-}
-
-/// A loaded segment: file bytes `offset .. offset + size` lie at `address` as linked.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Segment {
-    offset: u64,
-    size: u64,
-    address: u64,
-    executable: bool,
-}
+use super::{
+    Load, ObjectError,
+    bounds::{MAX_DEBUGDATA_BYTES, MAX_NOTE_BYTES, MAX_SECTIONS, MAX_SYMBOL_BYTES, MAX_UNPACKED_BYTES},
+    build_id,
+};
 
 /// What a file says of itself.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Layout {
-    segments: Vec<Segment>,
+    loads: Vec<Load>,
     /// The linker's identity of the file; empty when it has none.
     pub build_id: Vec<u8>,
     /// The file name and the CRC-32 of a separate debug file.
@@ -75,13 +38,13 @@ impl Layout {
     /// # Errors
     ///
     /// When it is not ELF, is cut short, or holds a number beyond reason.
-    pub fn read(file: &File) -> Result<Layout, ElfError> {
+    pub fn read(file: &File) -> Result<Layout, ObjectError> {
         let cache = ReadCache::new(BufReader::new(file));
         let data = &cache;
         match FileKind::parse(data) {
             Ok(FileKind::Elf64) => read::<FileHeader64<Endianness>, _>(data),
             Ok(FileKind::Elf32) => read::<FileHeader32<Endianness>, _>(data),
-            _ => Err(ElfError::NotElf),
+            _ => Err(ObjectError::NotElf),
         }
     }
 
@@ -89,58 +52,51 @@ impl Layout {
     pub fn address_of(&self, file_offset: u64) -> Option<u64> {
         // A page that two segments share is mapped twice: the executable mapping is that of the executable segment.
         let find = |executable| {
-            self.segments.iter().find_map(|segment| {
-                let distance = file_offset.checked_sub(segment.offset)?;
-                (segment.executable == executable && distance < segment.size)
-                    .then(|| segment.address.checked_add(distance))?
-            })
+            self.loads.iter().filter(|load| load.executable == executable).find_map(|load| load.address_of(file_offset))
         };
         find(true).or_else(|| find(false))
     }
 
-    /// The address, as linked, of the beginning of a mapped page at this file offset: the loader maps whole pages, also of
-    /// what lies before a segment in its first page. Of two segments that share the page it is the one that is
-    /// `executable`, or not.
+    /// The address, as linked, of the beginning of a mapped page at this file offset. Of two segments that share the page it is the
+    /// one that is `executable`, or not.
     pub fn page_address(&self, file_offset: u64, executable: bool) -> Option<u64> {
-        let segment = self.segments.iter().filter(|segment| segment.executable == executable).find(|segment| {
-            let first_page = segment.offset & !(PAGE_BYTES - 1);
-            (first_page..segment.offset.saturating_add(segment.size)).contains(&file_offset)
-        })?;
-        Some(segment.address.wrapping_add(file_offset).wrapping_sub(segment.offset))
+        let mut loads = self.loads.iter().filter(|load| load.executable == executable);
+        loads.find_map(|load| load.page_address(file_offset))
     }
 
     /// The file offset of the executable segment's page at this address as linked, and how many bytes of the segment follow
     /// from there on.
     pub fn code_at(&self, address: u64) -> Option<(u64, u64)> {
-        let segment = self.segments.iter().filter(|segment| segment.executable).find(|segment| {
-            let first_page = segment.address & !(PAGE_BYTES - 1);
-            (first_page..segment.address.saturating_add(segment.size)).contains(&address)
-        })?;
-        let offset = segment.offset.wrapping_add(address.wrapping_sub(segment.address));
-        Some((offset, segment.address.saturating_add(segment.size) - address))
+        self.loads.iter().filter(|load| load.executable).find_map(|load| load.page_place_of(address))
     }
 }
 
-fn at_most(what: impl FnOnce() -> String, value: u64, limit: u64) -> Result<(), ElfError> {
-    if value > limit { Err(ElfError::Excessive { what: what(), value, limit }) } else { Ok(()) }
+fn at_most(part: impl FnOnce() -> String, bytes: u64, limit: u64) -> Result<(), ObjectError> {
+    if bytes > limit { Err(ObjectError::TooLarge { part: part().into(), bytes }) } else { Ok(()) }
 }
 
-fn read<'data, E, R>(data: R) -> Result<Layout, ElfError>
+fn no_more(parts: &'static str, count: usize) -> Result<(), ObjectError> {
+    let count = count as u64;
+    if count > MAX_SECTIONS { Err(ObjectError::TooMany { parts, count }) } else { Ok(()) }
+}
+
+fn read<'data, E, R>(data: R) -> Result<Layout, ObjectError>
 where
     E: FileHeader<Endian = Endianness>,
     R: ReadRef<'data>,
 {
     let header = E::parse(data)?;
     let endian = header.endian()?;
-    at_most(|| "the number of sections".to_owned(), header.shnum(endian, data)? as u64, MAX_SECTIONS as u64)?;
-    at_most(|| "the number of segments".to_owned(), header.phnum(endian, data)? as u64, MAX_SECTIONS as u64)?;
+    no_more("sections", header.shnum(endian, data)?)?;
+    no_more("segments", header.phnum(endian, data)?)?;
     let mut layout = Layout::default();
     for segment in header.program_headers(endian, data)? {
         if segment.p_type(endian) == elf::PT_LOAD {
-            layout.segments.push(Segment {
-                offset: segment.p_offset(endian).into(),
-                size: segment.p_filesz(endian).into(),
+            layout.loads.push(Load {
                 address: segment.p_vaddr(endian).into(),
+                bytes: segment.p_memsz(endian).into(),
+                file_offset: segment.p_offset(endian).into(),
+                file_bytes: segment.p_filesz(endian).into(),
                 executable: segment.p_flags(endian) & elf::PF_X != 0,
             });
         }
@@ -157,24 +113,19 @@ where
         let size: u64 = section.sh_size(endian).into();
         match name {
             b".gnu_debuglink" => {
-                at_most(shown, size, MAX_SMALL_SECTION_BYTES)?;
+                at_most(shown, size, MAX_NOTE_BYTES)?;
                 layout.debug_link = debug_link(section.data(endian, data)?, endian);
             }
             b".gnu_debugaltlink" | b".debug_sup" => layout.has_supplement = true,
             b".gnu_debugdata" => at_most(shown, size, MAX_DEBUGDATA_BYTES)?,
             b".symtab" | b".dynsym" | b".strtab" | b".dynstr" => at_most(shown, size, MAX_SYMBOL_BYTES)?,
             b".debug_info" => layout.has_dwarf = size > 0,
-            _ if section.sh_type(endian) == elf::SHT_NOTE && layout.build_id.is_empty() => {
-                // Core-like notes can be large; the build id is in a small section of its own. Broken notes have none.
-                if size <= MAX_SMALL_SECTION_BYTES
-                    && let Ok(Some(mut notes)) = section.notes(endian, data)
-                {
-                    while let Ok(Some(note)) = notes.next() {
-                        if note.name() == elf::ELF_NOTE_GNU && note.n_type(endian) == elf::NT_GNU_BUILD_ID {
-                            layout.build_id = note.desc().to_vec();
-                        }
-                    }
-                }
+            // Core-like notes can be large; the build id is in a small section of its own.
+            _ if section.sh_type(endian) == elf::SHT_NOTE && layout.build_id.is_empty() && size <= MAX_NOTE_BYTES => {
+                let align: u64 = section.sh_addralign(endian).into();
+                // A note that lies outside the file is none.
+                let notes = section.data(endian, data).unwrap_or_default();
+                layout.build_id = build_id::of_notes(notes, if align == 8 { 8 } else { 4 }).unwrap_or_default();
             }
             _ => {}
         }
@@ -182,11 +133,7 @@ where
         if flags & u64::from(elf::SHF_COMPRESSED) != 0 {
             let compression = data.read_at::<E::CompressionHeader>(section.sh_offset(endian).into());
             if let Ok(compression) = compression {
-                at_most(
-                    || format!("the unpacked size of {}", shown()),
-                    compression.ch_size(endian).into(),
-                    MAX_UNPACKED_BYTES,
-                )?;
+                at_most(|| format!("unpacked {}", shown()), compression.ch_size(endian).into(), MAX_UNPACKED_BYTES)?;
             }
         }
     }
@@ -215,7 +162,7 @@ mod tests {
 
     use super::*;
 
-    fn read_bytes(bytes: &[u8]) -> Result<Layout, ElfError> {
+    fn read_bytes(bytes: &[u8]) -> Result<Layout, ObjectError> {
         let mut file = tempfile::tempfile().expect("a temporary file");
         file.write_all(bytes).expect("room for a small file");
         Layout::read(&file)
@@ -230,9 +177,9 @@ mod tests {
 
     #[test]
     fn what_is_not_elf_is_named() {
-        assert!(matches!(read_bytes(b""), Err(ElfError::NotElf)));
-        assert!(matches!(read_bytes(b"#!/bin/sh\necho this is a script"), Err(ElfError::NotElf)));
-        assert!(matches!(read_bytes(&own_bytes()), Err(ElfError::Malformed(_))));
+        assert!(matches!(read_bytes(b""), Err(ObjectError::NotElf)));
+        assert!(matches!(read_bytes(b"#!/bin/sh\necho this is a script"), Err(ObjectError::NotElf)));
+        assert!(matches!(read_bytes(&own_bytes()), Err(ObjectError::Unparsable(_))));
     }
 
     #[test]
@@ -255,21 +202,33 @@ mod tests {
 
     #[test]
     fn an_offset_in_two_segments_belongs_to_the_executable_one() {
-        let segment = |offset, size, address, executable| Segment { offset, size, address, executable };
-        let segments = vec![segment(0, 0x1100, 0, false), segment(0x1000, 0x500, 0x2000, true)];
-        let layout = Layout { segments, ..Layout::default() };
+        let load = |file_offset, file_bytes, address, executable| Load {
+            address,
+            bytes: file_bytes,
+            file_offset,
+            file_bytes,
+            executable,
+        };
+        let loads = vec![load(0, 0x1100, 0, false), load(0x1000, 0x500, 0x2000, true)];
+        let layout = Layout { loads, ..Layout::default() };
         assert_eq!(layout.address_of(0x1080), Some(0x2080));
         assert_eq!(layout.address_of(0x80), Some(0x80));
         assert_eq!(layout.address_of(0x1500), None);
-        let segments = vec![segment(0, u64::MAX, u64::MAX, true)];
-        assert_eq!(Layout { segments, ..Layout::default() }.address_of(1), None);
+        let loads = vec![load(0, u64::MAX, u64::MAX, true)];
+        assert_eq!(Layout { loads, ..Layout::default() }.address_of(1), None);
     }
 
     #[test]
     fn pages_and_code_are_found_by_offset_and_by_address() {
-        let segment = |offset, size, address, executable| Segment { offset, size, address, executable };
-        let segments = vec![segment(0, 0x1100, 0x40_0000, false), segment(0x1100, 0x2000, 0x40_2100, true)];
-        let layout = Layout { segments, ..Layout::default() };
+        let load = |file_offset, file_bytes, address, executable| Load {
+            address,
+            bytes: file_bytes,
+            file_offset,
+            file_bytes,
+            executable,
+        };
+        let loads = vec![load(0, 0x1100, 0x40_0000, false), load(0x1100, 0x2000, 0x40_2100, true)];
+        let layout = Layout { loads, ..Layout::default() };
         assert_eq!(layout.page_address(0, false), Some(0x40_0000));
         assert_eq!(layout.page_address(0x1000, false), Some(0x40_1000));
         assert_eq!(layout.page_address(0x1000, true), Some(0x40_2000));
@@ -277,8 +236,8 @@ mod tests {
         assert_eq!(layout.code_at(0x40_2000), Some((0x1000, 0x2100)));
         assert_eq!(layout.code_at(0x40_4000), Some((0x3000, 0x100)));
         assert_eq!((layout.code_at(0x40_1000), layout.code_at(0x40_4100)), (None, None));
-        let segments = vec![segment(u64::MAX, u64::MAX, u64::MAX, true)];
-        let absurd = Layout { segments, ..Layout::default() };
+        let loads = vec![load(u64::MAX, u64::MAX, u64::MAX, true)];
+        let absurd = Layout { loads, ..Layout::default() };
         let _ = (absurd.code_at(u64::MAX - 1), absurd.page_address(u64::MAX, true));
     }
 

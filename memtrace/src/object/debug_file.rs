@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::{
-    elf::Layout,
+    layout::Layout,
     root::{Root, descriptor_path},
 };
 

@@ -1,18 +1,14 @@
 //! The files whose code is mapped into a process, each once, and how to open the very file that is mapped.
 
-use std::{
-    fs::{File, OpenOptions},
-    io,
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
-    },
-    path::{Path, PathBuf},
+use std::{fs::File, io, os::unix::ffi::OsStrExt as _, path::PathBuf};
+
+use super::{
+    Pid,
+    maps::Mapping,
+    open::{self, FileId, OpenError},
+    printable::printable,
+    root::Root,
 };
-
-use thiserror::Error;
-
-use super::{Pid, maps::Mapping, printable::printable};
 
 /// A file with executable mappings in a process. Files are told apart by device and inode, never by path.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -29,21 +25,6 @@ pub struct MappedObject {
     pub inode: u64,
     /// Its executable mappings in the order of their addresses; at least one.
     pub mappings: Vec<Mapping>,
-}
-
-/// Why a mapped file cannot be opened.
-#[derive(Debug, Error)]
-#[error(
-    "cannot open {path}, which process {pid} has mapped: {source}; \
-     opening a removed or replaced file takes CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE"
-)]
-pub struct OpenError {
-    /// Whose.
-    pub pid: Pid,
-    /// Which, escaped.
-    pub path: String,
-    /// Why the last way of opening it failed.
-    pub source: io::Error,
 }
 
 /// The distinct files with executable mappings, in the order of their first address.
@@ -72,11 +53,6 @@ pub fn objects(pid: Pid, mappings: &[Mapping]) -> Vec<MappedObject> {
 }
 
 impl MappedObject {
-    /// The path to show.
-    pub fn display_path(&self) -> &Path {
-        &self.path
-    }
-
     /// A path that opens the mapped file now, in our own mount namespace: `/proc/PID/map_files/START-END`, which is
     /// the file itself even when it is removed, or else the target's path below `/proc/PID/root`.
     ///
@@ -93,56 +69,36 @@ impl MappedObject {
     ///
     /// When neither opens, or what is at the path now is another file.
     pub fn open(&self) -> Result<(PathBuf, File), OpenError> {
+        let unreachable = |source| OpenError::Unreachable {
+            pid: self.pid,
+            path: printable(self.path.as_os_str().as_bytes(), 200),
+            source,
+        };
         let mut failure = io::Error::from(io::ErrorKind::NotFound);
         for Mapping { start, end, .. } in &self.mappings {
-            let path = self.pid.proc_path(&format!("map_files/{start:x}-{end:x}"));
-            match open_regular(&path) {
-                Ok(file) => return Ok((path, file)),
+            match open::by_range(self.pid, *start, *end) {
+                Ok(opened) => return Ok(opened),
                 Err(error) => failure = error,
             }
         }
         // A removed file's path leads nowhere, or to its successor, which the check would refuse.
-        if !self.deleted {
-            let inside = self.path.strip_prefix("/").unwrap_or(&self.path);
-            let path = self.pid.proc_path("root").join(inside);
-            match open_regular(&path).and_then(|file| self.check_identity(&file).map(|()| file)) {
-                Ok(file) => return Ok((path, file)),
-                Err(error) => failure = error,
-            }
+        if self.deleted {
+            return Err(unreachable(failure));
         }
-        Err(OpenError { pid: self.pid, path: printable(self.path.as_os_str().as_bytes(), 200), source: failure })
+        let root = Root::of_process(self.pid.0).map_err(unreachable)?;
+        let id = FileId { device: self.device, inode: self.inode };
+        let file = open::by_path(self.pid, &self.path, id, [&root])?;
+        let inside = self.path.strip_prefix("/").unwrap_or(&self.path);
+        Ok((self.pid.proc_path("root").join(inside), file))
     }
-
-    /// Refuses a file that is not the mapped one. On file systems whose stat(2) reports another device than the maps
-    /// do (btrfs) that is too strict, and only `map_files` opens the file there.
-    fn check_identity(&self, file: &File) -> io::Result<()> {
-        let metadata = file.metadata()?;
-        let device = (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
-        if (device, metadata.ino()) == (self.device, self.inode) {
-            return Ok(());
-        }
-        Err(io::Error::new(io::ErrorKind::NotFound, "the file at this path is not the one that is mapped"))
-    }
-}
-
-/// Opens a regular file; a fifo that a target has put there must not make us wait, nor a device act on being opened.
-fn open_regular(path: &Path) -> io::Result<File> {
-    let metadata = std::fs::metadata(path)?;
-    let kind = metadata.file_type();
-    if kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    Ok(file)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{os::unix::fs::MetadataExt as _, path::Path};
+
     use super::*;
-    use crate::target::maps;
+    use crate::object::maps;
 
     fn own_objects() -> Vec<MappedObject> {
         let pid = Pid(std::process::id());
@@ -185,15 +141,5 @@ mod tests {
         libc.inode -= 1;
         libc.deleted = true;
         assert!(libc.open().is_err());
-    }
-
-    #[test]
-    fn a_fifo_or_device_in_the_way_is_an_error_and_does_not_block() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("libc.so.6");
-        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a fifo");
-        assert!(open_regular(&path).is_err());
-        assert!(open_regular(Path::new("/dev/null")).is_err());
-        assert!(open_regular(folder.path()).is_err());
     }
 }

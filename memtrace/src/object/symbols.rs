@@ -18,41 +18,14 @@ use object::{
         elf::{FileHeader as _, ProgramHeader as _, SectionHeader as _, Sym as _},
     },
 };
-use thiserror::Error;
 
-use super::catalogue::rust;
+use super::{
+    Load, ObjectError,
+    bounds::{MAX_CODE_BYTES, MAX_FILE_BYTES, MAX_TABLE_BYTES},
+};
 
 type Header = elf::FileHeader64<LE>;
 type Sections<'a, R> = object::read::elf::SectionTable<'a, Header, &'a Source<R>>;
-
-/// The most bytes that one table may have, and one function.
-const MAX_READ_BYTES: u64 = 256 << 20;
-
-/// The most bytes read from one file.
-const MAX_FILE_BYTES: u64 = 640 << 20;
-
-/// The most code read of one function.
-pub const MAX_CODE_BYTES: u64 = 64 << 10;
-
-/// Why a file's functions are not known.
-#[derive(Clone, Debug, Eq, Error, PartialEq)]
-pub enum ElfError {
-    /// It does not begin as an ELF file does.
-    #[error("it is not an ELF file")]
-    NotElf,
-    /// It is for other machines.
-    #[error("it is not for x86-64 with 64-bit pointers")]
-    NotX86_64,
-    /// It is an object file, a core dump, or of an unknown type.
-    #[error("it is neither a program nor a shared object (ELF type {0})")]
-    NotLoadable(u16),
-    /// A part lies outside the file, is misaligned, or is larger than memtrace reads.
-    #[error("it cannot be parsed: {0}")]
-    Malformed(String),
-    /// An address is in no segment that is loaded from the file.
-    #[error("address {0:#x} is not in its code")]
-    NotCode(u64),
-}
 
 /// A function that a file defines.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -89,7 +62,7 @@ impl<'a, R: Read + Seek> ReadRef<'a> for &'a Source<R> {
     }
 
     fn read_bytes_at(self, offset: u64, size: u64) -> Result<&'a [u8], ()> {
-        if size > MAX_READ_BYTES {
+        if size > MAX_TABLE_BYTES {
             return Err(());
         }
         self.remaining.set(self.remaining.get().checked_sub(size).ok_or(())?);
@@ -103,19 +76,11 @@ impl<'a, R: Read + Seek> ReadRef<'a> for &'a Source<R> {
     }
 }
 
-/// A segment that the loader maps from the file with permission to execute.
-#[derive(Clone, Copy, Debug)]
-struct CodeSegment {
-    address: u64,
-    offset: u64,
-    file_bytes: u64,
-}
-
 /// An ELF file, opened to look up functions.
 #[derive(Debug)]
 pub struct ElfFile<R: Read + Seek> {
     source: Source<R>,
-    code: Vec<CodeSegment>,
+    code: Vec<Load>,
 }
 
 impl<R: Read + Seek> ElfFile<R> {
@@ -124,26 +89,30 @@ impl<R: Read + Seek> ElfFile<R> {
     /// # Errors
     ///
     /// When it is not a program or shared object for x86-64, or is malformed.
-    pub fn parse(reader: R) -> Result<ElfFile<R>, ElfError> {
+    pub fn parse(reader: R) -> Result<ElfFile<R>, ObjectError> {
         let source = Source { cache: ReadCache::new(reader), remaining: Cell::new(MAX_FILE_BYTES) };
         let code = code_segments(&source)?;
         Ok(ElfFile { source, code })
     }
 
-    /// Which of the wanted names the file defines as functions or data, and where. Rust's mangled allocator functions are
-    /// found by their plain names.
+    /// Which of the wanted names the file defines as functions or data, and where. A name in the file that is not wanted itself
+    /// is looked for as what `plain` makes of it, too.
     ///
     /// # Errors
     ///
     /// When a symbol table is malformed.
-    pub fn symbols<'n>(&self, wanted: &[&'n str]) -> Result<HashMap<&'n str, Symbol>, ElfError> {
+    pub fn symbols<'n>(
+        &self,
+        wanted: &[&'n str],
+        plain: fn(&[u8]) -> &[u8],
+    ) -> Result<HashMap<&'n str, Symbol>, ObjectError> {
         let source = &self.source;
-        let header = Header::parse(source).map_err(malformed)?;
-        let sections = header.sections(LE, source).map_err(malformed)?;
+        let header = Header::parse(source)?;
+        let sections = header.sections(LE, source)?;
         let wanted: HashMap<&[u8], &'n str> = wanted.iter().map(|&name| (name.as_bytes(), name)).collect();
         let mut found = HashMap::new();
         for table in [elf::SHT_DYNSYM, elf::SHT_SYMTAB] {
-            for (name, (symbol, _)) in read_table(source, &sections, table, &wanted)? {
+            for (name, (symbol, _)) in read_table(source, &sections, table, &wanted, plain)? {
                 found.entry(name).or_insert(symbol);
             }
         }
@@ -155,9 +124,9 @@ impl<R: Read + Seek> ElfFile<R> {
     /// # Errors
     ///
     /// When the section table is malformed.
-    pub fn has_full_table(&self) -> Result<bool, ElfError> {
-        let header = Header::parse(&self.source).map_err(malformed)?;
-        let sections = header.sections(LE, &self.source).map_err(malformed)?;
+    pub fn has_full_table(&self) -> Result<bool, ObjectError> {
+        let header = Header::parse(&self.source)?;
+        let sections = header.sections(LE, &self.source)?;
         Ok(sections.iter().any(|section| section.sh_type(LE) == elf::SHT_SYMTAB))
     }
 
@@ -166,14 +135,17 @@ impl<R: Read + Seek> ElfFile<R> {
     /// # Errors
     ///
     /// When the section table is malformed or the section is longer than `limit`.
-    pub fn section(&self, name: &[u8], limit: u64) -> Result<Option<&[u8]>, ElfError> {
-        let header = Header::parse(&self.source).map_err(malformed)?;
-        let sections = header.sections(LE, &self.source).map_err(malformed)?;
+    pub fn section(&self, name: &[u8], limit: u64) -> Result<Option<&[u8]>, ObjectError> {
+        let header = Header::parse(&self.source)?;
+        let sections = header.sections(LE, &self.source)?;
         let Some((_, section)) = sections.section_by_name(LE, name) else { return Ok(None) };
         if section.sh_size(LE) > limit {
-            return Err(ElfError::Malformed(format!("{} is too long", String::from_utf8_lossy(name))));
+            return Err(ObjectError::TooLarge {
+                part: String::from_utf8_lossy(name).into_owned().into(),
+                bytes: section.sh_size(LE),
+            });
         }
-        section.data(LE, &self.source).map(Some).map_err(malformed)
+        Ok(Some(section.data(LE, &self.source)?))
     }
 
     /// The places in memory, as linked, where the dynamic linker writes the addresses of these functions: those that
@@ -186,21 +158,19 @@ impl<R: Read + Seek> ElfFile<R> {
         &self,
         wanted: impl Fn(&str) -> bool,
         is_wanted: impl Fn(u64) -> bool,
-    ) -> Result<HashMap<u64, Slot>, ElfError> {
+    ) -> Result<HashMap<u64, Slot>, ObjectError> {
         let source = &self.source;
-        let header = Header::parse(source).map_err(malformed)?;
-        let sections = header.sections(LE, source).map_err(malformed)?;
-        let table = sections.symbols(LE, source, elf::SHT_DYNSYM).map_err(malformed)?;
+        let header = Header::parse(source)?;
+        let sections = header.sections(LE, source)?;
+        let table = sections.symbols(LE, source, elf::SHT_DYNSYM)?;
         let strings = match table.is_empty() {
             true => &[][..],
-            false => {
-                sections.section(table.string_section()).map_err(malformed)?.data(LE, source).map_err(malformed)?
-            }
+            false => sections.section(table.string_section())?.data(LE, source)?,
         };
         let strings = StringTable::<&[u8]>::new(strings, 0, strings.len() as u64);
         let mut slots = HashMap::new();
         for section in sections.iter() {
-            let Some((relocations, _)) = section.rela(LE, source).map_err(malformed)? else { continue };
+            let Some((relocations, _)) = section.rela(LE, source)? else { continue };
             for relocation in relocations {
                 let at = relocation.r_offset.get(LE);
                 match relocation.r_type(LE, false) {
@@ -231,14 +201,8 @@ impl<R: Read + Seek> ElfFile<R> {
     /// # Errors
     ///
     /// When the offset is in no executable segment.
-    pub fn address_of(&self, offset: u64) -> Result<u64, ElfError> {
-        self.code
-            .iter()
-            .find_map(|segment| {
-                let into = offset.checked_sub(segment.offset).filter(|&into| into < segment.file_bytes)?;
-                segment.address.checked_add(into)
-            })
-            .ok_or(ElfError::NotCode(offset))
+    pub fn address_of(&self, offset: u64) -> Result<u64, ObjectError> {
+        self.code.iter().find_map(|load| load.address_of(offset)).ok_or(ObjectError::NotCode(offset))
     }
 
     /// Code from an address on, at most `limit` bytes of it.
@@ -246,7 +210,7 @@ impl<R: Read + Seek> ElfFile<R> {
     /// # Errors
     ///
     /// When the address is not in the file's code.
-    pub fn code_at(&self, address: u64, limit: u64) -> Result<&[u8], ElfError> {
+    pub fn code_at(&self, address: u64, limit: u64) -> Result<&[u8], ObjectError> {
         self.code(&Symbol { address, size: Some(limit), indirect: false })
     }
 
@@ -255,7 +219,7 @@ impl<R: Read + Seek> ElfFile<R> {
     /// # Errors
     ///
     /// When the address is not in an executable segment, or in its part that is not in the file.
-    pub fn file_offset(&self, address: u64) -> Result<u64, ElfError> {
+    pub fn file_offset(&self, address: u64) -> Result<u64, ObjectError> {
         self.locate(address).map(|(offset, _)| offset)
     }
 
@@ -265,52 +229,43 @@ impl<R: Read + Seek> ElfFile<R> {
     /// # Errors
     ///
     /// When the function does not lie in the file's code.
-    pub fn code(&self, symbol: &Symbol) -> Result<&[u8], ElfError> {
+    pub fn code(&self, symbol: &Symbol) -> Result<&[u8], ObjectError> {
         let (offset, available) = self.locate(symbol.address)?;
         let length = symbol.size.unwrap_or(64).min(available).min(MAX_CODE_BYTES);
-        let failed = |()| ElfError::Malformed(format!("the code at {:#x} cannot be read", symbol.address));
+        let failed = |()| ObjectError::Malformed(format!("code at {:#x}", symbol.address).into());
         (&self.source).read_bytes_at(offset, length).map_err(failed)
     }
 
     /// The file offset of an address, and how many bytes of its segment follow.
-    fn locate(&self, address: u64) -> Result<(u64, u64), ElfError> {
-        self.code
-            .iter()
-            .find_map(|segment| {
-                let into = address.checked_sub(segment.address)?;
-                let available = segment.file_bytes.checked_sub(into).filter(|&bytes| bytes > 0)?;
-                Some((segment.offset.checked_add(into)?, available))
-            })
-            .ok_or(ElfError::NotCode(address))
+    fn locate(&self, address: u64) -> Result<(u64, u64), ObjectError> {
+        self.code.iter().find_map(|load| load.place_of(address)).ok_or(ObjectError::NotCode(address))
     }
 }
 
-fn malformed(error: object::Error) -> ElfError {
-    ElfError::Malformed(error.to_string())
-}
-
-fn code_segments<R: Read + Seek>(source: &Source<R>) -> Result<Vec<CodeSegment>, ElfError> {
-    let ident = source.read_bytes_at(0, 20).map_err(|()| ElfError::NotElf)?;
+fn code_segments<R: Read + Seek>(source: &Source<R>) -> Result<Vec<Load>, ObjectError> {
+    let ident = source.read_bytes_at(0, 20).map_err(|()| ObjectError::NotElf)?;
     if !ident.starts_with(&elf::ELFMAG) {
-        return Err(ElfError::NotElf);
+        return Err(ObjectError::NotElf);
     }
     let machine = u16::from_le_bytes([ident[18], ident[19]]);
     if (ident[4], ident[5], machine) != (elf::ELFCLASS64, elf::ELFDATA2LSB, elf::EM_X86_64) {
-        return Err(ElfError::NotX86_64);
+        return Err(ObjectError::NotX86_64);
     }
-    let header = Header::parse(source).map_err(malformed)?;
+    let header = Header::parse(source)?;
     match header.e_type(LE) {
         elf::ET_EXEC | elf::ET_DYN => {}
-        other => return Err(ElfError::NotLoadable(other)),
+        other => return Err(ObjectError::NotLoadable(other)),
     }
-    let segments = header.program_headers(LE, source).map_err(malformed)?;
+    let segments = header.program_headers(LE, source)?;
     Ok(segments
         .iter()
         .filter(|segment| segment.p_type(LE) == elf::PT_LOAD && segment.p_flags(LE) & elf::PF_X != 0)
-        .map(|segment| CodeSegment {
+        .map(|segment| Load {
             address: segment.p_vaddr(LE),
-            offset: segment.p_offset(LE),
+            bytes: segment.p_memsz(LE),
+            file_offset: segment.p_offset(LE),
             file_bytes: segment.p_filesz(LE),
+            executable: true,
         })
         .collect())
 }
@@ -326,17 +281,18 @@ fn read_table<'n, R: Read + Seek>(
     sections: &Sections<'_, R>,
     kind: u32,
     wanted: &HashMap<&[u8], &'n str>,
-) -> Result<HashMap<&'n str, Ranked>, ElfError> {
+    plain: fn(&[u8]) -> &[u8],
+) -> Result<HashMap<&'n str, Ranked>, ObjectError> {
     let mut found: HashMap<&'n str, Ranked> = HashMap::new();
-    let table = sections.symbols(LE, source, kind).map_err(malformed)?;
+    let table = sections.symbols(LE, source, kind)?;
     if table.is_empty() {
         return Ok(found);
     }
     // Names are looked up in the whole section at once: a cached read for each of a million names would be slow.
-    let strings = sections.section(table.string_section()).map_err(malformed)?.data(LE, source).map_err(malformed)?;
+    let strings = sections.section(table.string_section())?.data(LE, source)?;
     let strings = StringTable::new(strings, 0, strings.len() as u64);
     let versions = match kind {
-        elf::SHT_DYNSYM => sections.gnu_versym(LE, source).map_err(malformed)?.map(|(versions, _)| versions),
+        elf::SHT_DYNSYM => sections.gnu_versym(LE, source)?.map(|(versions, _)| versions),
         _ => None,
     };
     for (SymbolIndex(index), symbol) in table.enumerate() {
@@ -347,7 +303,7 @@ fn read_table<'n, R: Read + Seek>(
         }
         // A name that lies outside the strings is nobody's name.
         let Ok(name) = symbol.name(LE, strings) else { continue };
-        let Some(&name) = wanted.get(name).or_else(|| wanted.get(rust::plain(name))) else { continue };
+        let Some(&name) = wanted.get(name).or_else(|| wanted.get(plain(name))) else { continue };
         let hidden = versions
             .and_then(|versions| versions.get(index))
             .is_some_and(|version| version.0.get(LE) & elf::VERSYM_HIDDEN != 0);
@@ -377,7 +333,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::allocator::catalogue::wanted_symbols;
+
+    const WANTED: [&str; 6] = ["malloc", "calloc", "realloc", "free", "mmap", "main"];
 
     fn own_program() -> Vec<u8> {
         fs::read("/proc/self/exe").expect("our own program")
@@ -388,10 +345,9 @@ mod tests {
         own_program()[..4096].to_vec()
     }
 
-    fn everything(bytes: Vec<u8>) -> Result<(), ElfError> {
-        let wanted: Vec<_> = wanted_symbols().collect();
+    fn everything(bytes: Vec<u8>) -> Result<(), ObjectError> {
         let file = ElfFile::parse(Cursor::new(bytes))?;
-        for symbol in file.symbols(&wanted)?.values() {
+        for symbol in file.symbols(&WANTED, |name| name)?.values() {
             let _ = file.code(symbol);
             let _ = file.file_offset(symbol.address);
         }
@@ -400,17 +356,20 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_a_program_for_this_machine_is_refused_by_name() {
-        assert_eq!(everything(vec![]), Err(ElfError::NotElf));
-        assert_eq!(everything(b"#!/bin/sh\necho a script of more than twenty bytes\n".to_vec()), Err(ElfError::NotElf));
+        assert_eq!(everything(vec![]), Err(ObjectError::NotElf));
+        assert_eq!(
+            everything(b"#!/bin/sh\necho a script of more than twenty bytes\n".to_vec()),
+            Err(ObjectError::NotElf)
+        );
         let mut arm = head();
         arm[18] = 183;
-        assert_eq!(everything(arm), Err(ElfError::NotX86_64));
+        assert_eq!(everything(arm), Err(ObjectError::NotX86_64));
         let mut narrow = head();
         narrow[4] = 1;
-        assert_eq!(everything(narrow), Err(ElfError::NotX86_64));
+        assert_eq!(everything(narrow), Err(ObjectError::NotX86_64));
         let mut core = head();
         core[16] = 4;
-        assert_eq!(everything(core), Err(ElfError::NotLoadable(4)));
+        assert_eq!(everything(core), Err(ObjectError::NotLoadable(4)));
     }
 
     #[test]
@@ -419,7 +378,7 @@ mod tests {
         for length in (0..4096).step_by(61).chain((4096..whole.len()).step_by(whole.len() / 20)) {
             let _ = everything(whole[..length].to_vec());
         }
-        assert!(matches!(everything(head()), Err(ElfError::Malformed(_))), "the section table is cut off");
+        assert!(matches!(everything(head()), Err(ObjectError::Unparsable(_))), "the section table is cut off");
     }
 
     #[test]
@@ -435,7 +394,7 @@ mod tests {
         file.write_all(&bytes).expect("written");
         file.set_len(1 << 40).expect("made long");
         let file = ElfFile::parse(file).expect("the header is sound");
-        assert!(matches!(file.symbols(&["malloc"]), Err(ElfError::Malformed(_))));
+        assert!(matches!(file.symbols(&["malloc"], |name| name), Err(ObjectError::Unparsable(_))));
     }
 
     proptest! {
@@ -512,13 +471,13 @@ mod tests {
     #[test]
     fn the_default_version_is_taken_and_an_undefined_symbol_is_not() {
         let file = ElfFile::parse(Cursor::new(small_file())).expect("a sound file");
-        let symbols = file.symbols(&["malloc", "free", "mmap"]).expect("sound tables");
+        let symbols = file.symbols(&["malloc", "free", "mmap"], |name| name).expect("sound tables");
         assert_eq!(symbols["malloc"], Symbol { address: 0x1000, size: Some(8), indirect: false });
         assert!(symbols["free"].indirect);
         assert!(!symbols.contains_key("mmap"));
         assert_eq!(file.file_offset(0x1000), Ok(128));
         assert_eq!(file.code(&symbols["malloc"]).expect("its code")[0], 0x55);
-        assert_eq!(file.file_offset(0x1040), Err(ElfError::NotCode(0x1040)));
-        assert_eq!(file.file_offset(0xfff), Err(ElfError::NotCode(0xfff)));
+        assert_eq!(file.file_offset(0x1040), Err(ObjectError::NotCode(0x1040)));
+        assert_eq!(file.file_offset(0xfff), Err(ObjectError::NotCode(0xfff)));
     }
 }

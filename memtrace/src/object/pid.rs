@@ -1,12 +1,17 @@
-//! The thread by which a process is looked at.
+//! Process ids, and the thread by which a process is looked at.
 //!
 //! A process outlives its first thread when that one calls `pthread_exit` while others work on. What `/proc/PID` says
 //! of memory is then what it says of a zombie, and the kernel refuses or never applies probes that are bound to it.
 //! Any thread that is left stands for the process.
 
-use std::{fs, path::PathBuf};
+use std::{fmt, fs, path::PathBuf};
 
-use super::{Pid, memory::read_bounded};
+use nix::{
+    time::{clock_getcpuclockid, clock_gettime},
+    unistd::Pid as NixPid,
+};
+
+use super::bounds::read_small;
 
 /// The files below `/proc/PID` whose content is that of one thread's memory, root or cgroup.
 const OF_A_THREAD: [&str; 10] =
@@ -15,7 +20,25 @@ const OF_A_THREAD: [&str; 10] =
 /// How many threads are looked at in search of one that has not ended.
 const MAX_THREADS: usize = 4096;
 
+/// A process id as the user knows it, in memtrace's own pid namespace.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Pid(pub u32);
+
+impl fmt::Display for Pid {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
 impl Pid {
+    /// Processor time of all its threads so far, in seconds; `None` when it has ended.
+    pub fn processor_seconds(self) -> Option<f64> {
+        let pid = i32::try_from(self.0).ok()?;
+        let clock = clock_getcpuclockid(NixPid::from_raw(pid)).ok()?;
+        let time = clock_gettime(clock).ok()?;
+        Some(time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9)
+    }
+
     /// A thread that has memory, to stand for the process: its first one, unless that has ended before the others.
     pub fn living_thread(self) -> Pid {
         if has_memory(&self.directory("statm")) != Some(false) {
@@ -51,7 +74,7 @@ impl Pid {
 /// Whether the thread of a `statm` file has memory: all its numbers are 0 when it has given it back. `None` when there
 /// is no such thread.
 fn has_memory(statm: &std::path::Path) -> Option<bool> {
-    read_bounded(statm).ok().map(|text| !text.starts_with(b"0 "))
+    read_small(statm).ok().map(|text| !text.starts_with(b"0 "))
 }
 
 #[cfg(test)]

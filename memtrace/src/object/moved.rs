@@ -7,7 +7,7 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
 
-use super::{Pid, elf::Layout, maps::Mapping, object::MappedObject};
+use super::{Pid, layout::Layout, mapped::MappedObject, maps::Mapping};
 
 /// How many pages of a mapping are compared with the file, evenly spread over it.
 const PAGES_COMPARED: u64 = 64;
@@ -133,7 +133,7 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
-    use crate::target::maps;
+    use crate::object::maps;
 
     fn own() -> Pid {
         Pid(std::process::id())

@@ -1,28 +1,27 @@
-//! Reads from an ELF file what unwinding takes: its executable segments, `.eh_frame`, `.debug_frame` and build id, and
+//! What unwinding takes from an ELF file: its executable segments, `.eh_frame`, `.debug_frame` and build id, and
 //! where a Go program changes stacks.
 //!
 //! Every read is bounded, and no number in the file decides by itself how much memory is taken. Damaged section headers
 //! only lose what they alone lead to: `.eh_frame` is found by the program headers too.
 
 use std::{
-    io::{self, Read, Seek, SeekFrom},
+    io::{Read, Seek, SeekFrom},
     ops::Range,
 };
 
 use gimli::{BaseAddresses, EhFrameHdr, NativeEndian};
 use object::{
     LittleEndian as LE,
-    elf::{self, CompressionHeader64, FileHeader64, NoteHeader64, ProgramHeader64, SectionHeader64, Sym64},
+    elf::{self, CompressionHeader64, FileHeader64, ProgramHeader64, SectionHeader64, Sym64},
     pod::{self, Pod},
     read::{CompressedData, CompressionFormat},
 };
-use thiserror::Error;
 
-/// The most bytes of one section, compressed or not; the largest browsers have half of it.
-pub(super) const MAX_SECTION_BYTES: u64 = 64 << 20;
-
-/// Programs have a dozen, and each function is looked up in them.
-const MAX_SEGMENTS: u64 = 256;
+use super::{
+    Load, ObjectError,
+    bounds::{MAX_FRAME_BYTES, MAX_NAME_BYTES, MAX_NOTE_BYTES, MAX_SECTION_NAME_BYTES, MAX_SEGMENTS},
+    build_id,
+};
 
 /// Go's way into C code, under the names of either calling convention. It changes from a goroutine's stack to the
 /// thread's, which its rules do not say: what they lead to is no frame.
@@ -33,71 +32,20 @@ const GO_FUNCTIONS: &[u8] = b".gopclntab";
 
 const COLD: &[u8] = b".cold";
 
-/// How much of a symbol's name is looked at.
-const MAX_NAME_BYTES: usize = 4 << 10;
-
-const MAX_NAMES_BYTES: u64 = 1 << 20;
-const MAX_NOTES_BYTES: u64 = 64 << 10;
-const MAX_BUILD_ID_BYTES: usize = 64;
-
-/// Why a file cannot be read.
-#[derive(Clone, Debug, Eq, Error, PartialEq)]
-pub enum ReadError {
-    /// The system would not read it.
-    #[error("it cannot be read: {0}")]
-    Io(String),
-    /// It does not begin as an ELF file does.
-    #[error("it is not an ELF file")]
-    NotElf,
-    /// It is for other machines.
-    #[error("it is not for x86-64 with 64-bit pointers")]
-    NotX86_64,
-    /// A part of it lies outside the file.
-    #[error("its {0} lies outside the file")]
-    Truncated(&'static str),
-    /// A part of it is larger than memtrace reads.
-    #[error("its {part} has {bytes} bytes, which is more than memtrace reads")]
-    TooLarge {
-        /// Which.
-        part: &'static str,
-        /// How large it says it is.
-        bytes: u64,
-    },
-    /// A part of it does not parse.
-    #[error("its {0} cannot be parsed")]
-    Malformed(&'static str),
-}
-
-/// A part of the file that the loader maps.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct Load {
-    /// Its virtual address, as linked.
-    pub address: u64,
-    /// Its size in memory.
-    pub bytes: u64,
-    /// Where in the file it begins.
-    pub file_offset: u64,
-    /// How much of it is in the file.
-    pub file_bytes: u64,
-    /// Whether it is mapped with permission to execute.
-    pub executable: bool,
-}
-
-impl Load {
-    /// The address behind its last.
-    pub fn end(&self) -> u64 {
-        self.address.saturating_add(self.bytes)
-    }
-}
-
 /// What unwinding takes from a file.
 #[derive(Debug)]
-pub(super) struct Elf {
+pub struct FrameFile {
+    /// Its parts that the loader maps, in the file's order.
     pub loads: Vec<Load>,
+    /// The address of its first instruction, as linked.
     pub entry: u64,
+    /// What addresses in the rules count from.
     pub bases: BaseAddresses,
+    /// The bytes of `.eh_frame`, unpacked; empty where it has none.
     pub eh_frame: Vec<u8>,
+    /// The bytes of `.debug_frame`, unpacked; empty where it has none.
     pub debug_frame: Vec<u8>,
+    /// The linker's identity of the file.
     pub build_id: Option<Vec<u8>>,
     /// Where functions begin that change stacks unknown to the rules.
     pub stack_switches: Vec<u64>,
@@ -108,53 +56,50 @@ struct File<'a, R>(&'a mut R);
 
 impl<R: Read + Seek> File<'_, R> {
     /// `bytes` bytes from `offset` on. The buffer grows with what is there, not with what is asked for.
-    fn read(&mut self, part: &'static str, offset: u64, bytes: u64, limit: u64) -> Result<Vec<u8>, ReadError> {
+    fn read(&mut self, part: &'static str, offset: u64, bytes: u64, limit: u64) -> Result<Vec<u8>, ObjectError> {
         if bytes > limit {
-            return Err(ReadError::TooLarge { part, bytes });
+            return Err(ObjectError::TooLarge { part: part.into(), bytes });
         }
         let found = self.read_up_to(offset, bytes)?;
         if found.len() as u64 != bytes {
-            return Err(ReadError::Truncated(part));
+            return Err(ObjectError::Truncated(part));
         }
         Ok(found)
     }
 
-    fn read_up_to(&mut self, offset: u64, bytes: u64) -> Result<Vec<u8>, ReadError> {
+    fn read_up_to(&mut self, offset: u64, bytes: u64) -> Result<Vec<u8>, ObjectError> {
         let mut found = Vec::new();
-        self.0.seek(SeekFrom::Start(offset)).map_err(io_error)?;
-        self.0.take(bytes).read_to_end(&mut found).map_err(io_error)?;
+        self.0.seek(SeekFrom::Start(offset))?;
+        self.0.take(bytes).read_to_end(&mut found)?;
         Ok(found)
     }
-}
-
-fn io_error(error: io::Error) -> ReadError {
-    ReadError::Io(error.to_string())
 }
 
 /// The first `count` values of this type.
-fn values<'a, T: Pod>(bytes: &'a [u8], count: usize, part: &'static str) -> Result<&'a [T], ReadError> {
-    pod::slice_from_bytes(bytes, count).map(|(values, _)| values).map_err(|()| ReadError::Malformed(part))
+fn values<'a, T: Pod>(bytes: &'a [u8], count: usize, part: &'static str) -> Result<&'a [T], ObjectError> {
+    pod::slice_from_bytes(bytes, count).map(|(values, _)| values).map_err(|()| ObjectError::Malformed(part.into()))
 }
 
-impl Elf {
+impl FrameFile {
     /// Reads the parts of a file or of an image of one in memory.
-    pub fn read<R: Read + Seek>(reader: &mut R) -> Result<Elf, ReadError> {
+    pub fn read<R: Read + Seek>(reader: &mut R) -> Result<FrameFile, ObjectError> {
         let mut file = File(reader);
         let bytes = file.read_up_to(0, size_of::<FileHeader64<LE>>() as u64)?;
         if !bytes.starts_with(&elf::ELFMAG) {
-            return Err(ReadError::NotElf);
+            return Err(ObjectError::NotElf);
         }
-        let header = values::<FileHeader64<LE>>(&bytes, 1, "header")?.first().ok_or(ReadError::Truncated("header"))?;
+        let header =
+            values::<FileHeader64<LE>>(&bytes, 1, "header")?.first().ok_or(ObjectError::Truncated("header"))?;
         let machine = header.e_machine.get(LE);
         if (header.e_ident.class, header.e_ident.data, machine) != (elf::ELFCLASS64, elf::ELFDATA2LSB, elf::EM_X86_64) {
-            return Err(ReadError::NotX86_64);
+            return Err(ObjectError::NotX86_64);
         }
         let segments = program_headers(&mut file, header)?;
         // Not an error: nothing but debuggers reads section headers, and some programs are shipped without.
         let sections = Sections::read(&mut file, header).unwrap_or_default();
 
         let loads = segments.iter().filter(|segment| segment.p_type.get(LE) == elf::PT_LOAD).map(load).collect();
-        let mut elf = Elf {
+        let mut elf = FrameFile {
             loads,
             entry: header.e_entry.get(LE),
             bases: BaseAddresses::default(),
@@ -187,9 +132,8 @@ impl Elf {
     /// Code that is in the file, from one address to another. Empty if it is not in one executable segment of the file.
     pub fn code<R: Read + Seek>(&self, reader: &mut R, range: Range<u64>) -> Vec<u8> {
         let place = self.loads.iter().filter(|load| load.executable).find_map(|load| {
-            let into = range.start.checked_sub(load.address)?;
-            let available = load.file_bytes.checked_sub(into)?;
-            Some((load.file_offset.checked_add(into)?, range.end.checked_sub(range.start)?.min(available)))
+            let (offset, available) = load.place_of(range.start)?;
+            Some((offset, range.end.checked_sub(range.start)?.min(available)))
         });
         let Some((offset, bytes)) = place else { return Vec::new() };
         File(reader).read_up_to(offset, bytes).unwrap_or_default()
@@ -226,7 +170,7 @@ impl Elf {
         file: &mut File<'_, R>,
         segments: &[ProgramHeader64<LE>],
         sections: &Sections,
-    ) -> Result<(), ReadError> {
+    ) -> Result<(), ObjectError> {
         if let Some(section) = sections.named(b".eh_frame") {
             self.bases = self.bases.clone().set_eh_frame(section.sh_addr.get(LE));
             self.eh_frame = contents(file, section, ".eh_frame")?;
@@ -239,16 +183,13 @@ impl Elf {
         // Its fixed part and the pointer are 12 bytes at most.
         let bytes = file.read_up_to(header.p_offset.get(LE), header.p_filesz.get(LE).min(64))?;
         let bases = self.bases.clone().set_eh_frame_hdr(header.p_vaddr.get(LE));
-        let parsed = EhFrameHdr::new(&bytes, NativeEndian).parse(&bases, 8).map_err(|_| ReadError::Malformed(PART))?;
-        let address = parsed.eh_frame_ptr().direct().map_err(|_| ReadError::Malformed(PART))?;
-        let within = self.loads.iter().find_map(|load| {
-            let into = address.checked_sub(load.address)?;
-            let bytes = load.file_bytes.checked_sub(into)?;
-            Some((load.file_offset.checked_add(into)?, bytes))
-        });
-        let (offset, bytes) = within.ok_or(ReadError::Truncated(".eh_frame"))?;
+        let parsed =
+            EhFrameHdr::new(&bytes, NativeEndian).parse(&bases, 8).map_err(|_| ObjectError::Malformed(PART.into()))?;
+        let address = parsed.eh_frame_ptr().direct().map_err(|_| ObjectError::Malformed(PART.into()))?;
+        let within = self.loads.iter().find_map(|load| load.place_of(address));
+        let (offset, bytes) = within.ok_or(ObjectError::Truncated(".eh_frame"))?;
         // Its size is not known: it ends with an entry of length 0, or with its segment.
-        self.eh_frame = file.read_up_to(offset, bytes.min(MAX_SECTION_BYTES))?;
+        self.eh_frame = file.read_up_to(offset, bytes.min(MAX_FRAME_BYTES))?;
         self.bases = bases.set_eh_frame(address);
         Ok(())
     }
@@ -274,11 +215,11 @@ fn load(segment: &ProgramHeader64<LE>) -> Load {
 fn program_headers<R: Read + Seek>(
     file: &mut File<'_, R>,
     header: &FileHeader64<LE>,
-) -> Result<Vec<ProgramHeader64<LE>>, ReadError> {
+) -> Result<Vec<ProgramHeader64<LE>>, ObjectError> {
     const PART: &str = "program header table";
     let count = header.e_phnum.get(LE);
     if count > 0 && usize::from(header.e_phentsize.get(LE)) != size_of::<ProgramHeader64<LE>>() {
-        return Err(ReadError::Malformed(PART));
+        return Err(ObjectError::Malformed(PART.into()));
     }
     let bytes = u64::from(count) * size_of::<ProgramHeader64<LE>>() as u64;
     let table =
@@ -293,18 +234,18 @@ struct Sections {
 }
 
 impl Sections {
-    fn read<R: Read + Seek>(file: &mut File<'_, R>, header: &FileHeader64<LE>) -> Result<Sections, ReadError> {
+    fn read<R: Read + Seek>(file: &mut File<'_, R>, header: &FileHeader64<LE>) -> Result<Sections, ObjectError> {
         const PART: &str = "section header table";
         // Files with more sections than 16 bits count say 0 here; they are object files, not what is mapped.
         let count = header.e_shnum.get(LE);
         if usize::from(header.e_shentsize.get(LE)) != size_of::<SectionHeader64<LE>>() {
-            return Err(ReadError::Malformed(PART));
+            return Err(ObjectError::Malformed(PART.into()));
         }
         let bytes = u64::from(count) * size_of::<SectionHeader64<LE>>() as u64;
         let table = file.read(PART, header.e_shoff.get(LE), bytes, bytes)?;
         let headers = values::<SectionHeader64<LE>>(&table, usize::from(count), PART)?.to_vec();
-        let names = headers.get(usize::from(header.e_shstrndx.get(LE))).ok_or(ReadError::Malformed(PART))?;
-        let names = file.read(PART, names.sh_offset.get(LE), names.sh_size.get(LE), MAX_NAMES_BYTES)?;
+        let names = headers.get(usize::from(header.e_shstrndx.get(LE))).ok_or(ObjectError::Malformed(PART.into()))?;
+        let names = file.read(PART, names.sh_offset.get(LE), names.sh_size.get(LE), MAX_SECTION_NAME_BYTES)?;
         Ok(Sections { headers, names })
     }
 
@@ -318,7 +259,7 @@ impl Sections {
     }
 }
 
-fn stack_switches<R: Read + Seek>(file: &mut File<'_, R>, sections: &Sections) -> Result<Vec<u64>, ReadError> {
+fn stack_switches<R: Read + Seek>(file: &mut File<'_, R>, sections: &Sections) -> Result<Vec<u64>, ObjectError> {
     // Only in Go's programs, so that no other's symbols are read.
     if sections.named(GO_FUNCTIONS).is_none() {
         return Ok(Vec::new());
@@ -340,16 +281,16 @@ fn contents<R: Read + Seek>(
     file: &mut File<'_, R>,
     section: &SectionHeader64<LE>,
     part: &'static str,
-) -> Result<Vec<u8>, ReadError> {
-    let bytes = file.read(part, section.sh_offset.get(LE), section.sh_size.get(LE), MAX_SECTION_BYTES)?;
+) -> Result<Vec<u8>, ObjectError> {
+    let bytes = file.read(part, section.sh_offset.get(LE), section.sh_size.get(LE), MAX_FRAME_BYTES)?;
     if section.sh_flags.get(LE) & u64::from(elf::SHF_COMPRESSED) == 0 {
         return Ok(bytes);
     }
-    let malformed = || ReadError::Malformed(part);
+    let malformed = || ObjectError::Malformed(part.into());
     let (header, data) = pod::from_bytes::<CompressionHeader64<LE>>(&bytes).map_err(|()| malformed())?;
     let uncompressed_size = header.ch_size.get(LE);
-    if uncompressed_size > MAX_SECTION_BYTES {
-        return Err(ReadError::TooLarge { part, bytes: uncompressed_size });
+    if uncompressed_size > MAX_FRAME_BYTES {
+        return Err(ObjectError::TooLarge { part: part.into(), bytes: uncompressed_size });
     }
     let format = match header.ch_type.get(LE) {
         elf::ELFCOMPRESS_ZLIB => CompressionFormat::Zlib,
@@ -377,24 +318,7 @@ fn build_id<R: Read + Seek>(
         .map(|section| (section.sh_offset.get(LE), section.sh_size.get(LE), section.sh_addralign.get(LE)));
     // A program has three or four.
     loaded.chain(others).take(32).find_map(|(offset, bytes, align)| {
-        let notes = file.read("notes", offset, bytes, MAX_NOTES_BYTES).ok()?;
-        build_id_note(&notes, if align == 8 { 8 } else { 4 })
+        let notes = file.read("notes", offset, bytes, MAX_NOTE_BYTES).ok()?;
+        build_id::of_notes(&notes, if align == 8 { 8 } else { 4 })
     })
-}
-
-fn build_id_note(mut notes: &[u8], align: usize) -> Option<Vec<u8>> {
-    loop {
-        let (header, rest) = pod::from_bytes::<NoteHeader64<LE>>(notes).ok()?;
-        let name_bytes = header.n_namesz.get(LE) as usize;
-        let desc_bytes = header.n_descsz.get(LE) as usize;
-        let name = rest.get(..name_bytes)?;
-        // The contents begin and end at a multiple of the alignment, counted from the note's start.
-        let desc_at = (12usize.checked_add(name_bytes)?).checked_next_multiple_of(align)? - 12;
-        let desc = rest.get(desc_at..desc_at.checked_add(desc_bytes)?)?;
-        if header.n_type.get(LE) == elf::NT_GNU_BUILD_ID && name == b"GNU\0" {
-            return (1..=MAX_BUILD_ID_BYTES).contains(&desc.len()).then(|| desc.to_vec());
-        }
-        let next = (12 + desc_at).checked_add(desc_bytes)?.checked_next_multiple_of(align)?;
-        notes = notes.get(next..)?;
-    }
 }

@@ -93,7 +93,7 @@ fn since_attach(since: &SinceAttach) -> String {
 /// Of a process that has ended nothing is foretold.
 pub fn limit(limit: &Limit, ended: bool) -> String {
     let whose = match limit.of {
-        LimitOf::Cgroup => format!("of cgroup {}", escape(&limit.path)),
+        LimitOf::Cgroup => format!("of cgroup {}", escape(&short_ids(&limit.path))),
         LimitOf::Machine => "(the machine's memory; no cgroup limit)".to_owned(),
     };
     let high = limit.high_bytes.map(|high| format!(" (throttled from {} on)", bytes(high))).unwrap_or_default();
@@ -113,6 +113,21 @@ pub fn time_left(left: &TimeLeft) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// A path with the ids of containers, which are 64 hexadecimal digits, cut to the 12 that Docker and Podman show.
+fn short_ids(path: &str) -> String {
+    const WHOLE: usize = 64;
+    const SHOWN: usize = 12;
+    let mut short = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(start) = rest.find(|character: char| character.is_ascii_hexdigit()) {
+        let digits = rest[start..].bytes().take_while(u8::is_ascii_hexdigit).count();
+        let shown = if digits == WHOLE { SHOWN } else { digits };
+        short.push_str(&rest[..start + shown]);
+        rest = &rest[start + digits..];
+    }
+    short + rest
 }
 
 #[cfg(test)]
@@ -167,6 +182,17 @@ mod tests {
         let mut process = sample::snapshot().processes.remove(0);
         process.memory = Some(memory);
         sentences(&process, is_final)
+    }
+
+    #[test]
+    fn ids_of_containers_are_cut_and_nothing_else_is() {
+        let id = "0123456789abcdef".repeat(4);
+        assert_eq!(
+            short_ids(&format!("/system.slice/docker-{id}.scope/x")),
+            "/system.slice/docker-0123456789ab.scope/x"
+        );
+        assert_eq!(short_ids("/user.slice/abc/é"), "/user.slice/abc/é");
+        assert_eq!(short_ids(&format!("/{id}a")), format!("/{id}a"));
     }
 
     #[test]

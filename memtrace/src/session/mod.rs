@@ -255,8 +255,8 @@ impl<'a> Run<'a> {
                 None => launched.release()?,
             }
         }
-        for process in traced.iter().filter(|_| !config.internal.quiet) {
-            notice::attached(process, begun.elapsed(), config);
+        if !config.internal.quiet {
+            notice::attached(&traced, begun.elapsed(), config);
         }
         if config.focus.mark {
             notice::how_to_mark();

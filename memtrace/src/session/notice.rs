@@ -19,18 +19,14 @@ use crate::{
     trend::Verdict,
 };
 
-/// A target is attached and recorded.
-pub(super) fn attached(process: &Traced, took: Duration, config: &TraceConfig) {
-    let (sites, emulated) = (process.sites(), process.emulated_sites());
-    let what = if config.probes.growth {
-        "no probes; system calls and page faults".to_owned()
-    } else {
-        format!("{sites} probe sites ({emulated} of them cheap)")
+/// The targets are attached and recorded.
+pub(super) fn attached(processes: &[Traced], took: Duration, config: &TraceConfig) {
+    let what = |sites: usize, emulated: usize| match config.probes.growth {
+        true => "no probes; system calls and page faults".to_owned(),
+        false => format!("{sites} probe sites ({emulated} of them cheap)"),
     };
-    eprintln!(
-        "memtrace: attached to {} ({}): {what} in {} ms; report every {}, {}",
-        process.target.pid(),
-        escape(process.target.command()),
+    let times = format!(
+        "in {} ms; report every {}, {}",
         took.as_millis(),
         humantime::format_duration(config.times.interval),
         config.times.duration.map_or_else(
@@ -38,12 +34,56 @@ pub(super) fn attached(process: &Traced, took: Duration, config: &TraceConfig) {
             |duration| format!("ends in {}", humantime::format_duration(duration))
         ),
     );
+    match processes {
+        [] => {}
+        [process] => eprintln!(
+            "memtrace: attached to {} ({}): {} {times}",
+            process.target.pid(),
+            escape(process.target.command()),
+            what(process.sites(), process.emulated_sites()),
+        ),
+        processes => {
+            eprintln!("memtrace: attached to {} processes {times}", processes.len());
+            let of = |process: &Traced| (program(process.target.command()), process.sites(), process.emulated_sites());
+            let alike = alike(processes.iter().map(|process| (of(process), process.target.pid())));
+            for ((program, sites, emulated), pids) in alike {
+                eprintln!("memtrace: {} ({}): {}", escape(&program), list(&pids), what(sites, emulated));
+            }
+        }
+    }
     if config.probes.syscalls {
         eprintln!(
             "memtrace: {}: every process on this machine makes slightly slower system calls until the run ends",
             if config.probes.growth { "--mode growth" } else { "--syscalls" }
         );
     }
+}
+
+/// The program of a command line, without its folder and without what servers say behind a colon of what they do.
+fn program(command: &str) -> String {
+    let word = command.split_whitespace().next().unwrap_or(command);
+    word.rsplit('/').next().unwrap_or(word).trim_end_matches(':').to_owned()
+}
+
+/// What is alike is one; in the order in which each came first.
+fn alike<K: PartialEq>(processes: impl Iterator<Item = (K, Pid)>) -> Vec<(K, Vec<Pid>)> {
+    let mut groups: Vec<(K, Vec<Pid>)> = Vec::new();
+    for (key, pid) in processes {
+        match groups.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, pids)) => pids.push(pid),
+            None => groups.push((key, vec![pid])),
+        }
+    }
+    groups
+}
+
+/// The first ones, and how many more.
+fn list(pids: &[Pid]) -> String {
+    const SHOWN: usize = 8;
+    let shown: Vec<_> = pids.iter().take(SHOWN).map(Pid::to_string).collect();
+    let more = pids.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", shown.join(", "))
 }
 
 /// Which allocators the target has, and what of its memory the run will not see.
@@ -358,4 +398,31 @@ pub(super) fn loaded(target: &Target, sites: usize) {
 /// The target has loaded files whose functions cannot be probed.
 pub(super) fn loaded_untraced(pid: Pid, reason: &dyn std::fmt::Display) {
     eprintln!("memtrace: warning: {pid} has loaded more code whose allocators are not traced: {reason}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_called_by_its_name_alone() {
+        for (command, name) in [
+            ("postgres: checkpointer", "postgres"),
+            ("/usr/sbin/nginx -g daemon off;", "nginx"),
+            ("nginx: worker process", "nginx"),
+            ("[memtrace]", "[memtrace]"),
+            ("", ""),
+        ] {
+            assert_eq!(program(command), name, "{command}");
+        }
+    }
+
+    #[test]
+    fn processes_that_are_alike_are_one_line() {
+        let groups = alike([("a", Pid(3)), ("b", Pid(1)), ("a", Pid(9))].into_iter());
+        assert_eq!(groups, [("a", vec![Pid(3), Pid(9)]), ("b", vec![Pid(1)])]);
+        assert_eq!(list(&[Pid(3), Pid(9)]), "3, 9");
+        let many: Vec<_> = (1..=10).map(Pid).collect();
+        assert_eq!(list(&many), "1, 2, 3, 4, 5, 6, 7, 8 and 2 more");
+    }
 }

@@ -85,7 +85,10 @@ pub fn pay(memtrace: &Path, pids: &[u32], flags: &[&str], round: u32) -> Result<
     let (mut attached, mut said) = (0, Vec::new());
     while attached < pids.len() {
         match lines.recv_timeout(limit.saturating_sub(begun.elapsed())) {
-            Ok(line) if line.starts_with("memtrace: attached to ") => attached += 1,
+            Ok(line) if line.starts_with("memtrace: attached to ") => {
+                let count = line.split(" processes").next().and_then(|before| before.rsplit(' ').next()?.parse().ok());
+                attached += if line.contains(" processes in ") { count.unwrap_or(1) } else { 1 };
+            }
             Ok(line) => said.push(line),
             Err(RecvTimeoutError::Timeout) => break,
             Err(RecvTimeoutError::Disconnected) => break,

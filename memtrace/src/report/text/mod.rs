@@ -32,15 +32,29 @@ const INTERVAL_STACKS: usize = 5;
 /// The most processes that are shown.
 const PROCESSES: usize = 8;
 
-/// The processes that are shown: those that hold the most of what was allocated since the attach, the running ones first.
+/// The processes that are shown: those that hold the most of what was allocated since the attach, the running ones first. Those
+/// that hold nothing are left out, unless all do.
 fn listed(snapshot: &Snapshot) -> Vec<&Process> {
-    let mut processes: Vec<&Process> = snapshot.processes.iter().collect();
+    let mut processes: Vec<&Process> = snapshot.processes.iter().filter(|process| !is_idle(process)).collect();
+    if processes.is_empty() {
+        processes.extend(&snapshot.processes);
+    }
     if processes.len() > PROCESSES {
         processes.sort_by_key(|process| (process.exited, std::cmp::Reverse(process.totals.outstanding_bytes)));
         processes.truncate(PROCESSES);
     }
     processes
 }
+
+/// Whether a process holds nothing that was allocated since the attach, and has hardly grown.
+fn is_idle(process: &Process) -> bool {
+    let totals = &process.totals;
+    let grown = process.memory.as_ref().and_then(|memory| memory.since_attach).map_or(0, |since| since.growth_bytes);
+    totals.outstanding_bytes == 0 && totals.mapped_bytes == 0 && totals.touched_bytes == 0 && grown < LITTLE_BYTES
+}
+
+/// Growth of a process that nobody looks for.
+const LITTLE_BYTES: i64 = 1 << 20;
 
 /// Writes one report.
 ///

@@ -77,7 +77,12 @@ impl Page<'_> {
     pub fn other_processes(&mut self, snapshot: &Snapshot, shown: usize) -> io::Result<()> {
         let Retired { processes: retired, too_short, .. } = snapshot.retired;
         let more = (snapshot.processes.len() - shown.min(snapshot.processes.len())) as u64;
-        let mut parts = Vec::new();
+        let idle = (snapshot.processes.iter().filter(|process| super::is_idle(process)).count() as u64).min(more);
+        let (more, mut parts) = (more - idle, Vec::new());
+        if idle > 0 {
+            let are = of(idle, "further process holds", "further processes hold");
+            parts.push(format!("{are} nothing that was allocated since the attach"));
+        }
         if more > 0 {
             parts.push(of(more, "further process is traced or was", "further processes are traced or were"));
         }

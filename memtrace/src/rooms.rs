@@ -2,7 +2,7 @@
 //! sources.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -46,9 +46,14 @@ fn files(room: &str) -> Vec<(PathBuf, String)> {
 
 /// The first names of all paths that begin at the crate's root; of `crate::{a::b, c}` these are `a` and `c`.
 fn names(source: &str) -> BTreeSet<String> {
+    names_behind("crate::", source)
+}
+
+/// The first names of all paths behind `root`, such as `crate::`.
+fn names_behind(root: &str, source: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let code = source.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join(" ");
-    for (at, start) in code.match_indices("crate::") {
+    for (at, start) in code.match_indices(root) {
         // `memtrace_crate::` is another word.
         if code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_') {
             continue;
@@ -105,6 +110,51 @@ fn a_room_depends_on_rooms_to_its_left_only() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The modules of `session` that each of its modules names outside of tests. A folder is one module.
+fn session_arrows() -> BTreeMap<String, BTreeSet<String>> {
+    let folder = sources().join("session");
+    let mut arrows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut modules = BTreeSet::new();
+    for (path, source) in files("session") {
+        let inside = path.strip_prefix(&folder).unwrap();
+        let module = word(&inside.components().next().unwrap().as_os_str().to_string_lossy());
+        // The room's own file only lists them.
+        if module == "mod" {
+            continue;
+        }
+        let source = source.split("#[cfg(test)]").next().unwrap_or_default();
+        let depth = inside.components().count() - usize::from(inside.ends_with("mod.rs"));
+        let up = "super::".repeat(depth);
+        let named = arrows.entry(module.clone()).or_default();
+        named.extend(names_behind("crate::session::", source));
+        named.extend(names_behind(&up, source));
+        // `crate::{session::{a, b}}`.
+        if let Some((_, group)) = source.split_once("    session::{") {
+            let group = group.split(';').next().unwrap_or_default();
+            named.extend(names_behind("@", &format!("@{{{group}")));
+        }
+        modules.insert(module);
+    }
+    for (module, named) in &mut arrows {
+        named.retain(|name| name != module && modules.contains(name));
+    }
+    arrows
+}
+
+#[test]
+fn no_arrow_inside_session_runs_in_a_circle() {
+    let mut arrows = session_arrows();
+    assert!(arrows["run"].contains("pump") && arrows["watch"].contains("run"), "{arrows:?}");
+    // What depends on nothing that is left goes, until nothing is left, or a circle.
+    while let Some(free) = arrows.iter().find(|(_, named)| named.is_empty()).map(|(module, _)| module.clone()) {
+        arrows.remove(&free);
+        for named in arrows.values_mut() {
+            named.remove(&free);
+        }
+    }
+    assert!(arrows.is_empty(), "in circles, or behind some: {arrows:#?}");
 }
 
 #[test]

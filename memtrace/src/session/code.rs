@@ -10,14 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Run, notice};
+use super::notice;
 use crate::{
     allocator::ProbeSite,
     object::maps::{self, Mapping},
-    target::{
-        Pid,
-        guard::{Copied, Guard},
-    },
+    target::{Pid, guard::Guard},
 };
 
 /// Looking at a process's mappings takes at most one part of this many of the time.
@@ -80,14 +77,14 @@ impl OwnCode {
     }
 
     /// The process runs a copy of probed code from now on; whether that is news.
-    fn has_moved(&mut self, elapsed_ms: u64) -> bool {
+    pub(super) fn has_moved(&mut self, elapsed_ms: u64) -> bool {
         let is_news = self.moved_ms.is_none();
         self.moved_ms.get_or_insert(elapsed_ms);
         is_news
     }
 
     /// Looks whether the probed code is still where the process runs it; whether it has gone is returned once.
-    fn look(&mut self, pid: Pid, elapsed_ms: u64) -> bool {
+    pub(super) fn look(&mut self, pid: Pid, elapsed_ms: u64) -> bool {
         let begun = Instant::now();
         if self.sites.is_empty() || self.moved_ms.is_some() || self.next_look.is_some_and(|next| begun < next) {
             return false;
@@ -104,24 +101,6 @@ fn is_gone(sites: &[ProbeSite], mappings: &[Mapping]) -> bool {
         mappings.iter().any(|mapping| mapping.code_address(&site.object_path, site.file_offset).is_some())
     };
     !mappings.is_empty() && !sites.iter().all(is_there)
-}
-
-impl Run<'_> {
-    /// Looks for targets that run copies of their probed code.
-    pub(super) fn look_for_copies(&mut self) {
-        let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        for Copied { pid, breakpoints } in self.guard.take_copied() {
-            let process = self.traced.iter_mut().find(|process| process.target.pid() == pid);
-            if process.is_none_or(|process| process.code.has_moved(elapsed_ms)) {
-                notice::copied(pid, breakpoints);
-            }
-        }
-        for process in self.traced.iter_mut().filter(|process| !process.exited) {
-            if process.code.look(process.target.pid(), elapsed_ms) {
-                notice::moved(process.target.pid());
-            }
-        }
-    }
 }
 
 #[cfg(test)]

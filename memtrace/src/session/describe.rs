@@ -12,7 +12,7 @@ use memtrace_common::{
     counter::{Counter, TargetCounters},
 };
 
-use super::{SessionError, completeness, pump::Pump, self_usage, snapshot::Key, traced::Traced};
+use super::{SessionError, completeness, key::Key, pump::Pump, self_usage, traced::Traced};
 use crate::{
     kernel::Tracer,
     ledger::{self, Enlarged, Enlargers, Precision},

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::HashMap, ops::RangeInclusive};
 
 use hdrhistogram::Histogram;
 
-use super::{gate::names, pump::Pump, snapshot::Key};
+use super::{gate::names, key::Key, pump::Pump};
 use crate::{
     ledger::Held,
     report::{

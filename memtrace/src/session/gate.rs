@@ -8,7 +8,7 @@ use std::{
     path::PathBuf,
 };
 
-use super::{SessionError, snapshot::Key};
+use super::{SessionError, key::Key};
 use crate::{
     report::rules::{Names, Suppression},
     report::{

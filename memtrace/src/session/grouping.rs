@@ -10,9 +10,9 @@ use memtrace_common::Slot;
 
 use super::{
     describe::{frame, say, unjudged_group},
+    key::Key,
     pump::Pump,
     siblings,
-    snapshot::Key,
 };
 use crate::{
     ledger::{self, Cohort},

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{budget::Costs, footprint::OomNotice, traced::Traced};
+use super::footprint::OomNotice;
 use crate::{
     allocator::Plan,
     report::rules::Suppression,
@@ -19,8 +19,17 @@ use crate::{
     trend::Verdict,
 };
 
+/// A process that is attached.
+pub(super) struct Attached<'a> {
+    pub(super) pid: Pid,
+    pub(super) command: &'a str,
+    /// Probe sites, and those of them whose hit is one trap instead of two.
+    pub(super) sites: usize,
+    pub(super) emulated_sites: usize,
+}
+
 /// The targets are attached and recorded.
-pub(super) fn attached(processes: &[Traced], took: Duration, config: &TraceConfig) {
+pub(super) fn attached(processes: &[Attached<'_>], took: Duration, config: &TraceConfig) {
     let what = |sites: usize, emulated: usize| match config.probes.growth {
         true => "no probes; system calls and page faults".to_owned(),
         false => format!("{sites} probe sites ({emulated} of them cheap)"),
@@ -38,14 +47,14 @@ pub(super) fn attached(processes: &[Traced], took: Duration, config: &TraceConfi
         [] => {}
         [process] => eprintln!(
             "memtrace: attached to {} ({}): {} {times}",
-            process.target.pid(),
-            escape(process.target.command()),
-            what(process.sites(), process.emulated_sites()),
+            process.pid,
+            escape(process.command),
+            what(process.sites, process.emulated_sites),
         ),
         processes => {
             eprintln!("memtrace: attached to {} processes {times}", processes.len());
-            let of = |process: &Traced| (program(process.target.command()), process.sites(), process.emulated_sites());
-            let alike = alike(processes.iter().map(|process| (of(process), process.target.pid())));
+            let of = |process: &Attached<'_>| (program(process.command), process.sites, process.emulated_sites);
+            let alike = alike(processes.iter().map(|process| (of(process), process.pid)));
             for ((program, sites, emulated), pids) in alike {
                 eprintln!("memtrace: {} ({}): {}", escape(&program), list(&pids), what(sites, emulated));
             }
@@ -202,13 +211,8 @@ pub(super) fn calibrating() {
 }
 
 /// What it costs.
-pub(super) fn calibrated(costs: &Costs) {
-    let Costs { pair, undrawn_pair, undrawn_release, predicted } = costs;
-    eprintln!(
-        "memtrace: an allocation and its release take {pair:.0} ns more under probes, {undrawn_pair:.0} ns when sampling leaves \
-         them out, {undrawn_release:.0} ns when only releases are probed; {predicted:.0} ns less where malloc's result is known \
-         at its entry"
-    );
+pub(super) fn calibrated(costs: &dyn std::fmt::Display) {
+    eprintln!("memtrace: {costs}");
 }
 
 /// The budget takes a sample, or a sparser one.
@@ -265,14 +269,14 @@ pub(super) fn left_out(reports: u64) {
 }
 
 /// A process has joined the run.
-pub(super) fn joined(process: &Traced, others: usize) {
+pub(super) fn joined(process: &Attached<'_>, others: usize) {
     const SHOWN: usize = 64;
     match others {
         0..SHOWN => eprintln!(
             "memtrace: attached to {} ({}): {} probe sites",
-            process.target.pid(),
-            escape(process.target.command()),
-            process.sites()
+            process.pid,
+            escape(process.command),
+            process.sites
         ),
         SHOWN => eprintln!("memtrace: further attached processes are no longer listed"),
         _ => {}

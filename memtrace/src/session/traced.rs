@@ -11,10 +11,10 @@ use memtrace_common::{Slot, prediction::Prediction};
 
 use super::{
     SessionError,
-    candidate::{plan, prediction},
     code::{self, OwnCode},
     footprint::{Footprint, OomNotice},
     notice,
+    plan::{plan, prediction},
     probes::Probes,
 };
 use crate::{
@@ -138,14 +138,14 @@ impl Traced {
         self.probes.take_links()
     }
 
-    /// Probe sites in place.
-    pub(super) fn sites(&self) -> usize {
-        self.attached.len()
-    }
-
-    /// Probe sites whose hit is one trap instead of two.
-    pub(super) fn emulated_sites(&self) -> usize {
-        self.emulated
+    /// What is said when it is attached.
+    pub(super) fn shown(&self) -> notice::Attached<'_> {
+        notice::Attached {
+            pid: self.target.pid(),
+            command: self.target.command(),
+            sites: self.attached.len(),
+            emulated_sites: self.emulated,
+        }
     }
 
     /// Looks whether the process has ended, and how large it is if not.

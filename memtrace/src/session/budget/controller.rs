@@ -7,11 +7,13 @@
 //! that is enough: a block that is left out still costs its traps, and where there have to be pauses anyway,
 //! every block that is seen between them tells more.
 
+use std::fmt;
+
 /// Saved at most: what is allowed for so many seconds of the targets' time.
 const SAVED_SECONDS: f64 = 10.0;
 
 /// Calibration is on a loop whose code and data stay in the caches. Programs that were measured took up to so many times as
-/// much (docs/design/budget.md).
+/// much (docs/design/sampling.md).
 const MARGIN: f64 = 1.3;
 
 /// A sparser sample is worth it while so large a share of the allocations is drawn.
@@ -31,6 +33,18 @@ pub struct Costs {
     pub undrawn_release: f64,
     /// What an allocation costs less if its result is predicted.
     pub predicted: f64,
+}
+
+impl fmt::Display for Costs {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pair, undrawn_pair, undrawn_release, predicted } = self;
+        write!(
+            formatter,
+            "an allocation and its release take {pair:.0} ns more under probes, {undrawn_pair:.0} ns when sampling leaves them \
+             out, {undrawn_release:.0} ns when only releases are probed; {predicted:.0} ns less where malloc's result is known at \
+             its entry"
+        )
+    }
 }
 
 impl Costs {

@@ -8,12 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(super) use controller::Costs;
-use controller::{Controller, Step, Used};
+use controller::{Controller, Used};
+pub(super) use controller::{Costs, Step};
 use memtrace_common::{Slot, counter::Counter};
 
-use super::{Run, SessionError, doctor::calibrate::pair_ns, notice, pump::Pump, traced::Traced};
-use crate::{kernel::Tracer, report::budget::Budget as Shown, session::TraceConfig};
+use super::{SessionError, notice, pump::Pump, traced::Traced};
+use crate::{kernel::Tracer, report::budget::Budget as Shown};
 
 /// How often the account is looked at, and stacks are sampled.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -21,36 +21,33 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Bytes from one sampling point to the next, where blocks have to be sampled: four times as far at each further step.
 pub(super) const FIRST_DISTANCE: u64 = 64 << 10;
 
-/// A distance at which next to no block is drawn, to measure what the others cost.
-const FAR: u64 = 1 << 30;
-
 /// A run's account.
 pub(super) struct Budget {
     share: f64,
-    controller: Controller,
+    pub(super) controller: Controller,
     seen: HashMap<Slot, Seen>,
     /// Predicted results of all targets.
     predicted: u64,
     started: Instant,
-    resting: Pause,
-    away: Pause,
+    pub(super) resting: Pause,
+    pub(super) away: Pause,
     /// Steps that were told.
     told: u32,
 }
 
 /// Time that goes by without something.
 #[derive(Default)]
-struct Pause {
+pub(super) struct Pause {
     since: Option<Instant>,
     before: Duration,
 }
 
 impl Pause {
-    fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         self.since.get_or_insert_with(Instant::now);
     }
 
-    fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         self.before = self.total();
         self.since = None;
     }
@@ -71,24 +68,9 @@ struct Seen {
 }
 
 impl Budget {
-    /// Measures what calls cost here; takes some three seconds.
-    pub(super) fn calibrate(share: f64) -> Result<Self, SessionError> {
-        notice::calibrating();
-        let followed = |config: &mut TraceConfig| config.probes.no_prediction = true;
-        let pair = pair_ns(followed)?;
-        let costs = Costs {
-            pair,
-            undrawn_pair: pair_ns(|config| {
-                (config.sampling.distance, config.probes.no_prediction) = (Some(FAR), true)
-            })?,
-            undrawn_release: pair_ns(|config| {
-                (config.sampling.distance, config.internal.releases_only) = (Some(FAR), true)
-            })?,
-            // Where nothing can be predicted the two differ by noise.
-            predicted: (pair - pair_ns(|_| {})?).max(0.0),
-        };
-        notice::calibrated(&costs);
-        Ok(Self {
+    /// A run may take this share of its targets' own processor time, at these prices.
+    pub(super) fn new(share: f64, costs: Costs) -> Self {
+        Self {
             share,
             controller: Controller::new(share, costs),
             seen: HashMap::new(),
@@ -97,7 +79,7 @@ impl Budget {
             resting: Pause::default(),
             away: Pause::default(),
             told: 0,
-        })
+        }
     }
 
     /// Tracing begins now.
@@ -131,7 +113,12 @@ impl Budget {
         }
     }
 
-    fn look(&mut self, tracer: &Tracer, pump: &Pump, traced: &[Traced]) -> Result<Option<Step>, SessionError> {
+    pub(super) fn look(
+        &mut self,
+        tracer: &Tracer,
+        pump: &Pump,
+        traced: &[Traced],
+    ) -> Result<Option<Step>, SessionError> {
         let predicted = tracer.remembered()?.predicted;
         let mut used = Used { predicted: predicted - self.predicted, ..Used::default() };
         self.predicted = predicted;
@@ -157,7 +144,7 @@ impl Budget {
         Ok(self.controller.look(&used))
     }
 
-    fn say(&mut self, what: impl FnOnce()) {
+    pub(super) fn say(&mut self, what: impl FnOnce()) {
         const TOLD: u32 = 8;
         self.told += 1;
         match self.told {
@@ -165,63 +152,5 @@ impl Budget {
             TOLD => notice::goes_on_so(),
             _ => {}
         }
-    }
-}
-
-impl Run<'_> {
-    /// Looks at the account and does what it asks for.
-    pub(super) fn keep_budget(&mut self) -> Result<(), SessionError> {
-        let Some(mut budget) = self.budget.take() else { return Ok(()) };
-        let step = budget.look(&self.tracer, &self.pump, &self.traced)?;
-        let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        match step {
-            None => {}
-            Some(Step::Sparser) => {
-                if self.sample_sparser()? {
-                    let distance = self.pump.sampling_distance();
-                    budget.say(|| notice::sparser(distance));
-                } else {
-                    budget.controller.no_sparser();
-                }
-            }
-            Some(Step::Rest) => {
-                budget.say(notice::rests);
-                budget.resting.begin();
-                self.traced.iter_mut().try_for_each(|process| process.rest(&mut self.tracer))?;
-                self.snapshots.rest(&mut self.pump, elapsed_ms);
-            }
-            Some(Step::Leave) => {
-                budget.say(notice::leaves);
-                budget.resting.begin();
-                budget.away.begin();
-                self.traced.iter_mut().for_each(Traced::leave);
-                self.snapshots.rest(&mut self.pump, elapsed_ms);
-            }
-            Some(Step::Resume) => {
-                budget.say(notice::resumes);
-                self.pump.begin_window()?;
-                for process in self.traced.iter_mut().filter(|process| !process.exited) {
-                    process.resume(&mut self.tracer)?;
-                }
-                self.snapshots.resume(&mut self.pump, elapsed_ms);
-                budget.resting.end();
-                budget.away.end();
-            }
-        }
-        self.budget = Some(budget);
-        Ok(())
-    }
-
-    /// Draws fewer blocks from now on; false where that cannot be.
-    fn sample_sparser(&mut self) -> Result<bool, SessionError> {
-        if !self.pump.draw_sparser()? {
-            return Ok(false);
-        }
-        // What was sent before the programs noted blocks has to be in the ledger, whose blocks are noted next.
-        let begun = self.pump.ring.written();
-        while !self.pump.ring.has_reached(begun) {
-            self.pump()?;
-        }
-        self.pump.filter_releases()
     }
 }

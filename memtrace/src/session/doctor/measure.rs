@@ -14,7 +14,11 @@ use crate::{
         loss,
         snapshot::{Snapshot, Totals},
     },
-    session::{SessionError, TraceConfig, event_loop, output::Output, trace},
+    session::{
+        SessionError, TraceConfig,
+        output::Output,
+        run::{event_loop, trace},
+    },
     target::Pid,
 };
 

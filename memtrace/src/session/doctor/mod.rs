@@ -9,10 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(super) use calibrate::pair_ns;
 pub use calibrate::{ALLOCATION_LOOP, allocation_loop};
 use memtrace_common::{call::Call, unwind::Segment as KernelSegment};
 
-use super::{SessionError, candidate::confined, members::Members, unwinding};
+use super::{SessionError, members::Members, plan::confined, unwinding};
 use crate::{
     allocator::{self, Plan},
     kernel::features,
@@ -87,7 +88,7 @@ fn present(config: &DoctorConfig, named: &[Pid]) -> Result<Vec<Pid>, SessionErro
 /// A process and what would be attached to it.
 fn open(pid: Pid, config: &DoctorConfig) -> Result<(Target, Plan), SessionError> {
     let target = Target::open(pid)?;
-    let plan = allocator::plan(&target.objects()?, &config.wrappers, super::candidate::ends())
+    let plan = allocator::plan(&target.objects()?, &config.wrappers, super::plan::ends())
         .map_err(|source| SessionError::Allocator { pid, source })?;
     Ok((target, plan))
 }

@@ -4,7 +4,7 @@ use std::{cell::RefCell, pin::Pin, rc::Rc, time::Duration};
 
 use crate::{
     report::snapshot::Snapshot,
-    session::{SessionError, TraceConfig, notice, output::Output, trace},
+    session::{SessionError, TraceConfig, notice, output::Output, run::trace},
     target::{Pid, Target},
 };
 

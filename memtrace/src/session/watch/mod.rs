@@ -17,10 +17,11 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use self::escalation::Escalation;
 use super::{
-    SessionError, at, event_loop,
+    SessionError,
     footprint::OomNotice,
     notice,
     output::Output,
+    run::{at, event_loop},
     signals::{Signals, Told},
 };
 use crate::{

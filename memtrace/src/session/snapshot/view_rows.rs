@@ -4,12 +4,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{
-    pump::Pump,
-    snapshot::{Key, Snapshots},
-    traced::Traced,
+use super::Snapshots;
+use crate::{
+    report::snapshot::Stack,
+    session::{key::Key, pump::Pump, traced::Traced},
 };
-use crate::report::snapshot::Stack;
 
 /// The most stacks that are listed.
 const LISTED: usize = 10_000;

@@ -1,5 +1,7 @@
 //! How things stand: from ledger, trend, symbols and counters to the one type that reports render.
 
+mod view_rows;
+
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap, HashSet},
@@ -20,6 +22,7 @@ use super::{
     focus::Focus,
     gate::Gatekeeper,
     grouping::Grouping,
+    key::Key,
     pump::Pump,
     resident::Residents,
     siblings::{self, Siblings},
@@ -39,15 +42,12 @@ use crate::{
     trend::{Observation, Trend},
 };
 
-/// A stack of one target.
-pub(super) type Key = (Slot, StackId, ledger::Kind);
-
 /// The most stacks that are judged in one report: those that hold the most, of the ones that hold anything.
 const MAX_JUDGED: usize = 2000;
 
 /// Which stacks a snapshot has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Scope {
+pub(in crate::session) enum Scope {
     /// The first ones, whole.
     Top(usize),
     /// All, as the terminal view wants them.
@@ -55,7 +55,7 @@ pub(super) enum Scope {
 }
 
 /// Takes snapshots, and remembers what the trend needs between them.
-pub(super) struct Snapshots {
+pub(in crate::session) struct Snapshots {
     started: Instant,
     trend: Trend<Key>,
     grouping: Grouping,
@@ -71,7 +71,7 @@ pub(super) struct Snapshots {
     /// Allocations that were dropped, and all that were recorded, up to the last snapshot.
     dropped: (u64, u64),
     looks: LookLimit,
-    pub(super) gatekeeper: Gatekeeper,
+    pub(in crate::session) gatekeeper: Gatekeeper,
     focus: Focus,
     growing: bool,
     blind_spots: BlindSpots,
@@ -82,13 +82,13 @@ pub(super) struct Snapshots {
     /// The stacks of the last snapshot that stand for others.
     siblings: Siblings<Key>,
     /// Whose turn it is in the next snapshot of all stacks.
-    pub(super) turn: usize,
+    turn: usize,
     /// Until when the time is recorded as a gap in which allocations are not seen; `None` while they are.
     resting_from_ms: Option<u64>,
 }
 
 impl Snapshots {
-    pub(super) fn new(started: Instant, config: &TraceConfig) -> Self {
+    pub(in crate::session) fn new(started: Instant, config: &TraceConfig) -> Self {
         Self {
             started,
             trend: Trend::new(),
@@ -113,18 +113,18 @@ impl Snapshots {
     }
 
     /// Whether a stack that makes the run fail was growing in the last snapshot.
-    pub(super) fn growing(&self) -> bool {
+    pub(in crate::session) fn growing(&self) -> bool {
         self.growing
     }
 
     /// Whether a target allocated unseen, as of the last snapshot.
-    pub(super) fn is_blind(&self) -> bool {
+    pub(in crate::session) fn is_blind(&self) -> bool {
         self.is_blind
     }
 
     /// Begins a new measuring window: series start again, with what each stack holds now as the base. Milliseconds since
     /// the attach.
-    pub(super) fn mark(&mut self, pump: &mut Pump) -> u64 {
+    pub(in crate::session) fn mark(&mut self, pump: &mut Pump) -> u64 {
         let (elapsed_ms, now_ns) = (self.elapsed_ms(), monotonic_ns());
         self.trend = Trend::beginning_at(elapsed_ms);
         self.grouping.groups.begin_at(elapsed_ms);
@@ -135,13 +135,13 @@ impl Snapshots {
     }
 
     /// Allocations are not seen from now on.
-    pub(super) fn rest(&mut self, pump: &mut Pump, elapsed_ms: u64) {
+    pub(in crate::session) fn rest(&mut self, pump: &mut Pump, elapsed_ms: u64) {
         self.observe(pump, elapsed_ms);
         self.resting_from_ms.get_or_insert(elapsed_ms);
     }
 
     /// Allocations are recorded again, after `rest`.
-    pub(super) fn resume(&mut self, pump: &mut Pump, elapsed_ms: u64) {
+    pub(in crate::session) fn resume(&mut self, pump: &mut Pump, elapsed_ms: u64) {
         self.note_rest(elapsed_ms);
         self.resting_from_ms = None;
         self.observe(pump, elapsed_ms);
@@ -158,7 +158,7 @@ impl Snapshots {
     }
 
     /// Samples every stack between reports.
-    pub(super) fn sample(&mut self, pump: &mut Pump) {
+    pub(in crate::session) fn sample(&mut self, pump: &mut Pump) {
         self.observe(pump, self.elapsed_ms());
         self.look(pump);
     }
@@ -169,7 +169,7 @@ impl Snapshots {
 
     /// Samples every stack and says how things stand. At the end there may be more than `--top` stacks: see
     /// [`Gatekeeper::cut`].
-    pub(super) fn take(
+    pub(in crate::session) fn take(
         &mut self,
         scope: Scope,
         is_final: bool,
@@ -290,7 +290,12 @@ impl Snapshots {
     }
 
     /// A target that has ended gives up its slot: its totals and losses are kept in sums.
-    pub(super) fn forget(&mut self, process: &Traced, tracer: &Tracer, pump: &mut Pump) -> Result<(), SessionError> {
+    pub(in crate::session) fn forget(
+        &mut self,
+        process: &Traced,
+        tracer: &Tracer,
+        pump: &mut Pump,
+    ) -> Result<(), SessionError> {
         let slot = process.slot;
         let counters = tracer.counters(slot)?;
         self.add_settled(pump, slot, &counters);
@@ -410,7 +415,7 @@ impl Snapshots {
     }
 
     /// Adds frames, series, ages and sizes to the stacks that are shown; no frames after `until`.
-    pub(super) fn detailed(
+    pub(in crate::session) fn detailed(
         &self,
         pump: &mut Pump,
         traced: &[Traced],
@@ -468,7 +473,7 @@ impl Snapshots {
     }
 
     /// `[elapsed_ms, outstanding_bytes]` of a stack, oldest first.
-    pub(super) fn series(&self, key: Key) -> Vec<(u64, u64)> {
+    pub(in crate::session) fn series(&self, key: Key) -> Vec<(u64, u64)> {
         let series = |key: &Key| -> Vec<(u64, u64)> {
             self.trend.series(*key).iter().map(|sample| (sample.elapsed_ms, sample.bytes)).collect()
         };

@@ -2,9 +2,10 @@
 
 use std::sync::mpsc;
 
-use super::{Run, SessionError, candidate::Candidate, notice, traced::Traced};
+use super::Run;
 use crate::{
     kernel::links::Links,
+    session::{SessionError, candidate::Candidate, notice, traced::Traced},
     target::{Pid, fork::Origin},
 };
 
@@ -99,7 +100,7 @@ impl Run<'_> {
                     budget.apply_to(&mut process, &mut self.tracer)?;
                 }
                 self.members.settle(pid);
-                notice::joined(&process, self.traced.len());
+                notice::joined(&process.shown(), self.traced.len());
                 self.traced.push(process);
             }
             Err(error) if error.is_ended_target() => {

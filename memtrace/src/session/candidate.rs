@@ -5,9 +5,9 @@ use std::{path::Path, thread, time::Duration};
 use super::{
     SessionError,
     code::{self, OwnCode},
+    feed::Feed,
     plan::{confined, ends, plan, prediction},
     probes::Probes,
-    pump::Pump,
     traced::Traced,
 };
 use crate::{
@@ -95,7 +95,7 @@ impl Candidate {
     pub(super) fn attach_through_execs(
         mut self,
         tracer: &mut Tracer,
-        pump: &mut Pump,
+        feed: &mut Feed,
         plans: &mut Plans,
         mut guard: Option<&mut Guard>,
         config: &TraceConfig,
@@ -106,7 +106,7 @@ impl Candidate {
             if let Some(guard) = guard.as_deref_mut() {
                 code::watch(guard, pid, &self.plan.sites, self.plan.looks_for_leaks);
             }
-            match self.attach(tracer, pump, programs) {
+            match self.attach(tracer, feed, programs) {
                 Err(error) if error.is_vanished_file() => {
                     thread::sleep(LOADING);
                     self = Self::open(pid, config, plans, None)?;
@@ -114,22 +114,22 @@ impl Candidate {
                 attached => return attached,
             }
         }
-        self.attach(tracer, pump, programs)
+        self.attach(tracer, feed, programs)
     }
 
     /// Attaches; nothing is recorded until the tracer is told that the slot runs.
-    fn attach(self, tracer: &mut Tracer, pump: &mut Pump, programs: Programs) -> Result<Traced, SessionError> {
+    fn attach(self, tracer: &mut Tracer, feed: &mut Feed, programs: Programs) -> Result<Traced, SessionError> {
         let pid = self.target.pid();
         let slot = tracer.add_target(pid, self.heap_end, self.stack_end)?;
-        pump.add_process(slot, pid)?;
+        feed.add_process(slot, pid)?;
         let prediction = prediction(&self.plan);
         tracer.set_prediction(slot, prediction)?;
         let attached = Probes::attach(tracer, pid, slot, &self.plan.sites, programs, self.may_rest);
         let probes = match attached {
             Ok(attached) => attached,
             Err(error) => {
-                pump.ended(slot)?;
-                pump.forget(slot);
+                feed.ended(slot)?;
+                feed.forget(slot);
                 tracer.remove_target(pid, slot)?;
                 // A process that has ended meanwhile is the likelier reason for any failure.
                 return Err(if self.target.exited() { TargetError::Exited { pid }.into() } else { error.into() });

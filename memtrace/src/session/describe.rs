@@ -3,18 +3,20 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
 };
 
 use hdrhistogram::Histogram;
-use memtrace_common::{
-    Slot, StackId,
-    counter::{Counter, TargetCounters},
-};
+use memtrace_common::{Slot, StackId, counter::Counter};
 
-use super::{SessionError, completeness, key::Key, pump::Pump, self_usage, traced::Traced};
+use super::{
+    completeness,
+    facts::{Facts, ProcessFacts},
+    key::Key,
+    self_usage,
+    state::State,
+};
 use crate::{
-    kernel::Tracer,
     ledger::{self, Enlarged, Enlargers, Precision},
     report::{
         enlarged::Enlarger,
@@ -43,12 +45,11 @@ pub(super) fn say(stack: &mut Stack, judgement: Judgement) {
 }
 
 /// What the tracer itself did and holds.
-pub(super) fn tracer_state(tracer: &Tracer, pump: &Pump) -> Result<TracerState, SessionError> {
-    let stacks = tracer.remembered()?;
-    let tables = pump.unwinding.fill();
-    let (stacks_complete, stacks_short) = completeness::count(&pump.ledger, &pump.symbols);
+pub(super) fn tracer_state(facts: &Facts<'_>, state: &State) -> TracerState {
+    let Facts { remembered: stacks, tables, .. } = facts;
+    let (stacks_complete, stacks_short) = completeness::count(&state.ledger, &state.symbols);
     let own = self_usage::resident();
-    Ok(TracerState {
+    TracerState {
         cpu_ms: u64::try_from(self_usage::processor_time().as_millis()).unwrap_or(u64::MAX),
         rss_bytes: own.map_or(0, |own| own.rss_bytes()),
         anon_bytes: own.map_or(0, |own| own.anon_bytes),
@@ -62,26 +63,26 @@ pub(super) fn tracer_state(tracer: &Tracer, pump: &Pump) -> Result<TracerState, 
         unwind_evicted: tables.evicted,
         stacks_complete,
         stacks_short,
-    })
+    }
 }
 
-pub(super) fn losses(counters: &HashMap<Slot, TargetCounters>, pump: &Pump) -> BTreeMap<Cow<'static, str>, u64> {
+pub(super) fn losses(processes: &[ProcessFacts<'_>], state: &State) -> BTreeMap<Cow<'static, str>, u64> {
     let lost = Counter::ALL.iter().filter(|counter| counter.harm() != Harm::Shown);
     let mut losses: BTreeMap<Cow<'static, str>, u64> = lost
-        .map(|&counter| (counter.name().into(), counters.values().map(|values| values.get(counter)).sum()))
+        .map(|&counter| (counter.name().into(), processes.iter().map(|process| process.counters.get(counter)).sum()))
         .collect();
-    let symbols = pump.symbols.counts();
-    losses.insert(loss::RECORDS_UNDECODABLE.into(), pump.undecodable);
+    let symbols = state.symbols.counts();
+    losses.insert(loss::RECORDS_UNDECODABLE.into(), state.undecodable);
     losses.insert(loss::STACK_COLLISIONS.into(), symbols.collisions);
     losses.insert(loss::STACKS_NOT_STORED.into(), symbols.stacks_not_stored);
     losses
 }
 
 /// How blocks were drawn, in a run that draws.
-pub(super) fn sampling(pump: &Pump) -> Option<Sampling> {
-    let distance_bytes = pump.sampling_distance();
+pub(super) fn sampling(state: &State) -> Option<Sampling> {
+    let distance_bytes = state.sampling_distance();
     let seen = |(_, process): (Slot, &ledger::ProcessLedger)| process.totals().allocations;
-    (distance_bytes > 0).then(|| Sampling { distance_bytes, blocks_seen: pump.ledger.processes().map(seen).sum() })
+    (distance_bytes > 0).then(|| Sampling { distance_bytes, blocks_seen: state.ledger.processes().map(seen).sum() })
 }
 
 /// What the allocator calls of a process add up to. Where blocks are sampled every call is counted all the same, and what
@@ -103,25 +104,25 @@ fn totals(ledger: &ledger::ProcessLedger, counter: impl Fn(Counter) -> u64) -> (
     (totals, Some(Estimate::new(bytes, known.live, known.live_seen)))
 }
 
-pub(super) fn describe(process: &Traced, pump: &Pump, counters: Option<&TargetCounters>, is_growth: bool) -> Process {
-    let counter = |counter| counters.map_or(0, |values| values.get(counter));
+pub(super) fn describe(process: &ProcessFacts<'_>, state: &State, is_growth: bool) -> Process {
+    let counter = |counter| process.counters.get(counter);
     let (totals, estimate) =
-        pump.ledger.process(process.slot).map(|ledger| totals(ledger, counter)).unwrap_or_default();
+        state.ledger.process(process.slot).map(|ledger| totals(ledger, counter)).unwrap_or_default();
     // What is mapped and not touched is no memory, where that is known.
     let held = match is_growth {
         true => totals.touched_bytes,
         false => totals.outstanding_bytes.saturating_add(totals.mapped_bytes),
     };
     Process {
-        pid: process.target.pid().0,
-        command: process.target.command().to_owned(),
-        cgroup: process.target.cgroup().to_owned(),
+        pid: process.pid.0,
+        command: process.command.to_owned(),
+        cgroup: process.cgroup.to_owned(),
         exited: process.exited,
-        traced_ms: Some(u64::try_from(process.traced_for().as_millis()).unwrap_or(u64::MAX)),
+        traced_ms: Some(u64::try_from(process.traced_for.as_millis()).unwrap_or(u64::MAX)),
         ended_by_signal: process.ended_by,
-        probably_ended_by_probes: process.ended_by_probes().is_some(),
+        probably_ended_by_probes: process.probably_ended_by_probes,
         rss_bytes: process.rss_bytes,
-        code_moved_ms: process.code.moved_ms(),
+        code_moved_ms: process.code_moved_ms,
         unprobed_ms: process.unprobed_ms,
         allocates_unseen: false,
         memory: Some(process.footprint.describe(Some(held))),
@@ -213,24 +214,24 @@ pub(super) fn frame(resolved: ResolvedFrame) -> Frame {
 }
 
 /// Who enlarges the blocks of a stack, with their frames.
-pub(super) fn enlargers(pump: &mut Pump, (slot, id, kind): Key) -> Vec<Enlarger> {
-    let Some(process) = pump.ledger.process(slot) else { return Vec::new() };
+pub(super) fn enlargers(state: &mut State, (slot, id, kind): Key) -> Vec<Enlarger> {
+    let Some(process) = state.ledger.process(slot) else { return Vec::new() };
     let Enlargers { callers, all } = process.enlargers(id, kind);
     let shown = callers.into_iter().map(|(caller, Enlarged { calls, bytes })| Enlarger {
         id: format!("{:016x}", caller.0),
         calls,
         bytes,
         share: bytes as f64 / all.bytes.max(1) as f64,
-        frames: pump.symbols.frames(slot, caller).frames.into_iter().map(frame).collect(),
+        frames: state.symbols.frames(slot, caller).frames.into_iter().map(frame).collect(),
     });
     shown.collect()
 }
 
 /// The modules of the frames that are shown, with the build ids of those that have one.
-pub(super) fn modules(stacks: &[Stack], pump: &Pump) -> Vec<Module> {
+pub(super) fn modules(stacks: &[Stack], state: &State) -> Vec<Module> {
     let shown: HashSet<&str> =
         stacks.iter().flat_map(|stack| &stack.frames).filter_map(|frame| frame.module.as_deref()).collect();
-    let mut modules: Vec<Module> = pump
+    let mut modules: Vec<Module> = state
         .symbols
         .build_ids()
         .filter(|(name, _)| shown.contains(name))

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::HashMap, ops::RangeInclusive};
 
 use hdrhistogram::Histogram;
 
-use super::{gate::names, key::Key, pump::Pump};
+use super::{gate::names, key::Key, state::State};
 use crate::{
     ledger::Held,
     report::{
@@ -113,10 +113,10 @@ impl Focus {
     }
 
     /// Counts what stacks hold: of old enough blocks only, and since the mark.
-    pub(super) fn narrow(&self, stacks: &mut [(Key, Stack)], pump: &Pump, elapsed_ms: u64, now_ns: u64) {
+    pub(super) fn narrow(&self, stacks: &mut [(Key, Stack)], state: &State, elapsed_ms: u64, now_ns: u64) {
         let youngest_ns = self.least_age_ms().map(|least| now_ns.saturating_sub(least.saturating_mul(1_000_000)));
         if let Some(youngest_ns) = youngest_ns {
-            let held = held(pump, &(0..=youngest_ns));
+            let held = held(state, &(0..=youngest_ns));
             for (key, stack) in &mut *stacks {
                 let Held { bytes, blocks, seen, variance } = held.get(key).copied().unwrap_or_default();
                 (stack.outstanding_bytes, stack.outstanding_blocks) = (bytes, blocks);
@@ -125,7 +125,7 @@ impl Focus {
         }
         if let (Some(marked_ns), Some(mark)) = (self.marked_ns, self.marks.last()) {
             let window_ms = elapsed_ms.saturating_sub(mark.elapsed_ms);
-            let held = held(pump, &(marked_ns..=youngest_ns.unwrap_or(u64::MAX)));
+            let held = held(state, &(marked_ns..=youngest_ns.unwrap_or(u64::MAX)));
             for (key, stack) in stacks {
                 let Held { bytes, blocks, .. } = held.get(key).copied().unwrap_or_default();
                 stack.since_mark = Some(SinceMark { window_ms, outstanding_bytes: bytes, outstanding_blocks: blocks });
@@ -150,9 +150,9 @@ impl Focus {
 }
 
 /// What the stacks of all targets hold of blocks from that time; stacks that hold none of them are left out.
-fn held(pump: &Pump, born_ns: &RangeInclusive<u64>) -> HashMap<Key, Held> {
+fn held(state: &State, born_ns: &RangeInclusive<u64>) -> HashMap<Key, Held> {
     let mut all = HashMap::new();
-    for (slot, process) in pump.ledger.processes() {
+    for (slot, process) in state.ledger.processes() {
         let holding = process.held_of(born_ns).filter(|(_, held)| held.blocks > 0);
         all.extend(holding.map(|(stack, held)| ((slot, stack.id, stack.kind), held)));
     }

@@ -11,8 +11,8 @@ use memtrace_common::Slot;
 use super::{
     describe::{frame, say, unjudged_group},
     key::Key,
-    pump::Pump,
     siblings,
+    state::State,
 };
 use crate::{
     ledger::{self, Cohort},
@@ -64,7 +64,7 @@ impl Grouping {
     }
 
     /// Makes new stacks members of their groups, and records what all groups hold.
-    pub(super) fn observe(&mut self, pump: &mut Pump, trend: &Trend<Key>, seen: Vec<(Key, Observation)>) {
+    pub(super) fn observe(&mut self, state: &mut State, trend: &Trend<Key>, seen: Vec<(Key, Observation)>) {
         let until = Instant::now() + NAMING;
         for &(key, _) in &seen {
             let joined = self.groups.joined(key);
@@ -75,7 +75,7 @@ impl Grouping {
             let kind = hashed(program, &key.2);
             let mut path = vec![GroupId(program), GroupId(kind)];
             if Instant::now() < until {
-                let common = Common::of(&frames(&mut pump.symbols, key));
+                let common = Common::of(&frames(&mut state.symbols, key));
                 path.extend(common.labels.iter().scan(kind, |above, label| {
                     *above = hashed(*above, label);
                     Some(GroupId(*above))
@@ -87,7 +87,7 @@ impl Grouping {
     }
 
     /// Tells the groups that rise which of their blocks live; the stacks' own are found in the same pass.
-    pub(super) fn look(&mut self, pump: &Pump, trend: &mut Trend<Key>) {
+    pub(super) fn look(&mut self, state: &State, trend: &mut Trend<Key>) {
         let ends_ns = trend.cohort_ends_ns().to_vec();
         let mut sets: HashMap<Slot, Vec<Set>> = HashMap::new();
         for key in trend.followed() {
@@ -99,7 +99,7 @@ impl Grouping {
             }
         }
         for (slot, sets) in sets {
-            let Some(process) = pump.ledger.process(slot) else { continue };
+            let Some(process) = state.ledger.process(slot) else { continue };
             let places: HashMap<Set, u32> = (0..).zip(&sets).map(|(place, &set)| (set, place)).collect();
             let found = process.cohorts_of_sets(sets.len(), &ends_ns, |id, kind, member| {
                 let key = (slot, id, kind);
@@ -120,11 +120,11 @@ impl Grouping {
     pub(super) fn report(
         &self,
         stacks: &mut [(Key, Stack)],
-        pump: &mut Pump,
+        state: &mut State,
         threshold: Option<f64>,
         runs: impl Fn(Slot) -> bool,
     ) -> Vec<Group> {
-        let mut judged = self.judged(pump);
+        let mut judged = self.judged(state);
         if judged.is_empty() {
             return Vec::new();
         }
@@ -147,7 +147,7 @@ impl Grouping {
             })
         };
         let leaves: Vec<Leaf> = stacks.iter().filter_map(leaf).collect();
-        let symbols = &mut pump.symbols;
+        let symbols = &mut state.symbols;
         let chosen = explain(&nodes, &leaves, threshold, |callers| {
             let callers: Vec<GroupIndex> = callers.iter().map(|&place| judged[place].0.1).collect();
             self.call_each_other(&callers, symbols, &holds)
@@ -171,12 +171,12 @@ impl Grouping {
     }
 
     /// Each group with a series, with its verdict.
-    fn judged(&self, pump: &Pump) -> Vec<(GroupKey, Stack)> {
+    fn judged(&self, state: &State) -> Vec<(GroupKey, Stack)> {
         let judged = self.groups.judge().into_iter().filter_map(|(index, judgement)| {
             let group = self.groups.get(index)?;
             let last = self.groups.series(index).last()?;
             let mut sum = unjudged_group(group.id.0, group.first.2, last);
-            sum.pid = pump.pid(group.owner);
+            sum.pid = state.pid(group.owner);
             sum.pids = vec![sum.pid];
             say(&mut sum, judgement);
             Some(((group.owner, index), sum))

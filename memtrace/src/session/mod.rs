@@ -1,20 +1,26 @@
 //! The `session` room: one run from attach to final report. It wires the other rooms together, and owns the clock and
 //! the shutdown.
 //!
-//! In: the checked configuration. Out: reports, and whether a stack is growing at the end. [`traced`] opens processes and
-//! attaches; [`pump`] moves events from the kernel into ledger and symbols; [`snapshot`] says how things stand;
-//! [`output`] writes it, [`tui`] shows it while it goes on; [`footprint`] is the memory as a whole; [`doctor`] only looks, or
-//! counts for a moment, and [`watch`] looks again and again.
+//! In: the checked configuration ([`config`]). Out: reports, and whether a stack is growing at the end.
+//!
+//! [`start`] begins a run for a user, and [`run`] is its loop. [`candidate`] looks at a process and attaches, [`traced`] is one that is
+//! attached, with its [`probes`]. [`feed`] drains the kernel's events into [`state`], which is all that is known of the targets'
+//! memory; [`facts`] are what the system says of them at a moment; [`snapshot`] makes a report of the two, without root or BPF, and
+//! [`output`] writes it. [`watch`], [`doctor`] and [`mark`] are subcommands. What is said on standard error is in [`notice`]. The
+//! modules depend on each other in no circle, which a test checks (`rooms`).
 
 mod blind;
 mod budget;
 mod candidate;
+mod clock;
 mod code;
 mod completeness;
 mod config;
 mod describe;
 mod doctor;
 mod error;
+mod facts;
+mod feed;
 mod focus;
 mod footprint;
 mod gate;
@@ -26,7 +32,6 @@ mod notice;
 mod output;
 mod plan;
 mod probes;
-mod pump;
 mod resident;
 mod run;
 mod self_usage;
@@ -34,6 +39,7 @@ mod siblings;
 mod signals;
 mod snapshot;
 mod start;
+mod state;
 mod traced;
 mod tree;
 mod tui;

@@ -104,7 +104,7 @@ impl Probes {
     }
 
     /// Takes all on heap calls away, at once: what calls that have begun leave behind is forgotten when the probes come back
-    /// (`Pump::begin_window`).
+    /// (`Feed::begin_window`).
     pub(super) fn leave(&mut self) {
         if let Some(parted) = &mut self.parted {
             let mut links = parted.allocations.take().into_links();

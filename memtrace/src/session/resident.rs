@@ -2,7 +2,7 @@
 
 use memtrace_common::StackId;
 
-use super::{pump::Pump, traced::Traced};
+use super::{facts::ProcessFacts, state::State};
 use crate::{
     ledger,
     report::snapshot::{Stack, StackKind},
@@ -40,8 +40,13 @@ impl Residents {
     }
 
     /// Looks at the large blocks of the `wanted` stacks of one process, each with its place among all.
-    pub(super) fn look(&mut self, process: &Traced, wanted: &[(StackId, ledger::Kind, usize)], pump: &Pump) {
-        let Some(ledger) = pump.ledger.process(process.slot).filter(|_| !process.exited) else { return };
+    pub(super) fn look(
+        &mut self,
+        process: &ProcessFacts<'_>,
+        wanted: &[(StackId, ledger::Kind, usize)],
+        state: &State,
+    ) {
+        let Some(ledger) = state.ledger.process(process.slot).filter(|_| !process.exited) else { return };
         let mut large = Vec::new();
         ledger.large_blocks(wanted, LARGE_BYTES, |place, start, bytes| {
             self.known[place].large = self.known[place].large.saturating_add(bytes);
@@ -49,8 +54,7 @@ impl Residents {
                 large.push((place, start, bytes));
             }
         });
-        let Some(mut pages) = (!large.is_empty()).then(|| Pages::open(process.target.pid(), MOST_PAGES)).flatten()
-        else {
+        let Some(mut pages) = (!large.is_empty()).then(|| Pages::open(process.pid, MOST_PAGES)).flatten() else {
             return;
         };
         let found: Vec<_> = large
@@ -58,7 +62,7 @@ impl Residents {
             .filter_map(|(place, start, bytes)| Some((place, bytes, pages.resident(start, start.checked_add(bytes)?)?)))
             .collect();
         // Had the process ended before, another may have its id.
-        if process.target.exited() {
+        if (process.has_ended)() {
             return;
         }
         for (place, bytes, resident) in found {

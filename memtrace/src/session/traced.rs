@@ -12,6 +12,7 @@ use memtrace_common::{Slot, prediction::Prediction};
 use super::{
     SessionError,
     code::{self, OwnCode},
+    facts::ProcessFacts,
     footprint::{Footprint, OomNotice},
     notice,
     plan::{plan, prediction},
@@ -136,6 +137,27 @@ impl Traced {
     /// All probes, to be taken away.
     pub(super) fn take_links(&mut self) -> Links {
         self.probes.take_links()
+    }
+
+    /// What a snapshot takes of it.
+    pub(super) fn facts(&self, tracer: &Tracer) -> Result<ProcessFacts<'_>, SessionError> {
+        Ok(ProcessFacts {
+            slot: self.slot,
+            pid: self.target.pid(),
+            command: self.target.command(),
+            cgroup: self.target.cgroup(),
+            exited: self.exited,
+            traced_for: self.traced_for(),
+            ended_by: self.ended_by,
+            probably_ended_by_probes: self.ended_by_probes().is_some(),
+            rss_bytes: self.rss_bytes,
+            code_moved_ms: self.code.moved_ms(),
+            unprobed_ms: self.unprobed_ms,
+            interruptions: self.interruptions,
+            footprint: &self.footprint,
+            counters: tracer.counters(self.slot)?,
+            has_ended: Box::new(|| self.target.exited()),
+        })
     }
 
     /// What is said when it is attached.

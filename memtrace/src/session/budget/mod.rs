@@ -12,7 +12,7 @@ use controller::{Controller, Used};
 pub(super) use controller::{Costs, Step};
 use memtrace_common::{Slot, counter::Counter};
 
-use super::{SessionError, notice, pump::Pump, traced::Traced};
+use super::{SessionError, notice, state::State, traced::Traced};
 use crate::{kernel::Tracer, report::budget::Budget as Shown};
 
 /// How often the account is looked at, and stacks are sampled.
@@ -116,7 +116,7 @@ impl Budget {
     pub(super) fn look(
         &mut self,
         tracer: &Tracer,
-        pump: &Pump,
+        state: &State,
         traced: &[Traced],
     ) -> Result<Option<Step>, SessionError> {
         let predicted = tracer.remembered()?.predicted;
@@ -124,7 +124,7 @@ impl Budget {
         self.predicted = predicted;
         for process in traced.iter().filter(|process| !process.exited) {
             let Some(seconds) = process.target.pid().processor_seconds() else { continue };
-            let totals = pump.ledger.process(process.slot).map(|ledger| ledger.totals()).unwrap_or_default();
+            let totals = state.ledger.process(process.slot).map(|ledger| ledger.totals()).unwrap_or_default();
             let counters = tracer.counters(process.slot)?;
             let now = Seen {
                 seconds,

@@ -56,7 +56,7 @@ impl Run<'_> {
         // An earlier process of this id is not known to have ended yet.
         for process in self.traced.iter_mut().filter(|process| process.target.pid() == pid) {
             if process.check_exited() {
-                self.pump.ended(process.slot)?;
+                self.feed.ended(process.slot)?;
             }
         }
         self.admit(pid, Some(fork))
@@ -64,17 +64,17 @@ impl Run<'_> {
 
     fn meet_program(&mut self, pid: Pid, by_other_thread: bool) -> Result<(), SessionError> {
         // Its ledger must have got as far as the exec.
-        self.pump()?;
+        self.drain()?;
         let known = self.traced.iter_mut().find(|process| process.target.pid() == pid && !process.exited);
         let Some(process) = known else { return self.admit(pid, None) };
         if process.target.namespace_pids().len() > 1 {
             // The kernel side is not told of an exec in another pid namespace: as if another process had begun.
             process.exited = true;
             self.tracer.set_running(process.slot, false)?;
-            self.pump.ended(process.slot)?;
+            self.feed.ended(process.slot)?;
             return self.admit(pid, None);
         }
-        self.pump.refresh(process.slot)?;
+        self.feed.refresh(process.slot)?;
         process.begin(by_other_thread, &mut self.tracer, &mut self.guard, &mut self.plans, self.config);
         Ok(())
     }

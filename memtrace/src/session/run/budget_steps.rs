@@ -7,13 +7,13 @@ impl Run<'_> {
     /// Looks at the account and does what it asks for.
     pub(super) fn keep_budget(&mut self) -> Result<(), SessionError> {
         let Some(mut budget) = self.budget.take() else { return Ok(()) };
-        let step = budget.look(&self.tracer, &self.pump, &self.traced)?;
+        let step = budget.look(&self.tracer, &self.feed.state, &self.traced)?;
         let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         match step {
             None => {}
             Some(Step::Sparser) => {
                 if self.sample_sparser()? {
-                    let distance = self.pump.sampling_distance();
+                    let distance = self.feed.state.sampling_distance();
                     budget.say(|| notice::sparser(distance));
                 } else {
                     budget.controller.no_sparser();
@@ -23,22 +23,22 @@ impl Run<'_> {
                 budget.say(notice::rests);
                 budget.resting.begin();
                 self.traced.iter_mut().try_for_each(|process| process.rest(&mut self.tracer))?;
-                self.snapshots.rest(&mut self.pump, elapsed_ms);
+                self.snapshots.rest(&mut self.feed.state, elapsed_ms);
             }
             Some(Step::Leave) => {
                 budget.say(notice::leaves);
                 budget.resting.begin();
                 budget.away.begin();
                 self.traced.iter_mut().for_each(Traced::leave);
-                self.snapshots.rest(&mut self.pump, elapsed_ms);
+                self.snapshots.rest(&mut self.feed.state, elapsed_ms);
             }
             Some(Step::Resume) => {
                 budget.say(notice::resumes);
-                self.pump.begin_window()?;
+                self.feed.begin_window()?;
                 for process in self.traced.iter_mut().filter(|process| !process.exited) {
                     process.resume(&mut self.tracer)?;
                 }
-                self.snapshots.resume(&mut self.pump, elapsed_ms);
+                self.snapshots.resume(&mut self.feed.state, elapsed_ms);
                 budget.resting.end();
                 budget.away.end();
             }
@@ -49,14 +49,14 @@ impl Run<'_> {
 
     /// Draws fewer blocks from now on; false where that cannot be.
     fn sample_sparser(&mut self) -> Result<bool, SessionError> {
-        if !self.pump.draw_sparser()? {
+        if !self.feed.draw_sparser()? {
             return Ok(false);
         }
         // What was sent before the programs noted blocks has to be in the ledger, whose blocks are noted next.
-        let begun = self.pump.ring.written();
-        while !self.pump.ring.has_reached(begun) {
-            self.pump()?;
+        let begun = self.feed.ring.written();
+        while !self.feed.ring.has_reached(begun) {
+            self.drain()?;
         }
-        self.pump.filter_releases()
+        self.feed.filter_releases()
     }
 }

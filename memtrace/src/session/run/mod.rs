@@ -27,11 +27,12 @@ use super::{
     candidate::Candidate,
     code,
     config::TraceConfig,
+    facts::Facts,
+    feed::Feed,
     gate::Artifacts,
     members::Members,
     notice,
     output::Output,
-    pump::Pump,
     signals::{Signals, Told},
     snapshot::{Scope, Snapshots},
     traced::Traced,
@@ -88,7 +89,7 @@ pub(super) async fn trace(
 struct Run<'a> {
     config: &'a TraceConfig,
     tracer: Tracer,
-    pump: Pump,
+    feed: Feed,
     traced: Vec<Traced>,
     launched: Option<Launched>,
     members: Members,
@@ -153,12 +154,12 @@ impl<'a> Run<'a> {
             predicts: !config.probes.no_prediction,
         };
         let Loaded { mut tracer, ring, deferred, tables, sampler } = Tracer::load(options, preparation)?;
-        let mut pump = Pump::new(ring, deferred, Unwinding::new(cache, tables))?;
+        let mut feed = Feed::new(ring, deferred, Unwinding::new(cache, tables))?;
         match (sampler, config.sampling.distance) {
-            (Some(sampler), Some(distance)) => pump.sample(sampler, distance)?,
-            (Some(sampler), None) => pump.may_sample(sampler, budget::FIRST_DISTANCE)?,
+            (Some(sampler), Some(distance)) => feed.sample(sampler, distance)?,
+            (Some(sampler), None) => feed.may_sample(sampler, budget::FIRST_DISTANCE)?,
             // Of a sample the child's releases of what it inherited are not known.
-            (None, _) if !members.is_empty() => pump.ledger.follow_forks(),
+            (None, _) if !members.is_empty() => feed.state.ledger.follow_forks(),
             (None, _) => {}
         }
         let mut links = tracer.attach_lifecycle()?;
@@ -169,7 +170,7 @@ impl<'a> Run<'a> {
             let is_ours =
                 launched.as_ref().is_some_and(|launched| launched.pid() == pid && !launched.is_held_by_helper());
             let guard = (!is_ours).then_some(&mut guard);
-            let process = match candidate.attach_through_execs(&mut tracer, &mut pump, &mut plans, guard, config) {
+            let process = match candidate.attach_through_execs(&mut tracer, &mut feed, &mut plans, guard, config) {
                 Ok(process) => process,
                 Err(error) if named.contains(&pid) => return Err(error),
                 // A member of a cgroup comes and goes as it likes.
@@ -229,7 +230,7 @@ impl<'a> Run<'a> {
         Ok(Run {
             config,
             tracer,
-            pump,
+            feed,
             traced,
             launched,
             members,
@@ -297,27 +298,27 @@ impl Run<'_> {
                         return Ok(());
                     }
                     Told::Mark => {
-                        self.pump()?;
-                        notice::marked(self.snapshots.mark(&mut self.pump));
+                        self.drain()?;
+                        notice::marked(self.snapshots.mark(&mut self.feed.state));
                     }
                 },
                 () = tui::ended(&mut self.view) => return Ok(()),
                 () = at(end) => return Ok(()),
                 _ = report.tick() => {
-                    self.pump()?;
-                    self.pump.look_for_new_code()?;
+                    self.drain()?;
+                    self.feed.look_for_new_code()?;
                     self.follow_new_files();
                     if !self.report(false)? {
                         return Ok(());
                     }
                 }
                 _ = look.tick(), if self.budget.is_some() => {
-                    self.pump()?;
-                    self.snapshots.sample(&mut self.pump);
+                    self.drain()?;
+                    self.snapshots.sample(&mut self.feed.state);
                     self.keep_budget()?;
                 }
                 _ = drain.tick() => {
-                    self.pump()?;
+                    self.drain()?;
                     for process in &mut self.traced {
                         process.settle_exec(&mut self.tracer, &mut self.guard, &mut self.plans, self.config);
                     }
@@ -330,9 +331,9 @@ impl Run<'_> {
                     self.retire_ended()?;
                 }
                 () = self.guard.told() => self.meet_beginnings()?,
-                filling = self.pump.ring.filling() => {
+                filling = self.feed.ring.filling() => {
                     filling?;
-                    self.pump()?;
+                    self.drain()?;
                 }
             }
         }
@@ -348,7 +349,7 @@ impl Run<'_> {
                 notice::oom_kills(process.target.pid(), kills);
             }
             if ended {
-                self.pump.ended(process.slot)?;
+                self.feed.ended(process.slot)?;
             } else {
                 process.follow_thread(elapsed_ms, &mut self.tracer, &mut self.guard, &mut self.plans, self.config);
                 runs = true;
@@ -357,8 +358,8 @@ impl Run<'_> {
         Ok(runs)
     }
 
-    fn pump(&mut self) -> Result<(), SessionError> {
-        for exec in self.pump.run()? {
+    fn drain(&mut self) -> Result<(), SessionError> {
+        for exec in self.feed.run()? {
             let Some(process) = self.traced.iter_mut().find(|process| process.slot == exec.slot && !process.exited)
             else {
                 continue;
@@ -381,7 +382,7 @@ impl Run<'_> {
 
     /// Probes allocators in files that targets have loaded since the attach.
     fn follow_new_files(&mut self) {
-        for slot in self.pump.take_new_files() {
+        for slot in self.feed.take_new_files() {
             if let Some(process) = self.traced.iter_mut().find(|process| process.slot == slot && !process.exited) {
                 process.follow_new_files(&mut self.tracer, &mut self.guard, &mut self.plans, self.config);
             }
@@ -393,7 +394,7 @@ impl Run<'_> {
         // What was sent before recording stopped is in the ring; a program that was interrupted while it wrote needs a
         // moment to end.
         for _ in 0..20 {
-            if self.pump.catch_up()? {
+            if self.feed.catch_up()? {
                 break;
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -439,7 +440,12 @@ impl Run<'_> {
         } else {
             Scope::Top(if is_final { self.config.output.final_top } else { self.config.output.top })
         };
-        let mut snapshot = self.snapshots.take(scope, is_final, &self.tracer, &mut self.pump, &self.traced)?;
+        let facts = Facts {
+            processes: self.traced.iter().map(|process| process.facts(&self.tracer)).collect::<Result<_, _>>()?,
+            remembered: self.tracer.remembered()?,
+            tables: self.feed.unwinding.fill(),
+        };
+        let mut snapshot = self.snapshots.take(scope, is_final, &facts, &mut self.feed.state);
         snapshot.retired.too_short = self.members.too_short;
         snapshot.loss.insert(loss::STARTS_UNSEEN.into(), self.tree.late());
         snapshot.budget = self.budget.as_ref().map(Budget::shown);
@@ -451,7 +457,7 @@ impl Run<'_> {
             notice::progress(&snapshot);
         }
         if is_final {
-            notice::unnamed(self.pump.symbols.problems());
+            notice::unnamed(self.feed.state.symbols.problems());
             notice::unused(self.snapshots.gatekeeper.unused());
         }
         // A file that cannot be written must not cost the report.

@@ -87,8 +87,8 @@ impl Run<'_> {
             return Ok(());
         }
         let attached = Candidate::open(pid, self.config, &mut self.plans, None).and_then(|candidate| {
-            let (tracer, pump, plans) = (&mut self.tracer, &mut self.pump, &mut self.plans);
-            let process = candidate.attach_through_execs(tracer, pump, plans, Some(&mut self.guard), self.config)?;
+            let (tracer, feed, plans) = (&mut self.tracer, &mut self.feed, &mut self.plans);
+            let process = candidate.attach_through_execs(tracer, feed, plans, Some(&mut self.guard), self.config)?;
             self.inherit(&process, fork)?;
             self.tree.follow(pid, process.looks_for_leaks, &mut self.guard);
             self.tracer.set_running(process.slot, true)?;
@@ -120,8 +120,8 @@ impl Run<'_> {
         let parent = self.traced.iter().rev().find(|other| other.target.pid() == parent);
         if let Some(parent) = parent.map(|parent| parent.slot) {
             // The parent's ledger must have got as far as the fork.
-            self.pump()?;
-            self.pump.ledger.inherit(process.slot, parent, began_ns);
+            self.drain()?;
+            self.feed.state.ledger.inherit(process.slot, parent, began_ns);
         }
         Ok(())
     }
@@ -143,7 +143,8 @@ impl Run<'_> {
         while ended > MAX_ENDED && self.detacher.waiting() == 0 {
             let Some(oldest) = self.traced.iter().position(|process| process.exited) else { break };
             let process = self.traced.remove(oldest);
-            self.snapshots.forget(&process, &self.tracer, &mut self.pump)?;
+            self.snapshots.forget(&process.facts(&self.tracer)?, &mut self.feed.state);
+            self.feed.forget(process.slot);
             self.tracer.remove_target(process.target.pid(), process.slot)?;
             ended -= 1;
         }

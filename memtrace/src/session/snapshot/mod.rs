@@ -2,6 +2,9 @@
 
 mod view_rows;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap, HashSet},
@@ -13,23 +16,21 @@ use memtrace_common::{
     Slot, StackId,
     counter::{Counter, Harm, TargetCounters},
 };
-use rustix::time::{ClockId, clock_gettime};
 
 use super::{
-    SessionError,
     blind::{BlindSpots, Seen},
+    clock::Clock,
     describe::{describe, enlargers, frame, losses, modules, quantiles, sampling, say, tracer_state, unjudged},
+    facts::{Facts, ProcessFacts},
     focus::Focus,
     gate::Gatekeeper,
     grouping::Grouping,
     key::Key,
-    pump::Pump,
     resident::Residents,
     siblings::{self, Siblings},
-    traced::Traced,
+    state::State,
 };
 use crate::{
-    kernel::Tracer,
     ledger::{self, Distributions},
     report::{
         gate::grows,
@@ -56,7 +57,7 @@ pub(in crate::session) enum Scope {
 
 /// Takes snapshots, and remembers what the trend needs between them.
 pub(in crate::session) struct Snapshots {
-    started: Instant,
+    clock: Clock,
     trend: Trend<Key>,
     grouping: Grouping,
     /// Intervals that were observed since the attach or the last mark.
@@ -90,7 +91,7 @@ pub(in crate::session) struct Snapshots {
 impl Snapshots {
     pub(in crate::session) fn new(started: Instant, config: &TraceConfig) -> Self {
         Self {
-            started,
+            clock: Clock::starting_at(started),
             trend: Trend::new(),
             grouping: Grouping::default(),
             intervals: 0,
@@ -124,27 +125,27 @@ impl Snapshots {
 
     /// Begins a new measuring window: series start again, with what each stack holds now as the base. Milliseconds since
     /// the attach.
-    pub(in crate::session) fn mark(&mut self, pump: &mut Pump) -> u64 {
-        let (elapsed_ms, now_ns) = (self.elapsed_ms(), monotonic_ns());
+    pub(in crate::session) fn mark(&mut self, state: &mut State) -> u64 {
+        let (elapsed_ms, now_ns) = (self.elapsed_ms(), self.clock.now_ns());
         self.trend = Trend::beginning_at(elapsed_ms);
         self.grouping.groups.begin_at(elapsed_ms);
-        self.observe_all(pump, elapsed_ms);
+        self.observe_all(state, elapsed_ms);
         self.intervals = 0;
         self.focus.mark(elapsed_ms, now_ns);
         elapsed_ms
     }
 
     /// Allocations are not seen from now on.
-    pub(in crate::session) fn rest(&mut self, pump: &mut Pump, elapsed_ms: u64) {
-        self.observe(pump, elapsed_ms);
+    pub(in crate::session) fn rest(&mut self, state: &mut State, elapsed_ms: u64) {
+        self.observe(state, elapsed_ms);
         self.resting_from_ms.get_or_insert(elapsed_ms);
     }
 
     /// Allocations are recorded again, after `rest`.
-    pub(in crate::session) fn resume(&mut self, pump: &mut Pump, elapsed_ms: u64) {
+    pub(in crate::session) fn resume(&mut self, state: &mut State, elapsed_ms: u64) {
         self.note_rest(elapsed_ms);
         self.resting_from_ms = None;
-        self.observe(pump, elapsed_ms);
+        self.observe(state, elapsed_ms);
     }
 
     /// Notes the time until now as a gap, if allocations are not seen; whether they are not.
@@ -158,13 +159,13 @@ impl Snapshots {
     }
 
     /// Samples every stack between reports.
-    pub(in crate::session) fn sample(&mut self, pump: &mut Pump) {
-        self.observe(pump, self.elapsed_ms());
-        self.look(pump);
+    pub(in crate::session) fn sample(&mut self, state: &mut State) {
+        self.observe(state, self.elapsed_ms());
+        self.look(state);
     }
 
     fn elapsed_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.clock.elapsed_ms()
     }
 
     /// Samples every stack and says how things stand. At the end there may be more than `--top` stacks: see
@@ -173,18 +174,15 @@ impl Snapshots {
         &mut self,
         scope: Scope,
         is_final: bool,
-        tracer: &Tracer,
-        pump: &mut Pump,
-        traced: &[Traced],
-    ) -> Result<Snapshot, SessionError> {
+        facts: &Facts<'_>,
+        state: &mut State,
+    ) -> Snapshot {
         let elapsed_ms = self.elapsed_ms();
-        let mut counters = HashMap::new();
+        let traced = facts.processes.as_slice();
         for process in traced {
-            let values = tracer.counters(process.slot)?;
-            self.add_settled(pump, process.slot, &values);
-            counters.insert(process.slot, values);
+            self.add_settled(state, process.slot, &process.counters);
         }
-        let mut loss = losses(&counters, pump);
+        let mut loss = losses(traced, state);
         loss.insert(loss::PROBES_REMOVED.into(), traced.iter().map(|process| process.interruptions).sum());
         for (name, count) in &self.retired_losses {
             *loss.entry(name.clone()).or_default() += count;
@@ -194,46 +192,46 @@ impl Snapshots {
             self.grouping.groups.mark_all_lossy();
         }
         for process in traced {
-            self.grouping.name_program(process.slot, process.target.command());
+            self.grouping.name_program(process.slot, process.command);
         }
-        self.observe(pump, elapsed_ms);
-        self.mark_gap(pump, &counters);
-        self.look(pump);
+        self.observe(state, elapsed_ms);
+        self.mark_gap(state, traced);
+        self.look(state);
         // The series of a process that has ended ends with what it held then.
         self.closed.extend(traced.iter().filter(|process| process.exited).map(|process| process.slot));
-        let mut stacks = self.judged(pump, traced, is_final);
-        self.focus.narrow(&mut stacks, pump, elapsed_ms, monotonic_ns());
+        let mut stacks = self.judged(state, traced, is_final);
+        self.focus.narrow(&mut stacks, state, elapsed_ms, self.clock.now_ns());
         self.siblings.clear();
         let running: HashSet<Slot> =
             traced.iter().filter(|process| !process.exited).map(|process| process.slot).collect();
         if traced.len() > 1 {
             sort(&mut stacks);
-            let shape = |key: Key| Some((pump.symbols.shape(key.0, key.1)?, key.2));
+            let shape = |key: Key| Some((state.symbols.shape(key.0, key.1)?, key.2));
             (stacks, self.siblings) = siblings::group(stacks, shape, |key| running.contains(&key.0));
         }
-        self.gatekeeper.suppress(&mut stacks, &mut pump.symbols, is_final);
+        self.gatekeeper.suppress(&mut stacks, &mut state.symbols, is_final);
         let threshold = self.gatekeeper.threshold();
-        let mut groups = self.grouping.report(&mut stacks, pump, threshold, |slot| running.contains(&slot));
+        let mut groups = self.grouping.report(&mut stacks, state, threshold, |slot| running.contains(&slot));
         for group in &mut groups {
             let members = self.grouping.representatives(group, &stacks);
-            self.gatekeeper.suppress_group(group, &members, &mut pump.symbols);
+            self.gatekeeper.suppress_group(group, &members, &mut state.symbols);
         }
         let gate = self.gatekeeper.judge(&stacks, &groups);
         self.growing = gate.fails();
         sort(&mut stacks);
-        let tally = self.tally(&stacks, &groups, pump);
+        let tally = self.tally(&stacks, &groups, state);
         let stacks = match scope {
             Scope::Top(top) => {
                 self.gatekeeper.cut(&mut stacks, top, is_final);
-                self.detailed(pump, traced, stacks, None)
+                self.detailed(state, traced, stacks, None)
             }
-            Scope::All => self.live(pump, traced, stacks),
+            Scope::All => self.live(state, traced, stacks),
         };
-        let modules = modules(&stacks, pump);
+        let modules = modules(&stacks, state);
         let mut processes: Vec<Process> =
-            traced.iter().map(|process| describe(process, pump, counters.get(&process.slot), self.is_growth)).collect();
+            traced.iter().map(|process| describe(process, state, self.is_growth)).collect();
         for (described, process) in processes.iter_mut().zip(traced) {
-            described.allocates_unseen = self.allocates_unseen(process.slot, described, pump);
+            described.allocates_unseen = self.allocates_unseen(process.slot, described, state);
         }
         let mut snapshot = Snapshot {
             schema: SCHEMA.into(),
@@ -244,8 +242,8 @@ impl Snapshots {
             processes,
             retired: self.retired,
             loss,
-            tracer: tracer_state(tracer, pump)?,
-            sampling: sampling(pump),
+            tracer: tracer_state(facts, state),
+            sampling: sampling(state),
             budget: None,
             focus: self.focus.shown(),
             marks: self.focus.marks().to_vec(),
@@ -256,13 +254,13 @@ impl Snapshots {
         };
         snapshot.headline = headline::answer(&tally, &snapshot);
         self.is_blind = snapshot.headline.state == headline::State::Blind;
-        Ok(snapshot)
+        snapshot
     }
 
     /// Whether a process has an allocator that is seen to release and not to allocate. Where blocks are sampled, or
     /// allocations are not looked at for a while, nothing follows from releases.
-    fn allocates_unseen(&mut self, slot: Slot, process: &Process, pump: &Pump) -> bool {
-        if self.resting_from_ms.is_some() || pump.sampling_distance() > 0 {
+    fn allocates_unseen(&mut self, slot: Slot, process: &Process, state: &State) -> bool {
+        if self.resting_from_ms.is_some() || state.sampling_distance() > 0 {
             self.blind_spots.forget(slot);
             return false;
         }
@@ -276,7 +274,7 @@ impl Snapshots {
     }
 
     /// The sums that the headline is made of. `stacks` are ranked.
-    fn tally(&self, stacks: &[(Key, Stack)], groups: &[Group], pump: &mut Pump) -> Tally {
+    fn tally(&self, stacks: &[(Key, Stack)], groups: &[Group], state: &mut State) -> Tally {
         let mut tally = Tally::of(stacks.iter().map(|(_, stack)| stack), groups);
         tally.intervals = Some(self.intervals);
         let fastest = stacks
@@ -284,67 +282,60 @@ impl Snapshots {
             .filter(|(_, stack)| grows(stack) && stack.suppressed.is_none() && stack.group.is_none())
             .max_by(|(_, a), (_, b)| a.growth_bytes_per_hour.total_cmp(&b.growth_bytes_per_hour));
         if let Some((key, _)) = fastest {
-            tally.name_first(|| pump.symbols.frames(key.0, key.1).frames.into_iter().map(frame).collect());
+            tally.name_first(|| state.symbols.frames(key.0, key.1).frames.into_iter().map(frame).collect());
         }
         tally
     }
 
-    /// A target that has ended gives up its slot: its totals and losses are kept in sums.
-    pub(in crate::session) fn forget(
-        &mut self,
-        process: &Traced,
-        tracer: &Tracer,
-        pump: &mut Pump,
-    ) -> Result<(), SessionError> {
+    /// A target that has ended gives up its slot: its totals and losses are kept in sums, and what is known by the slot is dropped.
+    pub(in crate::session) fn forget(&mut self, process: &ProcessFacts<'_>, state: &mut State) {
         let slot = process.slot;
-        let counters = tracer.counters(slot)?;
-        self.add_settled(pump, slot, &counters);
+        self.add_settled(state, slot, &process.counters);
         self.settled.remove(&slot);
         self.closed.remove(&slot);
         for &counter in Counter::ALL.iter().filter(|counter| counter.harm() != Harm::Shown) {
-            *self.retired_losses.entry(counter.name().into()).or_default() += counters.get(counter);
+            *self.retired_losses.entry(counter.name().into()).or_default() += process.counters.get(counter);
         }
         *self.retired_losses.entry(loss::PROBES_REMOVED.into()).or_default() += process.interruptions;
-        let Process { totals, .. } = describe(process, pump, Some(&counters), self.is_growth);
+        let Process { totals, .. } = describe(process, state, self.is_growth);
         self.retired.processes += 1;
         self.retired.allocations += totals.allocations;
         self.retired.frees += totals.frees;
         self.retired.outstanding_blocks += totals.outstanding_blocks;
         self.retired.outstanding_bytes = self.retired.outstanding_bytes.saturating_add(totals.outstanding_bytes);
-        if let Some(ledger) = pump.forget(slot) {
+        if let Some(ledger) = state.ledger.process(slot) {
             ledger.stacks().for_each(|stack| self.trend.forget((slot, stack.id, stack.kind)));
             self.grouping.forget(slot);
             self.blind_spots.forget(slot);
         }
-        Ok(())
     }
 
     /// Blocks that only the kernel saw, while the ring was full.
-    fn add_settled(&mut self, pump: &mut Pump, slot: Slot, counters: &TargetCounters) {
+    fn add_settled(&mut self, state: &mut State, slot: Slot, counters: &TargetCounters) {
         let now = (counters.get(Counter::SettledBlocks), counters.get(Counter::SettledBytes));
         let seen = self.settled.entry(slot).or_default();
         // A failed realloc takes one back; it is made up for by the next ones.
         if now.0 > seen.0 && now.1 >= seen.1 {
-            pump.ledger.add_settled(slot, now.0 - seen.0, now.1 - seen.1);
+            state.ledger.add_settled(slot, now.0 - seen.0, now.1 - seen.1);
             *seen = now;
         }
     }
 
-    fn observe(&mut self, pump: &mut Pump, elapsed_ms: u64) {
+    fn observe(&mut self, state: &mut State, elapsed_ms: u64) {
         // A series has room for so many samples; those of a gap would take it from the others.
         if !self.note_rest(elapsed_ms) {
-            self.observe_all(pump, elapsed_ms);
+            self.observe_all(state, elapsed_ms);
         }
     }
 
-    fn observe_all(&mut self, pump: &mut Pump, elapsed_ms: u64) {
-        let now_ns = monotonic_ns();
+    fn observe_all(&mut self, state: &mut State, elapsed_ms: u64) {
+        let now_ns = self.clock.now_ns();
         self.intervals += 1;
-        self.trend.sample(pump.sampling_distance());
+        self.trend.sample(state.sampling_distance());
         self.trend.begin_interval(elapsed_ms, now_ns);
-        self.grouping.groups.begin_interval(elapsed_ms, now_ns, pump.sampling_distance());
+        self.grouping.groups.begin_interval(elapsed_ms, now_ns, state.sampling_distance());
         let mut all = Vec::new();
-        for (slot, process) in pump.ledger.processes().filter(|(slot, _)| !self.closed.contains(slot)) {
+        for (slot, process) in state.ledger.processes().filter(|(slot, _)| !self.closed.contains(slot)) {
             let mut precision = process.precision();
             for stack in process.stacks() {
                 let precision =
@@ -364,14 +355,14 @@ impl Snapshots {
                 }
             }
         }
-        self.grouping.observe(pump, &self.trend, all);
+        self.grouping.observe(state, &self.trend, all);
     }
 
     /// An interval in which more allocations were dropped than recorded is a gap: what did not grow in it was not seen
     /// to. The ring is one for all targets.
-    fn mark_gap(&mut self, pump: &Pump, counters: &HashMap<Slot, TargetCounters>) {
-        let dropped = counters.values().map(|values| values.get(Counter::AllocationsDropped)).sum();
-        let recorded = pump.ledger.processes().map(|(_, process)| process.totals().allocations).sum();
+    fn mark_gap(&mut self, state: &State, processes: &[ProcessFacts<'_>]) {
+        let dropped = processes.iter().map(|process| process.counters.get(Counter::AllocationsDropped)).sum();
+        let recorded = state.ledger.processes().map(|(_, process)| process.totals().allocations).sum();
         let before = std::mem::replace(&mut self.dropped, (dropped, recorded));
         if dropped.saturating_sub(before.0) > recorded.saturating_sub(before.1) {
             self.trend.mark_gap();
@@ -380,27 +371,27 @@ impl Snapshots {
     }
 
     /// Tells the trend which blocks of the stacks that rise still live, if a pass over all blocks can be afforded.
-    fn look(&mut self, pump: &Pump) {
+    fn look(&mut self, state: &State) {
         if !self.looks.may_begin() {
             return;
         }
         let begun = Instant::now();
-        self.grouping.look(pump, &mut self.trend);
+        self.grouping.look(state, &mut self.trend);
         self.looks.ended(begun.elapsed());
     }
 
     /// Every stack that is not hidden, with its verdict, without frames and series.
-    fn judged(&mut self, pump: &mut Pump, traced: &[Traced], is_final: bool) -> Vec<(Key, Stack)> {
+    fn judged(&mut self, state: &mut State, traced: &[ProcessFacts<'_>], is_final: bool) -> Vec<(Key, Stack)> {
         let mut stacks: Vec<(Key, Stack)> = Vec::new();
-        for (slot, process) in pump.ledger.processes() {
-            let pid = traced.iter().find(|process| process.slot == slot).map_or(0, |process| process.target.pid().0);
+        for (slot, process) in state.ledger.processes() {
+            let pid = traced.iter().find(|process| process.slot == slot).map_or(0, |process| process.pid.0);
             let mut precision = process.precision();
             stacks.extend(process.stacks().map(|totals| {
                 let precision = precision.as_mut().and_then(Iterator::next);
                 ((slot, totals.id, totals.kind), unjudged(pid, &totals, precision))
             }));
         }
-        self.focus.hide(&mut stacks, &mut pump.symbols, is_final);
+        self.focus.hide(&mut stacks, &mut state.symbols, is_final);
         if stacks.len() > MAX_JUDGED {
             stacks.sort_by_key(|(_, stack)| std::cmp::Reverse(stack.outstanding_bytes));
         }
@@ -417,12 +408,12 @@ impl Snapshots {
     /// Adds frames, series, ages and sizes to the stacks that are shown; no frames after `until`.
     pub(in crate::session) fn detailed(
         &self,
-        pump: &mut Pump,
-        traced: &[Traced],
+        state: &mut State,
+        traced: &[ProcessFacts<'_>],
         stacks: Vec<(Key, Stack)>,
         until: Option<Instant>,
     ) -> Vec<Stack> {
-        let now_ns = monotonic_ns();
+        let now_ns = self.clock.now_ns();
         let mut by_slot: HashMap<Slot, Vec<(StackId, ledger::Kind, usize)>> = HashMap::new();
         for (group, (key, _)) in stacks.iter().enumerate() {
             for (slot, id, kind) in self.with_siblings(key) {
@@ -433,11 +424,11 @@ impl Snapshots {
         let mut distributions = Distributions::new(stacks.len(), now_ns);
         let mut residents = Residents::new(stacks.len());
         for (slot, wanted) in by_slot {
-            if let Some(process) = pump.ledger.process(slot) {
+            if let Some(process) = state.ledger.process(slot) {
                 process.distribute(&wanted, &mut distributions);
             }
             if let Some(process) = traced.iter().find(|process| process.slot == slot) {
-                residents.look(process, &wanted, pump);
+                residents.look(process, &wanted, state);
             }
         }
         distributions.each(|group, found| {
@@ -450,12 +441,12 @@ impl Snapshots {
             .enumerate()
             .map(|(place, (key, mut stack))| {
                 residents.say(place, &mut stack);
-                stack.reserved_bytes = self.reserved(&key, pump);
+                stack.reserved_bytes = self.reserved(&key, state);
                 if until.is_none_or(|until| Instant::now() < until) {
-                    let resolved = pump.symbols.frames(key.0, key.1);
+                    let resolved = state.symbols.frames(key.0, key.1);
                     stack.frames = resolved.frames.into_iter().map(frame).collect();
                     stack.truncated = resolved.truncated.map(str::to_owned);
-                    stack.enlarged_by = enlargers(pump, key);
+                    stack.enlarged_by = enlargers(state, key);
                 }
                 stack.series = self.series(key);
                 stack
@@ -464,11 +455,11 @@ impl Snapshots {
     }
 
     /// What a stack has reserved and may not access, in all its processes.
-    fn reserved(&self, key: &Key, pump: &Pump) -> u64 {
+    fn reserved(&self, key: &Key, state: &State) -> u64 {
         if key.2 != ledger::Kind::Map {
             return 0;
         }
-        let reserved = |&(slot, id, _): &Key| pump.ledger.process(slot).map_or(0, |process| process.reserved_by(id));
+        let reserved = |&(slot, id, _): &Key| state.ledger.process(slot).map_or(0, |process| process.reserved_by(id));
         self.with_siblings(key).iter().map(reserved).fold(0, u64::saturating_add)
     }
 
@@ -512,10 +503,4 @@ impl LookLimit {
     fn ended(&mut self, took: Duration) {
         self.next = Some(Instant::now() + took * Self::PAUSE);
     }
-}
-
-/// The clock of the events.
-fn monotonic_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::Snapshots;
 use crate::{
     report::snapshot::Stack,
-    session::{key::Key, pump::Pump, traced::Traced},
+    session::{facts::ProcessFacts, key::Key, state::State},
 };
 
 /// The most stacks that are listed.
@@ -27,7 +27,12 @@ const NAMING: Duration = Duration::from_millis(100);
 
 impl Snapshots {
     /// The stacks, which are ranked, with what the view needs of each.
-    pub(super) fn live(&mut self, pump: &mut Pump, traced: &[Traced], mut stacks: Vec<(Key, Stack)>) -> Vec<Stack> {
+    pub(super) fn live(
+        &mut self,
+        state: &mut State,
+        processes: &[ProcessFacts<'_>],
+        mut stacks: Vec<(Key, Stack)>,
+    ) -> Vec<Stack> {
         stacks.truncate(LISTED);
         let others = stacks.len().saturating_sub(TOP);
         let start = if self.turn < others { self.turn } else { 0 };
@@ -46,7 +51,7 @@ impl Snapshots {
                 listed.push(Some(stack));
             }
         }
-        let mut chosen = self.detailed(pump, traced, chosen, Some(Instant::now() + NAMING)).into_iter();
+        let mut chosen = self.detailed(state, processes, chosen, Some(Instant::now() + NAMING)).into_iter();
         listed.into_iter().filter_map(|stack| stack.or_else(|| chosen.next())).collect()
     }
 }

@@ -12,7 +12,7 @@ use memtrace_common::{
     sampling::{LEVELS, MAX_DISTANCE, Sampling, distance},
 };
 
-use super::{SessionError, unwinding::Unwinding};
+use super::{SessionError, state::State, unwinding::Unwinding};
 use crate::{
     event::What,
     kernel::{
@@ -20,27 +20,24 @@ use crate::{
         ring::{Position, Ring},
         sampler::Sampler,
     },
-    ledger::{Distances, Ledger, ProcessLedger},
+    ledger::{Distances, ProcessLedger},
     object::{
         maps::{self, Mapping},
         moved,
     },
-    symbol::{self, ModuleMapping, Symbolizer},
+    symbol::ModuleMapping,
     target::{Pid, called::called},
 };
 
-/// The event sources and what they feed.
-pub(super) struct Pump {
+/// The event sources.
+pub(super) struct Feed {
     pub(super) ring: Ring,
     deferred: Deferred,
-    pub(super) ledger: Ledger,
-    pub(super) symbols: Symbolizer,
+    /// What they feed.
+    pub(super) state: State,
     pub(super) unwinding: Unwinding,
-    pids: Vec<(Slot, Pid)>,
     /// Deferred entries were read; when the ring has been drained to here they can be settled.
     settle_at: Option<Position>,
-    /// Records that could not be decoded.
-    pub(super) undecodable: u64,
     refresh: RefreshLimit,
     /// What each target's executable mappings were when last looked at.
     code: HashMap<Slot, u64>,
@@ -48,8 +45,6 @@ pub(super) struct Pump {
     files: HashMap<Slot, u64>,
     new_files: Vec<Slot>,
     sampler: Option<Sampler>,
-    /// How blocks are drawn now.
-    sampling: Sampling,
     distances: Distances,
 }
 
@@ -60,32 +55,21 @@ pub(super) struct Exec {
     pub(super) by_other_thread: bool,
 }
 
-impl Pump {
+impl Feed {
     pub(super) fn new(ring: Ring, deferred: Deferred, unwinding: Unwinding) -> Result<Self, SessionError> {
-        let symbols = Symbolizer::new(symbol::Options::default())
-            .map_err(|source| SessionError::System { action: "opening our own root directory", source })?;
         Ok(Self {
             ring,
             deferred,
-            ledger: Ledger::new(),
-            symbols,
+            state: State::new()?,
             unwinding,
-            pids: Vec::new(),
             settle_at: None,
-            undecodable: 0,
             refresh: RefreshLimit::default(),
             code: HashMap::new(),
             files: HashMap::new(),
             new_files: Vec::new(),
             sampler: None,
-            sampling: Sampling::default(),
             distances: Distances::default(),
         })
-    }
-
-    /// The process in a slot; 0 when there is none.
-    pub(super) fn pid(&self, slot: Slot) -> u32 {
-        pid_of(&self.pids, slot).map_or(0, |pid| pid.0)
     }
 
     /// Blocks are drawn through this from now on, at this mean distance in bytes.
@@ -102,11 +86,11 @@ impl Pump {
 
     /// Draws blocks at the next distance; false if that was the last.
     pub(super) fn draw_sparser(&mut self) -> Result<bool, SessionError> {
-        let level = self.sampling.level + 1;
-        if level >= LEVELS as u64 || distance(self.sampling.base, level) >= MAX_DISTANCE {
+        let level = self.state.sampling.level + 1;
+        if level >= LEVELS as u64 || distance(self.state.sampling.base, level) >= MAX_DISTANCE {
             return Ok(false);
         }
-        self.set_sampling(Sampling { level, notes: 1, ..self.sampling })?;
+        self.set_sampling(Sampling { level, notes: 1, ..self.state.sampling })?;
         Ok(true)
     }
 
@@ -114,18 +98,18 @@ impl Pump {
     /// [`draw_sparser`](Self::draw_sparser) is in the ledger. False if there are too many blocks; then every one is seen
     /// again.
     pub(super) fn filter_releases(&mut self) -> Result<bool, SessionError> {
-        if self.sampling.filters != 0 {
+        if self.state.sampling.filters != 0 {
             return Ok(true);
         }
         let Some(sampler) = &mut self.sampler else { return Ok(false) };
         let mut room = true;
-        for (slot, process) in self.ledger.processes() {
+        for (slot, process) in self.state.ledger.processes() {
             room = room && sampler.note(slot, process.addresses())?;
         }
         let sampling = if room {
-            Sampling { filters: 1, ..self.sampling }
+            Sampling { filters: 1, ..self.state.sampling }
         } else {
-            Sampling { level: 0, notes: 0, ..self.sampling }
+            Sampling { level: 0, notes: 0, ..self.state.sampling }
         };
         self.set_sampling(sampling)?;
         Ok(room)
@@ -133,12 +117,7 @@ impl Pump {
 
     /// Probes come back that were away: calls that were open then are over.
     pub(super) fn begin_window(&mut self) -> Result<(), SessionError> {
-        self.set_sampling(Sampling { window: self.sampling.window + 1, ..self.sampling })
-    }
-
-    /// The mean distance from one sampling point to the next, in bytes; 0 where every block is seen.
-    pub(super) fn sampling_distance(&self) -> u64 {
-        distance(self.sampling.base, self.sampling.level)
+        self.set_sampling(Sampling { window: self.state.sampling.window + 1, ..self.state.sampling })
     }
 
     fn set_sampling(&mut self, sampling: Sampling) -> Result<(), SessionError> {
@@ -146,10 +125,10 @@ impl Pump {
         // The ledger has to know a level before a block of it comes.
         if sampling.level > 0 {
             self.distances.set(sampling.level as u8, distance(sampling.base, sampling.level));
-            self.ledger.sample(self.distances);
+            self.state.ledger.sample(self.distances);
         }
         sampler.set(sampling)?;
-        self.sampling = sampling;
+        self.state.sampling = sampling;
         Ok(())
     }
 
@@ -158,27 +137,22 @@ impl Pump {
         let mut mappings = maps::read(pid).unwrap_or_default();
         let (code, files) = (fingerprint(&mappings), file_fingerprint(&mappings));
         moved::restore(pid, &mut mappings);
-        self.ledger.add_process(slot);
-        self.symbols.add_process(slot, pid.0, modules(pid, &mappings));
+        self.state.add_process(slot, pid, modules(pid, &mappings));
         self.unwinding.update(slot, pid, &mappings)?;
         self.code.insert(slot, code);
         self.files.insert(slot, files);
-        self.pids.push((slot, pid));
         Ok(())
     }
 
     /// The process has ended: its id may become another's, whose maps are none of ours.
     pub(super) fn ended(&mut self, slot: Slot) -> Result<(), SessionError> {
-        let known = self.pids.len();
-        self.pids.retain(|&(known, _)| known != slot);
-        if self.pids.len() < known { self.unwinding.remove(slot) } else { Ok(()) }
+        if self.state.ended(slot) { self.unwinding.remove(slot) } else { Ok(()) }
     }
 
     /// An ended target's slot is about to be another's: everything that is known by it is dropped. Its ledger comes back.
     pub(super) fn forget(&mut self, slot: Slot) -> Option<Box<ProcessLedger>> {
-        self.symbols.remove_process(slot);
         self.code.remove(&slot);
-        let ledger = self.ledger.remove_process(slot);
+        let ledger = self.state.forget(slot);
         if let (Some(sampler), Some(ledger)) = (&mut self.sampler, &ledger) {
             sampler.forget(slot, ledger.addresses());
         }
@@ -189,16 +163,15 @@ impl Pump {
     /// then has its tables and names before most of its allocations. (A stack through code that nobody knows makes
     /// [`run`](Self::run) look at once.) Then the tables that are used get room before others.
     pub(super) fn look_for_new_code(&mut self) -> Result<(), SessionError> {
-        for index in 0..self.pids.len() {
-            let (slot, pid) = self.pids[index];
+        for (slot, pid) in self.state.processes().to_vec() {
             self.refresh_code(slot, pid)?;
         }
-        self.unwinding.look(&self.ledger, &self.symbols)
+        self.unwinding.look(&self.state.ledger, &self.state.symbols)
     }
 
     /// The tables and names of a target that has mapped its libraries just now.
     pub(super) fn refresh(&mut self, slot: Slot) -> Result<(), SessionError> {
-        let refreshed = pid_of(&self.pids, slot).map_or(Ok(()), |pid| self.refresh_code(slot, pid));
+        let refreshed = self.state.process(slot).map_or(Ok(()), |pid| self.refresh_code(slot, pid));
         // Whoever asks for this looks at all files.
         self.new_files.retain(|&new| new != slot);
         refreshed
@@ -211,7 +184,7 @@ impl Pump {
         if !mappings.is_empty() && self.code.insert(slot, now) != Some(now) {
             note_files(&mut self.files, &mut self.new_files, slot, &mappings);
             moved::restore(pid, &mut mappings);
-            self.symbols.refresh(slot, modules(pid, &mappings));
+            self.state.symbols.refresh(slot, modules(pid, &mappings));
             self.unwinding.update(slot, pid, &mappings)?;
         }
         Ok(())
@@ -225,49 +198,48 @@ impl Pump {
     /// Takes what waited in the kernel, drains the ring, and settles what waited once all that was sent before has
     /// arrived. Returns the targets that replaced their image.
     pub(super) fn run(&mut self) -> Result<Vec<Exec>, SessionError> {
-        let Self { ring, deferred, ledger, symbols, unwinding, pids, undecodable, refresh, files, new_files, .. } =
-            self;
+        let Self { ring, deferred, state, unwinding, refresh, files, new_files, .. } = self;
         let sampler = &mut self.sampler;
-        deferred.take(|key, block| ledger.defer(key, block))?;
+        deferred.take(|key, block| state.ledger.defer(key, block))?;
         self.settle_at = Some(ring.written());
         let mut execs = Vec::new();
         let mut failed = Ok(());
         let drained = ring.drain(|event| match event.what {
             What::Stack { id, end, frames } => {
                 let end = unwinding.end(event.slot, frames.iter(), end);
-                let observed = symbols.observe(event.slot, id, frames.iter(), end);
+                let observed = state.observe(event.slot, id, frames.iter(), end);
                 if observed.unknown_addresses
-                    && let Some(pid) = pid_of(pids, event.slot)
+                    && let Some(pid) = state.process(event.slot)
                     && let Some(mut mappings) = refresh.allow(|| maps::read(pid).ok())
                 {
                     note_files(files, new_files, event.slot, &mappings);
                     moved::restore(pid, &mut mappings);
-                    symbols.refresh(event.slot, modules(pid, &mappings));
+                    state.symbols.refresh(event.slot, modules(pid, &mappings));
                     failed = unwinding.update(event.slot, pid, &mappings);
                     // What is unknown even now is code that has gone; the report shows its address.
-                    let _ = symbols.observe(event.slot, id, frames.iter(), end);
+                    let _ = state.observe(event.slot, id, frames.iter(), end);
                 }
             }
             What::Exec { by_other_thread } => {
-                if let (Some(sampler), Some(process)) = (sampler.as_mut(), ledger.process(event.slot)) {
+                if let (Some(sampler), Some(process)) = (sampler.as_mut(), state.ledger.process(event.slot)) {
                     sampler.forget(event.slot, process.addresses());
                 }
-                ledger.apply(event);
-                if let Some(pid) = pid_of(pids, event.slot) {
+                state.apply(event);
+                if let Some(pid) = state.process(event.slot) {
                     let mappings = maps::read(pid).unwrap_or_default();
-                    symbols.add_process(event.slot, pid.0, modules(pid, &mappings));
+                    state.symbols.add_process(event.slot, pid.0, modules(pid, &mappings));
                     failed = unwinding.update(event.slot, pid, &mappings);
                 }
                 execs.push(Exec { slot: event.slot, by_other_thread });
             }
-            _ => ledger.apply(event),
+            _ => state.apply(event),
         })?;
-        *undecodable += drained.undecodable;
+        state.undecodable += drained.undecodable;
         failed?;
         if let Some(position) = self.settle_at
             && self.ring.has_reached(position)
         {
-            self.ledger.settle_deferred();
+            self.state.ledger.settle_deferred();
             self.settle_at = None;
         }
         Ok(execs)
@@ -278,10 +250,6 @@ impl Pump {
         self.run()?;
         Ok(self.settle_at.is_none())
     }
-}
-
-fn pid_of(pids: &[(Slot, Pid)], slot: Slot) -> Option<Pid> {
-    pids.iter().find(|(known, _)| *known == slot).map(|&(_, pid)| pid)
 }
 
 /// Stands for the executable mappings.

@@ -1,0 +1,35 @@
+//! The clock of a run: time since the attach, and the kernel's time that events carry.
+
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// A clock that began with the run.
+pub(super) struct Clock {
+    started: Instant,
+    /// How far it is ahead of the machine's: 0, but in tests, which cannot wait.
+    ahead: Duration,
+}
+
+impl Clock {
+    pub(super) fn starting_at(started: Instant) -> Self {
+        Self { started, ahead: Duration::ZERO }
+    }
+
+    /// Milliseconds since the attach.
+    pub(super) fn elapsed_ms(&self) -> u64 {
+        u64::try_from((self.started.elapsed() + self.ahead).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    pub(super) fn now_ns(&self) -> u64 {
+        let now = clock_gettime(ClockId::Monotonic);
+        let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+        seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0) + self.ahead.as_nanos() as u64
+    }
+
+    #[cfg(test)]
+    pub(super) fn advance(&mut self, by: Duration) {
+        self.ahead += by;
+    }
+}

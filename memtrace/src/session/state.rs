@@ -1,0 +1,90 @@
+//! All that is known of the targets' memory: live blocks and named stacks. It takes events, and knows nothing of BPF.
+
+use memtrace_common::{
+    Address, Slot, StackId,
+    sampling::{Sampling, distance},
+    unwind::StackEnd,
+};
+
+use super::SessionError;
+use crate::{
+    event::Event,
+    ledger::{Ledger, ProcessLedger},
+    symbol::{self, ModuleMapping, Observed, Symbolizer},
+    target::Pid,
+};
+
+/// Live blocks, stacks and names of all targets.
+pub(super) struct State {
+    pub(super) ledger: Ledger,
+    pub(super) symbols: Symbolizer,
+    /// Records that could not be decoded.
+    pub(super) undecodable: u64,
+    /// How blocks are drawn now.
+    pub(super) sampling: Sampling,
+    pids: Vec<(Slot, Pid)>,
+}
+
+impl State {
+    pub(super) fn new() -> Result<Self, SessionError> {
+        let symbols = Symbolizer::new(symbol::Options::default())
+            .map_err(|source| SessionError::System { action: "opening our own root directory", source })?;
+        Ok(Self { ledger: Ledger::new(), symbols, undecodable: 0, sampling: Sampling::default(), pids: Vec::new() })
+    }
+
+    /// The processes that have not ended, each with its slot.
+    pub(super) fn processes(&self) -> &[(Slot, Pid)] {
+        &self.pids
+    }
+
+    /// The process in a slot; `None` when it has ended.
+    pub(super) fn process(&self, slot: Slot) -> Option<Pid> {
+        self.pids.iter().find(|(known, _)| *known == slot).map(|&(_, pid)| pid)
+    }
+
+    /// The id of the process in a slot; 0 when there is none.
+    pub(super) fn pid(&self, slot: Slot) -> u32 {
+        self.process(slot).map_or(0, |pid| pid.0)
+    }
+
+    /// The mean distance from one sampling point to the next, in bytes; 0 where every block is seen.
+    pub(super) fn sampling_distance(&self) -> u64 {
+        distance(self.sampling.base, self.sampling.level)
+    }
+
+    /// From now on events of `slot` belong to `pid`.
+    pub(super) fn add_process(&mut self, slot: Slot, pid: Pid, modules: impl IntoIterator<Item = ModuleMapping>) {
+        self.ledger.add_process(slot);
+        self.symbols.add_process(slot, pid.0, modules);
+        self.pids.push((slot, pid));
+    }
+
+    /// The process has ended: its id may become another's. Whether it was there.
+    pub(super) fn ended(&mut self, slot: Slot) -> bool {
+        let known = self.pids.len();
+        self.pids.retain(|&(known, _)| known != slot);
+        self.pids.len() < known
+    }
+
+    /// An ended target's slot is about to be another's: everything that is known by it is dropped. Its ledger comes back.
+    pub(super) fn forget(&mut self, slot: Slot) -> Option<Box<ProcessLedger>> {
+        self.symbols.remove_process(slot);
+        self.ledger.remove_process(slot)
+    }
+
+    /// Takes an event that is about blocks or mappings.
+    pub(super) fn apply(&mut self, event: &Event<'_>) {
+        self.ledger.apply(event);
+    }
+
+    /// Takes the frames of a stack.
+    pub(super) fn observe(
+        &mut self,
+        slot: Slot,
+        id: StackId,
+        frames: impl Iterator<Item = Address>,
+        end: StackEnd,
+    ) -> Observed {
+        self.symbols.observe(slot, id, frames, end)
+    }
+}

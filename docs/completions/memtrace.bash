@@ -270,7 +270,7 @@ _memtrace() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "text json folded flamegraph pprof html" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
                     return 0
                     ;;
                 --alloc)
@@ -506,7 +506,7 @@ _memtrace() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "text json folded flamegraph pprof html" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
                     return 0
                     ;;
                 --output)

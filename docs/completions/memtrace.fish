@@ -87,11 +87,7 @@ complete -c memtrace -n "__fish_memtrace_using_subcommand doctor" -l cgroup -d '
 complete -c memtrace -n "__fish_memtrace_using_subcommand doctor" -l container -d 'Show those of every process in this container' -r
 complete -c memtrace -n "__fish_memtrace_using_subcommand doctor" -l measure -d 'Trace the processes for this long to count their calls, and say how much slower that makes them' -r
 complete -c memtrace -n "__fish_memtrace_using_subcommand doctor" -l format -d 'Text, or one object of JSON' -r -f -a "text\t'For people, 80 columns'
-json\t'One object a line, for scripts'
-folded\t'One line a stack, for other flame graph tools'
-flamegraph\t'A flame graph, coloured by growth (SVG)'
-pprof\t'For `go tool pprof` (protobuf, compressed)'
-html\t'One page with everything, for a browser'"
+json\t'One object a line, for scripts'"
 complete -c memtrace -n "__fish_memtrace_using_subcommand doctor" -l alloc -d 'Trace this function as malloc is traced: \'FILE:FUNCTION(size=arg0)\', with count=argN for a product and result=argN where the address is stored there; FILE may be \'exe\', FUNCTION an address 0x...; may be repeated' -r
 complete -c memtrace -n "__fish_memtrace_using_subcommand doctor" -l realloc -d 'Trace this function as realloc is traced: \'FILE:FUNCTION(ptr=arg0,size=arg1)\'' -r
 complete -c memtrace -n "__fish_memtrace_using_subcommand doctor" -l free -d 'Trace this function as free is traced: \'FILE:FUNCTION(ptr=arg0)\'' -r
@@ -127,11 +123,7 @@ complete -c memtrace -n "__fish_memtrace_using_subcommand watch" -l alert-size -
 complete -c memtrace -n "__fish_memtrace_using_subcommand watch" -l escalate -d 'When an alert begins, trace the process for this long and report the stacks behind it' -r
 complete -c memtrace -n "__fish_memtrace_using_subcommand watch" -l duration -d 'End the watch after this long' -r
 complete -c memtrace -n "__fish_memtrace_using_subcommand watch" -l format -d 'The form of the lines' -r -f -a "text\t'For people, 80 columns'
-json\t'One object a line, for scripts'
-folded\t'One line a stack, for other flame graph tools'
-flamegraph\t'A flame graph, coloured by growth (SVG)'
-pprof\t'For `go tool pprof` (protobuf, compressed)'
-html\t'One page with everything, for a browser'"
+json\t'One object a line, for scripts'"
 complete -c memtrace -n "__fish_memtrace_using_subcommand watch" -l output -d 'Write the lines to this file instead of standard output' -r -F
 complete -c memtrace -n "__fish_memtrace_using_subcommand watch" -l fail-on-alert -d 'Exit with status 3 when there was an alert'
 complete -c memtrace -n "__fish_memtrace_using_subcommand watch" -s h -l help -d 'Print help (see more with \'--help\')'

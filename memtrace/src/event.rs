@@ -33,7 +33,7 @@ pub struct Block {
     pub stack: StackId,
 }
 
-/// A range of pages.
+/// A range of pages in a target's address space.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Range {
     /// Where it begins.
@@ -75,7 +75,7 @@ impl<'a> Frames<'a> {
         Self(bytes)
     }
 
-    /// The addresses in order.
+    /// The addresses in order, the caller of the allocator first.
     pub fn iter(self) -> impl ExactSizeIterator<Item = Address> + 'a {
         self.0.chunks_exact(8).map(|mut word| Address(word.get_u64_ne()))
     }

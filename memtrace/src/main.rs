@@ -30,8 +30,12 @@ fn main() -> ExitCode {
             let text = error.to_string();
             let first = text.lines().next().unwrap_or_default();
             let first = first.strip_prefix("error: ").unwrap_or(first);
-            let similar = similar(&error).map(|similar| format!("; did you mean {similar}?")).unwrap_or_default();
-            return fail(BAD_USAGE, &format!("{first}{similar} (see memtrace --help)"));
+            let hint = match (similar(&error), error.get(ContextKind::ValidValue)) {
+                (Some(similar), _) => format!("; did you mean {similar}?"),
+                (None, Some(ContextValue::Strings(names))) => format!("; it may be {}", names.join(", ")),
+                (None, _) => String::new(),
+            };
+            return fail(BAD_USAGE, &format!("{first}{hint} (see memtrace --help)"));
         }
     };
     let command = match cli::resolve(flags) {

@@ -170,3 +170,42 @@ fn every_room_is_in_the_list() {
     let rooms = library.lines().filter_map(|line| line.trim().strip_prefix("pub mod ")).map(word);
     assert_eq!(rooms.collect::<BTreeSet<_>>(), ROOMS.iter().map(|&room| room.to_owned()).collect());
 }
+
+/// The doc comments of public items, each with its item's first line. Fields and variants are not among them: their names and
+/// types may say all.
+fn documented(source: &str) -> Vec<(String, String)> {
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let mut found = Vec::new();
+    let mut text = String::new();
+    for line in lines {
+        if let Some(words) = line.strip_prefix("///") {
+            text.push_str(words);
+        } else if !line.starts_with("#[") {
+            if line.starts_with("pub ") && !text.is_empty() {
+                found.push((std::mem::take(&mut text), line.to_owned()));
+            }
+            text.clear();
+        }
+    }
+    found
+}
+
+#[test]
+fn doc_comments_of_public_items_say_something() {
+    let kinds = ["fn", "const", "struct", "enum", "trait", "type", "static", "mod", "unsafe"];
+    let mut short = Vec::new();
+    for (path, source) in ROOMS.iter().flat_map(|room| files(room)) {
+        for (text, item) in documented(&source) {
+            let mut words = item.split_whitespace().skip(1);
+            if !words.next().is_some_and(|word| kinds.contains(&word)) {
+                continue;
+            }
+            // What these are is known from every collection.
+            let is_usual = ["fn len(", "fn is_empty(", "fn new("].iter().any(|usual| item.contains(usual));
+            if !is_usual && text.split_whitespace().count() < 6 {
+                short.push(format!("{}: {text} {item}", path.display()));
+            }
+        }
+    }
+    assert!(short.is_empty(), "{short:#?}");
+}

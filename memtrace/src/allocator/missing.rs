@@ -18,7 +18,8 @@ pub(super) fn describe(objects: &[MappedObject], plan: &Plan) -> String {
         0 => "the program's mapped files (it has none with code)".to_owned(),
         _ => format!("the program's mapped files ({})", paths.join(", ")),
     };
-    let families = Family::MARKED.map(|family| family.to_string()).join(", ");
+    let known = Family::ALL.into_iter().filter(|family| !family.marks().is_empty());
+    let families = known.map(|family| family.to_string()).collect::<Vec<_>>().join(", ");
     let mut text = format!(
         "found no allocator to trace: looked for malloc and free, and for the functions of {families} and Rust, in {files}: \
          in their symbol tables, their .gnu_debugdata and their debug files below {DEBUG_DIRECTORY}"

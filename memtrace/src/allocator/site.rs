@@ -23,7 +23,7 @@ use thiserror::Error;
 
 use crate::object::bounds::MAX_CODE_BYTES;
 
-/// Where a function's probe goes.
+/// The instruction of a function that a probe goes on.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Site {
     /// Bytes from the function's entry.

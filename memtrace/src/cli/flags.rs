@@ -21,7 +21,7 @@ const RECORDED: &str = "Which blocks are recorded, and at what cost";
 const REPORT: &str = "The report";
 const PROBES: &str = "How calls are probed";
 
-/// What a run watches.
+/// What a run watches: blocks, or growth.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub enum Mode {
     /// Every call that allocates or releases
@@ -177,7 +177,7 @@ pub struct Flags {
     pub gate: GateFlags,
 }
 
-/// The subcommands.
+/// The subcommands with their flags, as typed.
 #[derive(Clone, Debug, Subcommand)]
 pub enum SubcommandFlags {
     /// Can memtrace run here, what would it attach to, and what would that cost?

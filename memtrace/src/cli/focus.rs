@@ -8,7 +8,7 @@ use crate::{report::rules::Rule, session::FocusConfig};
 /// The most patterns of one flag: each stack is compared with each.
 const MAX_PATTERNS: usize = 256;
 
-/// The flags as typed.
+/// The flags that say which stacks a report is about, as typed.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Focus")]
 pub struct FocusFlags {

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{error::UsageError, rate::rate};
 use crate::{report::rules, session::GateConfig};
 
-/// The flags as typed.
+/// The flags by which a run decides whether a build passes, as typed.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "As a gate")]
 pub struct GateFlags {

@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// What was asked.
+/// What the command line asks memtrace to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Trace processes.

@@ -11,7 +11,7 @@ use crate::report::{
     saved_runs::{DiffConfig, ReportConfig},
 };
 
-/// The flags of `memtrace report`.
+/// The flags of `memtrace report`, as typed.
 #[derive(Args, Clone, Debug)]
 pub struct ReportFlags {
     /// A run saved with --format json; `-` is standard input
@@ -35,7 +35,7 @@ pub struct ReportFlags {
     pub top: Option<usize>,
 }
 
-/// The flags of `memtrace diff`.
+/// The flags of `memtrace diff`, as typed.
 #[derive(Args, Clone, Debug)]
 pub struct DiffFlags {
     /// The earlier run, saved with --format json

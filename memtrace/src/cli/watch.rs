@@ -8,6 +8,7 @@ use super::{
     error::UsageError,
     rate::rate,
     resolve::{distinct, size, time},
+    values::text_or_json,
 };
 use crate::{
     report::form::Format,
@@ -54,7 +55,7 @@ pub struct WatchFlags {
     pub duration: Option<String>,
 
     /// The form of the lines
-    #[arg(long, value_name = "FORM", value_enum, default_value_t = Format::Text)]
+    #[arg(long, value_name = "FORM", default_value = "text", value_parser = text_or_json())]
     pub format: Format,
 
     /// Write the lines to this file instead of standard output
@@ -99,9 +100,6 @@ pub fn resolve(flags: WatchFlags) -> Result<WatchConfig, UsageError> {
     }
     if flags.fail_on_alert && flags.alert_growth.is_none() && flags.alert_size.is_none() {
         return Err(UsageError::NothingAlerts { flag: "--fail-on-alert" });
-    }
-    if flags.format.is_written_once() {
-        return Err(UsageError::WatchFormat);
     }
     Ok(WatchConfig {
         pids: distinct(flags.pids),

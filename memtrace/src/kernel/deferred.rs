@@ -10,7 +10,7 @@ use memtrace_common::deferred::{DeferredBlock, DeferredKey};
 
 use super::tracer::{KernelError, access};
 
-/// The deferred table's reading end.
+/// The reading end of the table in which events wait while a ring is full.
 pub struct Deferred {
     table: MapData,
     counts: Array<MapData, u64>,

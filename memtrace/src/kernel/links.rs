@@ -28,7 +28,7 @@ enum Link {
     RawTracePoint(RawTracePointLink),
 }
 
-/// Attached programs, detached together.
+/// Attached programs, which are detached together or when dropped.
 #[derive(Default)]
 pub struct Links(Vec<Link>);
 
@@ -47,14 +47,14 @@ impl Halves {
     /// How long a call that has begun may take to return.
     const FINISH: Duration = Duration::from_millis(20);
 
-    /// Takes over other probes.
+    /// Takes over other probes of the same process.
     pub fn extend(&mut self, other: Halves) {
         self.entries.extend(other.entries);
         self.returns.extend(other.returns);
         self.sessions.extend(other.sessions);
     }
 
-    /// All of them.
+    /// The probes on entries and on returns together.
     pub fn into_links(self) -> Links {
         let Self { entries: mut links, returns, sessions } = self;
         links.extend(returns);
@@ -94,7 +94,7 @@ impl Links {
         self.0.is_empty()
     }
 
-    /// Takes over another set.
+    /// Takes over another set of attached programs.
     pub fn extend(&mut self, other: Links) {
         self.0.extend(other.0);
     }

@@ -37,7 +37,7 @@ impl ReturnProbes {
     }
 }
 
-/// Asks the kernel, once.
+/// Asks the kernel once what return probes do under a seccomp filter.
 pub fn with_filter() -> ReturnProbes {
     static ANSWER: OnceLock<ReturnProbes> = OnceLock::new();
     *ANSWER.get_or_init(|| conclude(existing(), || ask(true)))

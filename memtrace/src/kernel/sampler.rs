@@ -8,7 +8,7 @@ use super::{
     tracer::{KernelError, access},
 };
 
-/// The writing end.
+/// The user's end of sampling in the kernel: how blocks are drawn, and which are known.
 pub struct Sampler {
     control: Array<MapData, Shared<Sampling>>,
     drawn: HashMap<MapData, Shared<DeferredKey>, u64>,

@@ -26,7 +26,7 @@ const OVERSIZE: u64 = (1 << 44) - 1;
 /// Tables below this many buckets are not worth shrinking.
 const SMALLEST_SHRUNK: usize = 64;
 
-/// A live block.
+/// A block that was allocated and not freed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LiveBlock {
     /// Where it begins; below [`ADDRESS_END`].
@@ -89,7 +89,7 @@ impl Packed {
     }
 }
 
-/// The live blocks.
+/// The live blocks of a process, by address.
 pub struct Blocks {
     shards: Box<[HashTable<Packed>]>,
     /// Sizes of [`OVERSIZE`] bytes and more, by address.
@@ -144,7 +144,7 @@ impl Blocks {
         Some(block)
     }
 
-    /// Removes the block at `address`.
+    /// Removes the block at `address`; `None` when there is none.
     pub fn remove(&mut self, address: u64) -> Option<LiveBlock> {
         self.remove_older(address, u64::MAX)
     }
@@ -155,13 +155,13 @@ impl Blocks {
         self.shards[shard_index(hash)].find(hash, |other| other.address() == address).map(Packed::time_ns)
     }
 
-    /// How many there are.
+    /// How many blocks live.
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.shards.iter().map(HashTable::len).sum()
     }
 
-    /// Every block, in no order.
+    /// Every live block, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = LiveBlock> {
         self.shards.iter().flatten().map(|packed| packed.unpack(&self.oversize))
     }

@@ -58,7 +58,7 @@ impl Turn {
     }
 }
 
-/// The changes that wait.
+/// The changes that wait until what was sent before them has arrived.
 #[derive(Default)]
 pub struct Deferred(BTreeMap<Turn, Change>);
 
@@ -87,7 +87,7 @@ impl Deferred {
         self.0.remove_entry(&turn)
     }
 
-    /// Takes every change before `time_ns`.
+    /// Takes every change out that was made before `time_ns`.
     pub fn take_all_before(&mut self, time_ns: u64) -> BTreeMap<Turn, Change> {
         let (now, later) = std::mem::take(&mut self.0).into_iter().partition(|(turn, _)| turn.time_ns < time_ns);
         self.0 = later;
@@ -134,7 +134,7 @@ impl Closings {
         })
     }
 
-    /// A settlement is over.
+    /// Notes that all changes up to now are settled.
     pub fn settle(&mut self) {
         self.older = std::mem::take(&mut self.recent);
     }

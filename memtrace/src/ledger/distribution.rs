@@ -21,7 +21,7 @@ pub struct Distribution {
 }
 
 impl Distribution {
-    /// One without blocks.
+    /// A distribution without blocks yet.
     pub fn new() -> Self {
         Self { ages_ms: histogram(MAX_AGE_MS), sizes: histogram(MAX_SIZE) }
     }

@@ -22,7 +22,7 @@ impl Distances {
         }
     }
 
-    /// The distance of a level.
+    /// The mean distance between samples at a level, in bytes.
     pub fn get(&self, level: u8) -> u64 {
         self.0.get(usize::from(level)).copied().unwrap_or(0)
     }
@@ -62,7 +62,7 @@ impl Weight {
         Self { blocks: blocks << FRACTION, bytes, variance: 0 }
     }
 
-    /// Blocks.
+    /// The estimated number of live blocks.
     pub const fn blocks(&self) -> u64 {
         (self.blocks + (1 << (FRACTION - 1))) >> FRACTION
     }
@@ -77,7 +77,7 @@ impl Weight {
         self.variance as f64
     }
 
-    /// Adds another.
+    /// Adds another estimate, and its error.
     pub const fn add(&mut self, other: Self) {
         self.blocks = self.blocks.wrapping_add(other.blocks);
         self.bytes = self.bytes.wrapping_add(other.bytes);
@@ -106,7 +106,7 @@ pub struct Precision {
 }
 
 impl Precision {
-    /// Adds another's.
+    /// Adds the blocks and the error of another stack.
     pub fn add(&mut self, other: Self) {
         self.live_seen += other.live_seen;
         self.ever_seen += other.ever_seen;

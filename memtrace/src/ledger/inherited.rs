@@ -42,7 +42,7 @@ impl Inherited {
         if self.0.is_empty() { None } else { self.0.remove(&address) }
     }
 
-    /// Puts it back.
+    /// Puts a block back that was taken by mistake.
     pub fn put_back(&mut self, address: u64, size: u64) {
         self.0.insert(address, size);
     }

@@ -68,7 +68,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// One without targets.
+    /// A ledger without targets.
     pub fn new() -> Self {
         Self::default()
     }
@@ -115,12 +115,12 @@ impl Ledger {
         self.processes.get_mut(usize::from(slot.0))?.take()
     }
 
-    /// The ledger of a target.
+    /// The ledger of the target in a slot; `None` when there is none.
     pub fn process(&self, slot: Slot) -> Option<&ProcessLedger> {
         self.processes.get(usize::from(slot.0))?.as_deref()
     }
 
-    /// Every target.
+    /// The ledger of every target, with its slot.
     pub fn processes(&self) -> impl Iterator<Item = (Slot, &ProcessLedger)> {
         // Slots are 16 bits wide, so the index does not truncate.
         let slots = self.processes.iter().enumerate();

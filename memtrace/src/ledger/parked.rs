@@ -22,7 +22,7 @@ pub enum OpenCall {
     Mremap,
 }
 
-/// What was taken.
+/// What a call had put aside, and is taken back at its end.
 #[derive(Debug, Eq, PartialEq)]
 pub enum Taken {
     /// A block, and its past if it changed its stack before.
@@ -92,7 +92,7 @@ impl OpenCalls {
         (parked.call == call).then_some(parked.taken)
     }
 
-    /// All calls are over.
+    /// Forgets what calls have put aside: all of them are over.
     pub fn clear(&mut self) {
         self.threads.clear();
         self.pieces = 0;

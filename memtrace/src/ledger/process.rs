@@ -20,7 +20,7 @@ use crate::event::{Block, Event, Range, What};
 /// Pages of one stack that are touched, or may be accessed, one after the other within this time are one range.
 const TOGETHER_NS: u64 = 1_000_000_000;
 
-/// One process.
+/// The live blocks and mappings of one process, and their sums.
 #[derive(Default)]
 pub struct ProcessLedger {
     blocks: Blocks,
@@ -44,7 +44,7 @@ pub struct ProcessLedger {
 }
 
 impl ProcessLedger {
-    /// The sums since the attach.
+    /// What the process has allocated and freed since the attach, in sums.
     pub fn totals(&self) -> Totals {
         Totals {
             mapped_bytes: self.ranges.bytes(),

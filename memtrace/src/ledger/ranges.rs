@@ -18,7 +18,7 @@ pub struct Piece {
 }
 
 impl Piece {
-    /// Bytes.
+    /// The length of the piece in bytes.
     pub const fn length(&self) -> u64 {
         self.end - self.start
     }
@@ -45,12 +45,12 @@ impl Ranges {
         self.pieces.len()
     }
 
-    /// The sum of their lengths.
+    /// The lengths of all pieces together, in bytes.
     pub const fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Every piece, by start.
+    /// Every piece, in the order of addresses.
     pub fn iter(&self) -> impl Iterator<Item = Piece> {
         self.pieces.iter().map(|(&start, &rest)| piece(start, rest))
     }

@@ -149,7 +149,7 @@ impl Stacks {
         stack.outstanding_bytes = stack.outstanding_bytes.wrapping_sub(bytes);
     }
 
-    /// Nothing lives any more.
+    /// Notes that no block of any stack lives any more.
     pub fn clear_outstanding(&mut self) {
         for stack in &mut self.totals {
             stack.outstanding_bytes = 0;

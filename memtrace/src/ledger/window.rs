@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::{StackTotals, Weight, process::ProcessLedger};
 
-/// Live blocks of one stack.
+/// The live blocks of one stack that were born in a span of time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Held {
     /// Their bytes; they wrap as those of [`StackTotals`] do.

@@ -18,7 +18,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// The address behind its last.
+    /// The address behind the last one of this part, as linked.
     pub fn end(&self) -> u64 {
         self.address.saturating_add(self.bytes)
     }

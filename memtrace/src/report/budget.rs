@@ -16,7 +16,7 @@ pub struct Budget {
     pub releases_seen_share: f64,
 }
 
-/// One sentence.
+/// How the run kept to its budget, in one sentence; `None` without a budget.
 pub fn note(budget: Option<&Budget>) -> Option<String> {
     let Budget { max_overhead, estimated_overhead, recorded_share, releases_seen_share } = budget?;
     let mut text = format!(

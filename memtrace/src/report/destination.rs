@@ -26,7 +26,7 @@ pub struct WriteError {
     pub source: io::Error,
 }
 
-/// A report's destination.
+/// Where reports are written: standard output or a file.
 pub struct Destination {
     to: To,
     path: Option<PathBuf>,

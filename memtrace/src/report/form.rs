@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// What a report looks like.
+/// The form of a report, as `--format` names it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Format {
     /// For people, 80 columns.
@@ -88,7 +88,7 @@ impl Format {
     }
 }
 
-/// Stacks for a person.
+/// How many stacks a report for a person shows.
 pub const FEW: usize = 10;
 
 /// More stacks than a run keeps verdicts for; a bound of what a report takes.
@@ -134,7 +134,7 @@ impl Metric {
         }
     }
 
-    /// What it is, in words.
+    /// What stacks are weighed by, in words.
     pub const fn words(self) -> &'static str {
         match self {
             Self::InuseSpace => "outstanding bytes",

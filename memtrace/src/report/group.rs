@@ -22,7 +22,7 @@ pub enum GroupBy {
     Frames,
 }
 
-/// A group of stacks.
+/// A group of stacks that are judged together.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Group {

@@ -28,7 +28,7 @@ const LEAST_GROWTH: u64 = 512 << 10;
 /// Growing stacks and live blocks that account for less than this share of a process's growth do not explain it.
 const EXPLAINED: f64 = 0.5;
 
-/// What the answer is.
+/// What the answer of a run is, for programs.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -46,7 +46,7 @@ pub enum State {
     Blind,
 }
 
-/// The answer and its parts.
+/// The answer of a run in a sentence, and its parts.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -205,7 +205,7 @@ impl Whole {
     }
 }
 
-/// The answer of a run.
+/// The answer of a run, from the sums over all stacks and what is known of the processes.
 pub fn answer(tally: &Tally, snapshot: &Snapshot) -> Headline {
     let mut headline = of_what_was_seen(tally, snapshot);
     let moved = snapshot.processes.iter().filter_map(|process| Some((process.pid, process.code_moved_ms?)));

@@ -90,7 +90,7 @@ pub struct Limit {
     pub left: TimeLeft,
 }
 
-/// Whose a limit is.
+/// Whether a memory limit is a cgroup's or the machine's.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -101,7 +101,7 @@ pub enum LimitOf {
     Machine,
 }
 
-/// When a limit is reached.
+/// When a memory limit will be reached at the present rate.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TimeLeft {

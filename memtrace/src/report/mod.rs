@@ -57,7 +57,7 @@ mod schema;
 use form::{Format, Metric};
 use snapshot::Snapshot;
 
-/// How a report is written.
+/// How a report is written: form, weight and colours.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Rendering {
     /// The form.

@@ -50,7 +50,7 @@ pub fn process(pid: u32, processes: &[Process]) -> String {
     if program.is_empty() { format!("pid {pid}") } else { format!("{} (pid {pid})", escape(program)) }
 }
 
-/// `603 kB in 1,200 blocks`.
+/// What a stack holds, such as `603 kB in 1,200 blocks`.
 pub fn holding(stack: &Stack) -> String {
     let (one, many) = match stack.kind {
         StackKind::Heap => ("block", "blocks"),
@@ -89,7 +89,7 @@ pub fn moment(at: &str) -> String {
     }
 }
 
-/// `half older than 29 s`.
+/// How old the blocks of a stack are, such as `half older than 29 s`; `None` where no age is known.
 pub fn median_age(stack: &Stack) -> Option<String> {
     stack.age_ms.map(|age| format!("half older than {}", duration(age.p50)))
 }
@@ -108,7 +108,7 @@ pub fn survival(stack: &Stack) -> Option<String> {
     })
 }
 
-/// Whether anything of it lives.
+/// Whether any block of the stack lives.
 pub fn holds(stack: &Stack) -> bool {
     stack.outstanding_bytes > 0 || stack.outstanding_blocks > 0
 }

@@ -55,7 +55,7 @@ pub fn duration(milliseconds: u64) -> String {
     }
 }
 
-/// `1,234,567`.
+/// Writes a count with commas between thousands, such as `1,234,567`.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -73,7 +73,7 @@ pub fn signed_bytes(change: i64) -> String {
     format!("{}{}", sign(change), bytes(change.unsigned_abs()))
 }
 
-/// `+1,200`, `-5`, `0`.
+/// Writes a change of a count with its sign, such as `+1,200`, `-5` or `0`.
 pub fn signed_count(change: i64) -> String {
     format!("{}{}", sign(change), count(change.unsigned_abs()))
 }
@@ -86,7 +86,7 @@ const fn sign(change: i64) -> &'static str {
     }
 }
 
-/// `1 block`, `2 blocks`.
+/// Writes a count of things, in the singular or the plural, such as `1 block` or `2 blocks`.
 pub fn of(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }

@@ -8,7 +8,7 @@ use crate::trend::Verdict;
 /// What rises and holds less than one part in this of what the largest rising stack holds is not what anybody looks for.
 const SMALL: u64 = 500;
 
-/// The order of some stacks.
+/// By what the stacks of one report are put in order.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Order {
     /// A stack that holds less is small.
@@ -16,7 +16,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// For these.
+    /// The order for these stacks, which depends on the largest of them.
     pub fn of<'a>(stacks: impl IntoIterator<Item = &'a Stack>) -> Self {
         let rising = |stack: &&Stack| stack.growth_bytes_per_hour > 0.0 && stack.suppressed.is_none();
         let largest = stacks.into_iter().filter(rising).map(|stack| stack.outstanding_bytes).max().unwrap_or(0);

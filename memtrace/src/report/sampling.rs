@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::number::{bytes, of};
 use crate::statistics::interval95;
 
-/// How a run sampled.
+/// How a run sampled blocks: how far apart, and how many it saw.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Sampling {

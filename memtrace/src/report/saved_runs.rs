@@ -46,7 +46,7 @@ pub struct DiffConfig {
     pub top: usize,
 }
 
-/// Why there is no report.
+/// Why a saved run is not shown or compared.
 #[derive(Debug, Error)]
 pub enum SavedRunError {
     /// A saved run cannot be used.

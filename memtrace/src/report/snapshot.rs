@@ -128,7 +128,7 @@ pub struct Retired {
     pub outstanding_bytes: u64,
 }
 
-/// One target.
+/// One traced process and what its calls add up to.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Process {
@@ -320,7 +320,7 @@ pub struct Survival {
     pub living_share: f64,
 }
 
-/// A distribution in three numbers.
+/// A distribution of sizes or ages, in three numbers.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Quantiles {
@@ -332,7 +332,7 @@ pub struct Quantiles {
     pub max: u64,
 }
 
-/// One function of a stack.
+/// One function of a stack: several where functions were inlined at one address.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Frame {

@@ -42,12 +42,12 @@ pub enum Tone {
 }
 
 impl Tone {
-    /// All of them.
+    /// All tones, in the order of the legend.
     pub const ALL: [Self; 4] = [Self::Growing, Self::Partly, Self::Level, Self::Shrinking];
 }
 
 impl Node {
-    /// Its colour.
+    /// The tone by which the frame is coloured.
     pub fn tone(&self) -> Tone {
         let nearly_all = self.total - self.total / 10;
         match () {
@@ -82,7 +82,7 @@ impl Tree {
         building.sorted()
     }
 
-    /// The whole weight.
+    /// The weight of all stacks together.
     pub fn total(&self) -> u64 {
         self.nodes[0].total
     }
@@ -119,7 +119,7 @@ impl Tree {
     }
 }
 
-/// What a stack weighs.
+/// What a stack weighs by a metric.
 pub fn weight(stack: &Stack, metric: Metric) -> u64 {
     match metric {
         Metric::InuseSpace => stack.outstanding_bytes,

@@ -21,7 +21,7 @@ use crate::report::form::Format;
 /// The name and version of the JSON form.
 pub const SCHEMA: &str = "memtrace-watch/1";
 
-/// One line.
+/// One line of the output of `memtrace watch`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Line {
@@ -50,7 +50,7 @@ pub struct Line {
     pub alerts: u64,
 }
 
-/// What a line tells.
+/// What a line of `memtrace watch` tells.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -69,7 +69,7 @@ pub enum Event {
     End,
 }
 
-/// A watched process.
+/// A process that is watched, as it is now.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WatchedProcess {
@@ -85,7 +85,7 @@ pub struct WatchedProcess {
     pub memory: ProcessMemory,
 }
 
-/// A watched cgroup.
+/// The cgroup that is watched, as it is now.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WatchedCgroup {
@@ -109,7 +109,7 @@ pub struct WatchedCgroup {
     pub largest: Vec<Member>,
 }
 
-/// A process of a cgroup.
+/// One of the largest processes of the watched cgroup.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Member {
@@ -121,7 +121,7 @@ pub struct Member {
     pub rss_bytes: u64,
 }
 
-/// Why there is an alert.
+/// Why there is an alert: for growth or for size.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -150,7 +150,7 @@ pub struct Alert {
     pub growth: Option<Growth>,
 }
 
-/// OOM kills.
+/// Kills for want of memory that were noticed.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Oom {

@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// How to trace.
+/// What a run is asked to do, with nothing left to be checked.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TraceConfig {
     /// What is traced.
@@ -72,7 +72,7 @@ impl Default for TargetsConfig {
     }
 }
 
-/// A command to run.
+/// A command that is run and traced.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Launch {
     /// A path, or a name that is looked for in `PATH`.
@@ -100,7 +100,7 @@ impl Default for Times {
     }
 }
 
-/// What is probed, and how.
+/// What is probed in a target, and how.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ProbesConfig {
     /// Whether only what makes the targets larger is watched, without probes.
@@ -185,7 +185,7 @@ impl Default for OutputConfig {
     }
 }
 
-/// What the tracer may take.
+/// How much memory the tracer may take in the kernel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct MemoryConfig {
     /// Size of the ring in bytes: a power of two, whole pages.

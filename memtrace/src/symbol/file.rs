@@ -57,17 +57,17 @@ pub struct OpenFiles {
 }
 
 impl OpenFiles {
-    /// None open, `limit` allowed.
+    /// A count of open files that begins with none and allows `limit`.
     pub fn new(limit: usize) -> Self {
         Self { open: Rc::default(), limit }
     }
 
-    /// How many are open.
+    /// How many files are open now.
     pub fn open(&self) -> usize {
         self.open.get()
     }
 
-    /// How many may be.
+    /// How many files may be open at once.
     pub fn limit(&self) -> usize {
         self.limit
     }
@@ -93,7 +93,7 @@ impl Drop for Permit {
 }
 
 impl ModuleMapping {
-    /// Which file it is of.
+    /// Which file the mapping is of.
     pub fn file_id(&self) -> FileId {
         FileId { device: self.device, inode: self.inode }
     }

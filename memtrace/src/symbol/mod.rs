@@ -93,7 +93,7 @@ pub struct Observed {
     pub unknown_addresses: bool,
 }
 
-/// One function of a stack.
+/// One function of a stack, with all names that could be found.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ResolvedFrame {
     /// The demangled name, at most [`MAX_NAME_BYTES`]; control characters are not escaped. `None` without a symbol.
@@ -114,7 +114,7 @@ pub struct ResolvedFrame {
     pub offset: Option<u64>,
 }
 
-/// A stack with names.
+/// A stack with the names of its functions.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ResolvedStack {
     /// The caller of the allocator first; inlined functions before the one that they are inlined into.
@@ -321,7 +321,13 @@ impl Symbolizer {
         let mut hasher = DefaultHasher::new();
         (end as u64).hash(&mut hasher);
         for place in places {
-            (place.module.name(), place.file_offset).hash(&mut hasher);
+            match &place.module {
+                Module::Code { name, .. } => (&**name, place.file_offset).hash(&mut hasher),
+                // Code without a name and without a file is told from other such code by where it is, as children have it from their
+                // parent.
+                module if module.may_hold_runtime_code() => (module.name(), place.address).hash(&mut hasher),
+                module => (module.name(), place.file_offset).hash(&mut hasher),
+            }
         }
         Some(hasher.finish())
     }

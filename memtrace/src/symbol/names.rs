@@ -45,7 +45,7 @@ const MAX_INLINED: usize = 256;
 /// `mov $15, %rax; syscall`, the instructions of `rt_sigreturn`: by them gdb and libgcc know a signal's trampoline too.
 const SIGRETURN: [u8; 9] = [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05];
 
-/// A function at an address.
+/// A function at a code address, with file and line where they are known.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Function {
     pub name: Option<String>,

@@ -25,7 +25,7 @@ const PSEUDO: [&str; 5] = ["[vdso]", "[vsyscall]", "[uprobes]", "[heap]", "[stac
 /// The first id of an [`Object`]; those below are for what is no file.
 pub const FIRST_OBJECT_ID: u64 = 16;
 
-/// A file that holds code.
+/// A file that holds code, mapped by one process or more.
 #[derive(Debug)]
 pub struct Object {
     /// Different for each object of a run; [`FIRST_OBJECT_ID`] and above.
@@ -55,7 +55,7 @@ impl Object {
     }
 }
 
-/// What an address lies in.
+/// What a code address of a target lies in.
 #[derive(Clone, Debug)]
 pub enum Module {
     /// No mapping that we know of.
@@ -95,7 +95,7 @@ impl Module {
         }
     }
 
-    /// What a report calls it.
+    /// What a report calls the module; `None` where nothing is known of it.
     pub fn name(&self) -> Option<&str> {
         match self {
             Module::Unknown => None,

@@ -42,7 +42,7 @@ const CODE_REGION_BYTES: u64 = 128;
 /// What each different name takes besides its text.
 const CODE_NAME_BYTES: u64 = 64;
 
-/// One executable mapping.
+/// One executable mapping of a process, with the module it is of.
 #[derive(Clone, Debug)]
 pub struct Mapping {
     pub start: u64,
@@ -90,7 +90,7 @@ pub enum Outcome {
     Full,
 }
 
-/// Where a frame is.
+/// Where in a process and in its files a frame is.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// The return address, as observed.
@@ -161,7 +161,7 @@ impl Process {
         }
     }
 
-    /// Where they are now.
+    /// The file by which a runtime names code that it made, if the process has one.
     pub fn perf_file(&mut self) -> Option<&mut PerfFile> {
         self.perf_file.as_mut()
     }
@@ -294,7 +294,7 @@ impl Process {
         self.words[range].iter().map(|&frame| Address(self.address(frame)))
     }
 
-    /// How a stored stack ends.
+    /// How a stored stack ends; `None` when it is not stored.
     pub fn end(&self, id: StackId) -> Option<StackEnd> {
         Some(self.stacks.get(&id)?.end)
     }

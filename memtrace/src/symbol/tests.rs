@@ -326,6 +326,21 @@ fn a_process_that_ended_first_is_read_by_path_when_the_file_is_the_same() {
 }
 
 #[test]
+fn code_without_a_file_at_one_offset_of_two_regions_is_not_the_same() {
+    let region =
+        |start| ModuleMapping { start, end: start + 0x1000, file_offset: 0, device: (0, 0), inode: 0, path: None };
+    let mut symbolizer = symbolizer(&[]);
+    symbolizer.add_process(SLOT, std::process::id(), [region(0x1000_0000), region(0x2000_0000)]);
+    let mut shape = |id, address| {
+        let stack = StackId(id);
+        let _ = symbolizer.observe(SLOT, stack, [Address(address)].into_iter(), StackEnd::Complete);
+        symbolizer.shape(SLOT, stack).expect("it is stored")
+    };
+    assert_ne!(shape(1, 0x1000_0123), shape(2, 0x2000_0123));
+    assert_eq!(shape(3, 0x1000_0123), shape(1, 0x1000_0123));
+}
+
+#[test]
 fn without_map_files_the_path_is_taken_if_it_is_the_very_file() {
     let dir = TempDir::new().expect("a temporary directory");
     let program = compile(dir.path(), "target.c", C, &["-g"]);

@@ -43,7 +43,7 @@ pub enum CgroupError {
     },
 }
 
-/// Which files a cgroup has.
+/// Which version of the cgroup interface a directory belongs to, and so which files it has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Version {
     /// A hierarchy of one or some controllers.
@@ -52,7 +52,7 @@ pub enum Version {
     V2,
 }
 
-/// Whose OOM kills are counted.
+/// Whether OOM kills are counted in a cgroup alone or in all below it as well.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kills {
     /// Kills of processes in the cgroup itself.
@@ -124,7 +124,7 @@ impl MemoryCgroup {
         shown(&self.mount, &self.directory)
     }
 
-    /// Whether it is still there.
+    /// Whether the cgroup's directory is still there.
     pub fn exists(&self) -> bool {
         self.directory.is_dir()
     }

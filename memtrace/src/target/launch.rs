@@ -143,7 +143,7 @@ impl Launched {
         }
     }
 
-    /// Its process id.
+    /// The process id of the launched command.
     pub fn pid(&self) -> Pid {
         Pid(self.child.id())
     }

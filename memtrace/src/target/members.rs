@@ -26,7 +26,7 @@ impl Cgroup {
         cgroup::directory(path).map(Self)
     }
 
-    /// Whether it is still there.
+    /// Whether the cgroup that the processes are taken from is still there.
     pub fn exists(&self) -> bool {
         self.0.join("cgroup.procs").exists()
     }

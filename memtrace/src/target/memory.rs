@@ -42,7 +42,7 @@ impl Resident {
         if has_exited(pidfd) { None } else { Resident::parse(&status) }
     }
 
-    /// What is in memory: RSS.
+    /// Resident bytes: anonymous memory, mapped files and shared memory together.
     pub fn rss_bytes(&self) -> u64 {
         self.anon_bytes.saturating_add(self.file_bytes).saturating_add(self.shmem_bytes)
     }
@@ -65,7 +65,7 @@ pub fn pss_bytes(pid: Pid, pidfd: BorrowedFd<'_>) -> Option<u64> {
     if has_exited(pidfd) { None } else { kilobytes(&rollup, b"Pss:") }
 }
 
-/// The machine's memory, in bytes.
+/// How much memory the machine has and could give, in bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Machine {
     /// All of it.
@@ -75,7 +75,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Parses `/proc/meminfo`.
+    /// Parses the text of `/proc/meminfo`; `None` when a line that is needed is missing.
     pub fn parse(meminfo: &[u8]) -> Option<Machine> {
         Some(Machine {
             total_bytes: kilobytes(meminfo, b"MemTotal:")?,
@@ -83,7 +83,7 @@ impl Machine {
         })
     }
 
-    /// As it is now.
+    /// Reads how the machine's memory stands now; `None` when `/proc/meminfo` cannot be read.
     pub fn read() -> Option<Machine> {
         Machine::parse(&read_small(Path::new("/proc/meminfo")).ok()?)
     }

@@ -5,7 +5,7 @@ use super::footprint::Rate;
 /// An alarm is over below this share of the size that raised it.
 const SIZE_OVER: f64 = 0.95;
 
-/// What raises alarms.
+/// The growth and the size beyond which an alert begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Thresholds {
     /// Growth in bytes an hour.
@@ -14,7 +14,7 @@ pub struct Thresholds {
     pub size_bytes: Option<u64>,
 }
 
-/// Why an alarm is raised.
+/// Why an alert is raised: for growth or for size.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Cause {
     /// It grows too fast.
@@ -23,7 +23,7 @@ pub enum Cause {
     Size,
 }
 
-/// What an observation changed.
+/// Whether an observation began an alert or ended one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Change {
     /// An alarm begins.

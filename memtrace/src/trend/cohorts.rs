@@ -4,7 +4,7 @@
 //! become one: the newest stay single intervals, the older ones are spaced by the logarithm of their age, and a run of
 //! any length fits.
 
-/// The most cohorts.
+/// The most cohorts that a stack's blocks are divided into by age.
 pub const MAX_COHORTS: usize = 24;
 
 /// What was allocated in one stretch of time.
@@ -53,7 +53,7 @@ impl Cohorts {
         }
     }
 
-    /// All of them.
+    /// All cohorts of the stack, the oldest first.
     pub fn all(&self) -> &[Cohort] {
         &self.all
     }

@@ -14,7 +14,7 @@ const MOST_PARTS: usize = 8;
 /// it: "something in this process" helps nobody who has most of it by name.
 const EXPLAINED_WIDELY: f64 = 0.5;
 
-/// One group with a series.
+/// One group of stacks, with its place among the others and its own verdict.
 #[derive(Clone, Copy, Debug)]
 pub struct Node {
     /// The place of the narrowest group that contains it, which comes before it.
@@ -31,7 +31,7 @@ pub struct Node {
     pub is_caller: bool,
 }
 
-/// One growing stack.
+/// One growing stack, with the groups that it belongs to.
 #[derive(Clone, Copy, Debug)]
 pub struct Leaf {
     /// The place of the narrowest group that contains it; `None` when there is none.

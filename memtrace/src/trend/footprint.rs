@@ -73,7 +73,7 @@ enum Kept {
 }
 
 impl Track {
-    /// An empty one.
+    /// A series of memory sizes without samples yet.
     pub fn new(span: Span) -> Self {
         let kept = match span {
             Span::Run => Kept::Run(Series::default()),
@@ -160,7 +160,7 @@ impl Track {
     }
 }
 
-/// When a limit is reached.
+/// When a limit will be reached at the present rate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum TimeLeft {
     /// Too few samples to tell.

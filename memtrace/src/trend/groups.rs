@@ -78,17 +78,17 @@ impl<K: Copy + Eq + Hash + Ord, O: Copy + Eq + Hash> Groups<K, O> {
         self.trend = Trend::beginning_at(elapsed_ms);
     }
 
-    /// As [`Trend::mark_gap`].
+    /// Notes a gap for every group, as [`Trend::mark_gap`] does for stacks.
     pub fn mark_gap(&mut self) {
         self.trend.mark_gap();
     }
 
-    /// As [`Trend::add_gap`].
+    /// Notes a stretch without samples for every group, as [`Trend::add_gap`] does for stacks.
     pub fn add_gap(&mut self, start_ms: u64, end_ms: u64) {
         self.trend.add_gap(start_ms, end_ms);
     }
 
-    /// As [`Trend::mark_all_lossy`].
+    /// Has every group's verdict say that events were lost, as [`Trend::mark_all_lossy`] does.
     pub fn mark_all_lossy(&mut self) {
         self.trend.mark_all_lossy();
     }
@@ -193,7 +193,7 @@ impl<K: Copy + Eq + Hash + Ord, O: Copy + Eq + Hash> Groups<K, O> {
         self.trend.series(index)
     }
 
-    /// The members of a group.
+    /// The stacks that belong to a group.
     pub fn members(&self, index: GroupIndex) -> impl Iterator<Item = K> + '_ {
         self.members.iter().filter(move |(_, path)| path.contains(&index)).map(|(&key, _)| key)
     }

@@ -95,7 +95,7 @@ pub struct Trend<K> {
 }
 
 impl Observation {
-    /// Adds what another stack holds.
+    /// Adds what another stack holds, for stacks that are judged as one.
     pub fn add(&mut self, other: &Self) {
         self.bytes = self.bytes.saturating_add(other.bytes);
         self.blocks = self.blocks.saturating_add(other.blocks);
@@ -113,7 +113,6 @@ struct Track {
     /// Empty where every block is seen.
     spreads: Series<Spread>,
     row: Row,
-    lossy: bool,
 }
 
 impl<K> Default for Trend<K> {
@@ -207,7 +206,6 @@ impl<K: Eq + Hash + Copy + Ord> Trend<K> {
                 known.series.add(&added.series, Sample::plus);
                 known.spreads.add(&added.spreads, Spread::plus);
                 known.row.add(&added.row);
-                known.lossy |= added.lossy;
             }
         }
     }
@@ -260,8 +258,7 @@ impl<K: Eq + Hash + Copy + Ord> Trend<K> {
         let largest = family::benjamini_hochberg(&chances, FALSE_DISCOVERIES);
         weighed
             .into_iter()
-            .zip(keys)
-            .map(|(weighed, key)| weighed.map_or_else(Judgement::unknown, |weighed| self.say(*key, weighed, largest)))
+            .map(|weighed| weighed.map_or_else(Judgement::unknown, |weighed| self.say(weighed, largest)))
             .collect()
     }
 
@@ -281,7 +278,7 @@ impl<K: Eq + Hash + Copy + Ord> Trend<K> {
         recent.windows(2).skip(1).any(|pair| pair[0].bytes != pair[1].bytes)
     }
 
-    fn say(&self, key: K, weighed: Weighed, largest_chance: f64) -> Judgement {
+    fn say(&self, weighed: Weighed, largest_chance: f64) -> Judgement {
         let Weighed { mut finding, survival, confirmed } = weighed;
         if finding.verdict == Verdict::Growing && !confirmed && finding.chance > largest_chance {
             finding.verdict = Verdict::Undecided;
@@ -296,8 +293,7 @@ impl<K: Eq + Hash + Copy + Ord> Trend<K> {
             survival,
             evidence: finding.evidence,
         };
-        let lossy = self.all_lossy || self.tracks.get(&key).is_some_and(|track| track.lossy);
-        if lossy { judgement.with_losses() } else { judgement }
+        if self.all_lossy { judgement.with_losses() } else { judgement }
     }
 
     /// The samples of `key`, oldest first; empty when it was never observed.
@@ -308,12 +304,6 @@ impl<K: Eq + Hash + Copy + Ord> Trend<K> {
     /// Drops a key, for a process that ended or a stack that will not be asked for again.
     pub fn forget(&mut self, key: K) {
         self.tracks.remove(&key);
-    }
-
-    /// Events of this key were lost: what it seems to hold may be wrong from here on.
-    pub fn mark_lossy(&mut self, key: K) {
-        let cohorts = self.cohorts.all().len();
-        self.tracks.entry(key).or_insert_with(|| Track { row: Row::new(cohorts), ..Track::default() }).lossy = true;
     }
 
     /// Events were lost and nobody knows whose.

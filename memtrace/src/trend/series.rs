@@ -81,12 +81,12 @@ impl<T: Timed> Series<T> {
         }
     }
 
-    /// Every sample kept, oldest first.
+    /// Every sample that is kept, the oldest first; the older half is thinned.
     pub fn samples(&self) -> &[T] {
         &self.samples
     }
 
-    /// The newest samples, unthinned.
+    /// The newest samples, of which none has been thinned out.
     pub fn recent(&self) -> &[T] {
         &self.samples[self.samples.len().saturating_sub(RECENT)..]
     }

@@ -2,7 +2,7 @@
 
 use super::slope::Point;
 
-/// Rises and falls.
+/// How often a series rises and falls from sample to sample.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Steps {
     /// Intervals that rose.
@@ -27,7 +27,7 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// The steps of a series.
+    /// Counts the steps of a series from sample to sample.
     pub fn of(run: &[Point]) -> Self {
         let mut steps = Self::default();
         let mut gaps = Vec::new();

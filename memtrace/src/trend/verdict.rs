@@ -23,10 +23,10 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Every verdict, in order.
+    /// Every verdict, in the order in which reports rank them.
     pub const ALL: [Self; 5] = [Self::Growing, Self::Undecided, Self::Sawtooth, Self::Plateau, Self::Shrinking];
 
-    /// The name in reports.
+    /// The verdict's name in reports and in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Growing => "growing",

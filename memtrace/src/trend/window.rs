@@ -26,7 +26,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// Tests a stretch.
+    /// Tests whether the samples of a stretch of the series rise.
     pub fn test(points: &[Point]) -> Self {
         let none = Self { p: 1.0, floor_rises: false, inflation: 1.0 };
         if points.len() < 4 {

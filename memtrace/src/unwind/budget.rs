@@ -99,7 +99,7 @@ impl<K: Copy + Eq + Hash> Budget<K> {
         forgotten
     }
 
-    /// The next look begins.
+    /// Begins the next look at which tables are used.
     pub fn begin_look(&mut self) {
         self.look += 1;
     }
@@ -117,13 +117,13 @@ impl<K: Copy + Eq + Hash> Budget<K> {
         missed.map(|(&key, _)| key)
     }
 
-    /// Where the table is.
+    /// Where a table has its rows; `None` when it has no room.
     pub fn place(&self, key: K) -> Option<Extent> {
         let known = self.tables.get(&key)?;
         Some(Extent { first: known.first?, count: known.rows })
     }
 
-    /// Rows in use.
+    /// How many rows are in use.
     pub fn rows(&self) -> usize {
         self.places.values().filter_map(|key| self.tables.get(key)).map(|known| known.rows as usize).sum()
     }

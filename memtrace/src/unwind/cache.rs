@@ -41,7 +41,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// No tables yet.
+    /// A cache that holds no tables yet.
     pub fn new() -> Cache {
         Cache::default()
     }

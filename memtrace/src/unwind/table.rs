@@ -98,7 +98,7 @@ pub struct Stats {
     pub unsupported: [u64; Unsupported::ALL.len()],
 }
 
-/// An object's unwind table.
+/// The unwind table of one object, sorted by address.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Table {
     /// The address, as linked, that the rows' offsets count from: the lowest of the object's code.
@@ -178,7 +178,7 @@ impl Source {
         state.hash_one((loads, entry, bases, eh_frame, debug_frame, build_id, stack_switches, &self.without_rules))
     }
 
-    /// Makes the table.
+    /// Makes the table of what was read from the file.
     pub fn table(self) -> Result<Table, TableError> {
         let Source { elf, functions, without_rules, stats } = self;
         let base = elf.loads.iter().filter(|load| load.executable).map(|load| load.address).min();

@@ -27,7 +27,7 @@ pub const HEAP_EXTRAS: &[Function] = &[
     reallocate("reallocf", Shape::size(1).of(0).freeing_on_failure()),
 ];
 
-/// The mapping functions.
+/// The functions of a C library that map and unmap memory.
 pub const MAPPING: &[Function] = &[
     call("mmap", Call::Mmap),
     call("mmap64", Call::Mmap),

@@ -26,7 +26,7 @@ macro_rules! prefixed {
     )+] };
 }
 
-/// Its functions under prefixed names.
+/// The functions of jemalloc under the prefixes that programs build it with.
 pub const PREFIXED: &[Function] = prefixed!("je_", "_rjem_", "_rjem_je_");
 
 /// Its functions beside those of C under plain names.

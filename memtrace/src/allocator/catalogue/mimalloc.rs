@@ -45,7 +45,7 @@ pub const FUNCTIONS: &[Function] = with_and_without_heap![
     (allocate, "alloc_new_n", product(0, 1).throwing()),
 ];
 
-/// The rest of them.
+/// The functions of mimalloc that only some of its builds export.
 pub const MORE: &[Function] = &[
     reallocate("mi_expand", Shape::size(1).of(0)),
     reallocate("mi_aligned_recalloc", Shape::product(1, 2).of(0)),

@@ -47,76 +47,64 @@ const fn call(name: &'static str, call: Call) -> Function {
     Function { name, call, shape: Shape(0) }
 }
 
-/// An allocator beside the C library's.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Family {
-    /// jemalloc.org.
-    Jemalloc,
-    /// gperftools' tcmalloc, and google/tcmalloc.
-    Tcmalloc,
-    /// microsoft/mimalloc.
-    Mimalloc,
-    /// microsoft/snmalloc.
-    Snmalloc,
-    /// A Rust program's own global allocator.
-    Rust,
-    /// It defines malloc and free, and nothing else tells what it is.
-    Unknown,
-}
+/// Makes [`Family`] of one table: its name, what people call it, the symbols that only this family defines, and its functions
+/// beside those of C and C++.
+macro_rules! families {
+    ($($(#[$doc:meta])* $name:ident, $shown:literal, $marks:expr, [$($functions:expr),*];)+) => {
+        /// An allocator beside the C library's.
+        #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+        pub enum Family { $($(#[$doc])* $name,)+ }
 
-impl Family {
-    /// The families that are known by symbols of their own.
-    pub const MARKED: [Family; 4] = [Family::Jemalloc, Family::Tcmalloc, Family::Mimalloc, Family::Snmalloc];
+        impl Family {
+            /// All families, in the order in which they are looked for.
+            pub const ALL: [Family; [$($shown),+].len()] = [$(Family::$name),+];
 
-    /// Symbols that only this family defines.
-    pub const fn marks(self) -> &'static [&'static str] {
-        match self {
-            Family::Jemalloc => jemalloc::MARKS,
-            Family::Tcmalloc => tcmalloc::MARKS,
-            Family::Mimalloc => mimalloc::MARKS,
-            Family::Snmalloc => snmalloc::MARKS,
-            Family::Rust | Family::Unknown => &[],
+            /// Symbols that only this family defines; none where a family is known in another way.
+            pub const fn marks(self) -> &'static [&'static str] {
+                match self { $(Family::$name => $marks,)+ }
+            }
+
+            /// Its functions beside those of C and C++.
+            pub fn functions(self) -> impl Iterator<Item = &'static Function> {
+                let lists: &'static [&'static [Function]] = match self { $(Family::$name => &[$($functions),*],)+ };
+                lists.iter().copied().flatten()
+            }
         }
-    }
 
-    /// Its functions beside those of C and C++.
-    pub fn functions(self) -> impl Iterator<Item = &'static Function> {
-        let (first, second): (&[_], &[_]) = match self {
-            Family::Jemalloc => (jemalloc::PLAIN, jemalloc::PREFIXED),
-            Family::Tcmalloc => (tcmalloc::FUNCTIONS, &[]),
-            Family::Mimalloc => (mimalloc::FUNCTIONS, mimalloc::MORE),
-            Family::Snmalloc => (snmalloc::FUNCTIONS, &[]),
-            Family::Rust => (rust::FUNCTIONS, &[]),
-            Family::Unknown => (&[], &[]),
-        };
-        first.iter().chain(second)
-    }
+        impl fmt::Display for Family {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(match self { $(Family::$name => $shown,)+ })
+            }
+        }
+    };
 }
 
-impl fmt::Display for Family {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Family::Jemalloc => "jemalloc",
-            Family::Tcmalloc => "tcmalloc",
-            Family::Mimalloc => "mimalloc",
-            Family::Snmalloc => "snmalloc",
-            Family::Rust => "a global allocator of its own",
-            Family::Unknown => "an allocator of its own",
-        })
-    }
+families! {
+    /// jemalloc.org.
+    Jemalloc, "jemalloc", jemalloc::MARKS, [jemalloc::PLAIN, jemalloc::PREFIXED];
+    /// gperftools' tcmalloc, and google/tcmalloc.
+    Tcmalloc, "tcmalloc", tcmalloc::MARKS, [tcmalloc::FUNCTIONS];
+    /// microsoft/mimalloc.
+    Mimalloc, "mimalloc", mimalloc::MARKS, [mimalloc::FUNCTIONS, mimalloc::MORE];
+    /// microsoft/snmalloc.
+    Snmalloc, "snmalloc", snmalloc::MARKS, [snmalloc::FUNCTIONS];
+    /// A Rust program's own global allocator.
+    Rust, "a global allocator of its own", &[], [rust::FUNCTIONS];
+    /// It defines malloc and free, and nothing else tells what it is.
+    Unknown, "an allocator of its own", &[], [];
 }
 
 /// Every symbol that this room asks a file for.
 pub fn wanted_symbols() -> impl Iterator<Item = &'static str> {
-    let standard = [c::HEAP, c::HEAP_EXTRAS, c::MAPPING, c::MAPPING_EXTRAS, cpp::OPERATORS, rust::FUNCTIONS];
+    let standard = [c::HEAP, c::HEAP_EXTRAS, c::MAPPING, c::MAPPING_EXTRAS, cpp::OPERATORS];
     standard
         .into_iter()
         .flatten()
-        .chain(Family::MARKED.into_iter().flat_map(Family::functions))
+        .chain(Family::ALL.into_iter().flat_map(Family::functions))
         .map(|function| function.name)
         .chain(c::MARKS.iter().copied())
         .chain([c::LOADER_MARK, c::LEAK_SANITIZER_MARK])
-        .chain(Family::MARKED.into_iter().flat_map(|family| family.marks().iter().copied()))
+        .chain(Family::ALL.into_iter().flat_map(|family| family.marks().iter().copied()))
         .chain(cpp::RAISES.iter().copied())
 }
 
@@ -141,7 +129,7 @@ impl Role {
         let is_libc = defines("malloc") && c::MARKS.iter().any(|mark| defines(mark));
         let has_heap = is_libc || defines("malloc") && defines("free");
         let marked = |family: &Family| family.marks().iter().any(|mark| defines(mark));
-        let mut families: Vec<Family> = Family::MARKED.into_iter().filter(marked).collect();
+        let mut families: Vec<Family> = Family::ALL.into_iter().filter(marked).collect();
         if has_heap && !is_libc && families.is_empty() {
             families.push(Family::Unknown);
         }
@@ -206,7 +194,7 @@ mod tests {
     #[test]
     fn one_name_has_one_meaning_and_every_heap_call_has_a_shape() {
         let mut known: HashMap<&str, Function> = HashMap::new();
-        for family in Family::MARKED.into_iter().chain([Family::Rust]) {
+        for family in Family::ALL {
             let role = role(true, true, &[family]);
             for &function in role.functions() {
                 let other = *known.entry(function.name).or_insert(function);

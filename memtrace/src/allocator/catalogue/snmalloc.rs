@@ -5,7 +5,7 @@ use memtrace_common::shape::Shape;
 
 use super::{Function, allocate, reallocate, release};
 
-/// Its functions.
+/// The functions that snmalloc exports under names of its own.
 pub const FUNCTIONS: &[Function] = &[
     allocate("sn_malloc", Shape::size(0)),
     allocate("sn_calloc", Shape::product(0, 1)),

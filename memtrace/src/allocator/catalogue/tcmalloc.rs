@@ -5,7 +5,7 @@ use memtrace_common::shape::Shape;
 
 use super::{Function, allocate, reallocate, release};
 
-/// Its functions.
+/// The functions that tcmalloc exports under names of its own.
 pub const FUNCTIONS: &[Function] = &[
     allocate("tc_malloc", Shape::size(0)),
     allocate("tc_malloc_skip_new_handler", Shape::size(0)),

@@ -29,7 +29,7 @@ use crate::unwind::{self, Admission, Budget, Extent, Table};
 /// Stands for a table that [`Tables::tables`] keeps alive.
 type Key = *const Table;
 
-/// The tables in the kernel.
+/// The unwind tables that the kernel's programs read.
 pub struct Tables {
     rows: Mapped<u64>,
     segments: Mapped<segment::Segment>,
@@ -62,7 +62,7 @@ struct Target {
     is_dropped: bool,
 }
 
-/// How much there is.
+/// How full the kernel's unwind tables are.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Fill {
     /// Rows in use.
@@ -90,7 +90,7 @@ impl Tables {
         })
     }
 
-    /// How much there is.
+    /// How full the kernel's unwind tables are now.
     pub fn fill(&self) -> Fill {
         Fill {
             rows: self.budget.rows(),

@@ -48,7 +48,7 @@ impl By {
         }
     }
 
-    /// What it is, in words.
+    /// What runs are compared by, in words.
     pub const fn words(self) -> &'static str {
         match self {
             Self::Stack => "Call stacks",
@@ -58,7 +58,7 @@ impl By {
     }
 }
 
-/// What a comparison looks like.
+/// The form of a comparison, as `--format` names it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum DiffFormat {
     /// For people, 80 columns.
@@ -92,7 +92,7 @@ impl DiffFormat {
 /// The name and version of the JSON form.
 pub const SCHEMA: &str = "memtrace-diff/1";
 
-/// The differences between two runs.
+/// The differences between two saved runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Diff {
@@ -110,7 +110,7 @@ pub struct Diff {
     pub changes: Vec<Change>,
 }
 
-/// One of the two runs.
+/// One of the two runs that are compared.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Run {
@@ -232,7 +232,7 @@ struct Both<'a> {
 }
 
 impl Diff {
-    /// Compares.
+    /// Compares two runs, and keeps the `top` largest changes.
     pub fn of(before: &Snapshot, after: &Snapshot, by: By, top: usize) -> Self {
         let mut keys = Keys::new(by);
         let mut found: HashMap<Key, Both<'_>> = HashMap::new();

@@ -11,7 +11,7 @@ use crate::report::form::Format;
 /// The value of [`Findings::schema`]. Fields may be added under it, never taken away.
 pub const SCHEMA: &str = "memtrace-doctor/1";
 
-/// Everything that was found.
+/// Everything that `memtrace doctor` found out.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Findings {
@@ -71,7 +71,7 @@ pub struct Process {
     pub frame_pointer_only: Vec<String>,
 }
 
-/// A place for a probe.
+/// A place that a probe would be put on.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Site {
@@ -103,7 +103,7 @@ pub struct Allocator {
     pub object: String,
 }
 
-/// Something that cannot be probed.
+/// A function that cannot be probed, and why.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Unusable {
@@ -115,7 +115,7 @@ pub struct Unusable {
     pub reason: String,
 }
 
-/// Unwind tables.
+/// How large the unwind tables of the processes are.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Tables {

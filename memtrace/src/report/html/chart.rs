@@ -66,7 +66,7 @@ fn most(series: &[(u64, u64)]) -> u64 {
     series.iter().map(|&(_, value)| value).max().unwrap_or(0)
 }
 
-/// The chart.
+/// Writes the page's chart of what stacks held over time.
 pub fn section(snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
     let shown: Vec<&Stack> =
         snapshot.stacks.iter().filter(|stack| holds(stack) && stack.series.len() > 1).take(LINES).collect();
@@ -153,7 +153,7 @@ fn round_step(most: u64) -> u64 {
     }
 }
 
-/// A small line without scales.
+/// Writes a small line without scales, for a row of the table.
 pub fn sparkline(series: &[(u64, u64)], out: &mut dyn Write) -> io::Result<()> {
     let (until_ms, most) = (until(series), most(series));
     if series.len() < 2 || until_ms == 0 {

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// The messages of a profile.
+/// Makes the messages of a profile from a snapshot.
 pub fn profile(snapshot: &Snapshot, metric: Metric) -> Profile {
     let mut building = Building::new(snapshot);
     for metric in Metric::ALL {

@@ -3,7 +3,7 @@
 
 use prost::Message;
 
-/// A profile.
+/// A profile: the message that a pprof file holds.
 #[derive(Clone, PartialEq, Message)]
 pub struct Profile {
     /// What the values of a sample are.
@@ -44,7 +44,7 @@ pub struct Profile {
     pub default_sample_type: i64,
 }
 
-/// What a value is.
+/// What a value of a sample is, and its unit.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub struct ValueType {
     /// Its name.
@@ -55,7 +55,7 @@ pub struct ValueType {
     pub unit: i64,
 }
 
-/// A stack.
+/// A stack with its values, one for each type.
 #[derive(Clone, PartialEq, Message)]
 pub struct Sample {
     /// Its locations, the innermost first.
@@ -69,7 +69,7 @@ pub struct Sample {
     pub label: Vec<Label>,
 }
 
-/// A key with a text.
+/// A key with a text or a number, on a sample.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub struct Label {
     /// The key.
@@ -80,7 +80,7 @@ pub struct Label {
     pub str: i64,
 }
 
-/// A module.
+/// A module that code addresses lie in.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub struct Mapping {
     /// Not 0.
@@ -112,7 +112,7 @@ pub struct Mapping {
     pub has_inline_frames: bool,
 }
 
-/// A place in code.
+/// A place in code, with its functions, the inlined ones first.
 #[derive(Clone, PartialEq, Message)]
 pub struct Location {
     /// Not 0.
@@ -129,7 +129,7 @@ pub struct Location {
     pub line: Vec<Line>,
 }
 
-/// A line of a function.
+/// A line of a function, in its source file.
 #[derive(Clone, Copy, Eq, Hash, PartialEq, Message)]
 pub struct Line {
     /// The function.
@@ -140,7 +140,7 @@ pub struct Line {
     pub line: i64,
 }
 
-/// A function.
+/// A function with its names and its source file.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub struct Function {
     /// Not 0.

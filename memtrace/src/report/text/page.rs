@@ -27,7 +27,7 @@ impl Look {
     }
 }
 
-/// Where lines go.
+/// The writer that breaks lines at 80 columns and colours them.
 pub struct Page<'a> {
     pub out: &'a mut dyn Write,
     pub colour: bool,

@@ -104,7 +104,7 @@ impl Page<'_> {
         self.wrapped(if snapshot.is_final { "" } else { "  " }, &format!("{}.", parts.join("; ")))
     }
 
-    /// What memtrace itself took.
+    /// Writes what memtrace itself took of processor time and memory.
     pub fn own(&mut self, tracer: &Tracer) -> io::Result<()> {
         if tracer.rss_bytes == 0 {
             return Ok(());

@@ -14,7 +14,7 @@ pub mod view;
 
 use super::snapshot::Snapshot;
 
-/// What the screen shows next.
+/// What a snapshot brings to the screen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Update {
     /// Every stack that is listed, ranked. Stacks without frames keep those that an earlier update had.

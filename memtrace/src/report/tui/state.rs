@@ -26,7 +26,7 @@ pub enum Mode {
     Help,
 }
 
-/// What a key asks for.
+/// What a key of the terminal view asks the run for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Action {
     /// The selection goes this many rows down, or up if negative.
@@ -87,7 +87,7 @@ pub struct Room {
     pub hidden_lines: usize,
 }
 
-/// The state of the view.
+/// The state of the terminal view: what is listed, in which order, and where one stands.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     shown: Option<Update>,
@@ -121,7 +121,7 @@ struct Message {
 }
 
 impl State {
-    /// Nothing shown yet.
+    /// A view that has shown nothing yet.
     pub fn new() -> Self {
         Self::default()
     }
@@ -215,17 +215,17 @@ impl State {
         }
     }
 
-    /// What is shown.
+    /// What the screen shows; `None` before the first snapshot.
     pub fn shown(&self) -> Option<&Update> {
         self.shown.as_ref()
     }
 
-    /// The snapshot that is shown.
+    /// The snapshot that the screen shows; `None` before the first.
     pub fn snapshot(&self) -> Option<&Snapshot> {
         self.shown.as_ref().map(|update| &update.snapshot)
     }
 
-    /// How many stacks are listed.
+    /// How many stacks the filter leaves in the list.
     pub fn listed(&self) -> usize {
         self.rows.len()
     }
@@ -248,7 +248,7 @@ impl State {
         self.scrolled
     }
 
-    /// The order of the rows.
+    /// By which column the rows are in order.
     pub fn sort(&self) -> Sort {
         self.sort
     }
@@ -258,12 +258,12 @@ impl State {
         &self.filter
     }
 
-    /// What keys mean.
+    /// What keys mean now: commands, or letters of a filter.
     pub fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// Whether the screen stands still.
+    /// Whether the screen stands still while the run goes on.
     pub fn is_paused(&self) -> bool {
         self.paused
     }
@@ -273,7 +273,7 @@ impl State {
         self.expanded
     }
 
-    /// The line to show.
+    /// The line to show at the bottom, if there is one.
     pub fn message(&self) -> Option<&str> {
         self.message.as_ref().map(|message| message.line.as_str())
     }

@@ -34,7 +34,7 @@ use crate::{
 /// Processes that have a line of their own.
 const PROCESSES: usize = 3;
 
-/// How things look.
+/// The colours and marks of the terminal view.
 #[derive(Clone, Copy, Debug)]
 pub struct Theme {
     /// Whether colours are wanted; bold and reversed text is used without, too.

@@ -100,7 +100,7 @@ enum Mode {
     Away,
 }
 
-/// Keeps the account.
+/// Keeps the account of what tracing has cost, and decides what to give up.
 #[derive(Debug)]
 pub struct Controller {
     share: f64,

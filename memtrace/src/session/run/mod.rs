@@ -52,7 +52,7 @@ use crate::{
     unwind::Cache,
 };
 
-/// How a run ended.
+/// How a run ended, for the exit status.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Outcome {
     /// Whether a stack was growing at the end that makes the run fail: neither suppressed nor below the threshold.

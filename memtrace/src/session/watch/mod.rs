@@ -31,7 +31,7 @@ use crate::{
     trend::alert::{Change, Thresholds},
 };
 
-/// How a watch ended.
+/// How a watch ended, for the exit status.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Watched {
     /// Whether there was an alert.

@@ -36,7 +36,7 @@ impl Breakpoint {
         self.0[AROUND]
     }
 
-    /// As hexadecimal digits.
+    /// Writes the breakpoint as one word of a message: hexadecimal digits.
     pub fn encode(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }

@@ -27,7 +27,7 @@ impl Holder {
         Ok(Self { orders, helper, parent: std::process::id().cast_signed(), follow })
     }
 
-    /// The process that holds.
+    /// The helper process that holds targets by ptrace.
     pub fn helper(&self) -> Pid {
         Pid(self.helper)
     }

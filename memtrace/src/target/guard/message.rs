@@ -21,7 +21,7 @@ impl Identity {
     }
 }
 
-/// To the helper.
+/// What memtrace tells its helper process to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Order {
     /// Probes are in this file.
@@ -89,7 +89,7 @@ impl fmt::Display for Order {
     }
 }
 
-/// From the helper.
+/// What the helper process tells memtrace.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Answer {
     /// It holds this process.

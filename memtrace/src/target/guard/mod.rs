@@ -83,7 +83,7 @@ pub enum Beginning {
 }
 
 impl Beginning {
-    /// Of which process.
+    /// The process that stands at its begin.
     pub fn pid(&self) -> Pid {
         match *self {
             Self::Born { pid, .. } | Self::Begun { pid, .. } | Self::Late(pid) => pid,

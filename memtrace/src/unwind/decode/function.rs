@@ -37,7 +37,7 @@ impl Region {
         Region { instructions, end }
     }
 
-    /// The instructions, in order.
+    /// The instructions of the function, in order of their addresses.
     pub fn instructions(&self) -> &[Instruction] {
         &self.instructions
     }

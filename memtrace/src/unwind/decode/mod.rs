@@ -51,7 +51,7 @@ pub struct Stretch {
 }
 
 impl Stretch {
-    /// The address behind its last.
+    /// The address behind the last one of the stretch.
     pub fn end(&self) -> u64 {
         self.start.saturating_add(self.bytes.len() as u64)
     }
@@ -67,7 +67,7 @@ impl Stretch {
 /// The instructions of a function, in the order of their addresses.
 pub type States<'a> = dyn Iterator<Item = (u64, Option<State>)> + 'a;
 
-/// What was found.
+/// What decoding found out of a stretch of code.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Decoded {
     /// From each address on this rule, or none. Sorted.

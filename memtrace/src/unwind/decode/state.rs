@@ -39,7 +39,7 @@ pub struct State {
 }
 
 impl State {
-    /// At a function's first instruction.
+    /// What registers hold at a function's first instruction.
     pub const fn entry() -> State {
         let mut registers = [Value::Other; 16];
         registers[RSP] = Value::Below(RETURN_ADDRESS_BYTES);
@@ -47,12 +47,12 @@ impl State {
         State { registers, saved_fp: None }
     }
 
-    /// What the stack pointer holds.
+    /// What the stack pointer holds at this instruction.
     pub const fn sp(&self) -> Value {
         self.registers[RSP]
     }
 
-    /// What the frame pointer holds.
+    /// What the frame pointer holds at this instruction.
     pub const fn fp(&self) -> Value {
         self.registers[RBP]
     }

@@ -27,13 +27,13 @@ impl Sort {
     /// Every order, in the order of the keys 1 to 5.
     pub const ALL: [Self; 5] = [Self::Verdict, Self::Size, Self::Blocks, Self::Allocations, Self::Age];
 
-    /// The one after this.
+    /// The column after this one, and the first after the last.
     pub fn next(self) -> Self {
         let place = Self::ALL.iter().position(|&sort| sort == self).unwrap_or(0);
         Self::ALL[(place + 1) % Self::ALL.len()]
     }
 
-    /// Its name on the screen.
+    /// The column's name on the screen.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Verdict => "verdict, growth",

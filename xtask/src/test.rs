@@ -25,21 +25,22 @@ pub fn run(quick: bool) -> Result<ExitCode> {
         debian::install("The tests of runtimes' code", packages::NODE)?;
     }
     let suites: Vec<Suite> = suites()?.into_iter().filter(|suite| !quick || !suite.needs_root()).collect();
-    let mut environment = Vec::new();
-    let mut passed = true;
+    let mut failed = Vec::new();
+    let mut memtrace = None;
     if !quick {
         mount_tracefs()?;
-        let memtrace = process::build_memtrace()?;
-        passed = survive(&memtrace)?;
-        environment.push(("MEMTRACE_BIN", memtrace));
+        let built = process::build_memtrace()?;
+        if !survive(&built)? {
+            failed.push("survive");
+        }
+        memtrace = Some(built);
     }
-    let mut failed = Vec::new();
     for (number, suite) in (1..).zip(&suites) {
         let user = if suite.needs_root() { "as root" } else { "without root" };
         eprintln!("\nsuite {number} of {}, {user}: {}", suites.len(), suite.name);
         let mut tests = process::cargo();
         tests.args(["test", "--workspace", "--no-fail-fast"]).args(&suite.arguments);
-        tests.envs(environment.iter().map(|(name, value)| (name, value)));
+        tests.envs(memtrace.iter().map(|memtrace| ("MEMTRACE_BIN", memtrace)));
         if suite.needs_root() && !process::is_root() {
             // Built as the user who calls, run as root.
             tests.args(["--config", r#"target."cfg(unix)".runner = ["sudo", "-E"]"#]);
@@ -48,12 +49,12 @@ pub fn run(quick: bool) -> Result<ExitCode> {
             failed.push(suite.name.as_str());
         }
     }
-    passed &= failed.is_empty();
-    match failed.as_slice() {
-        [] => eprintln!("\nall {} suites passed", suites.len()),
-        failed => eprintln!("\n{} of {} suites failed: {}", failed.len(), suites.len(), failed.join(", ")),
+    if failed.is_empty() {
+        eprintln!("\nall {} suites passed", suites.len());
+        return Ok(ExitCode::SUCCESS);
     }
-    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    eprintln!("\nfailed: {}", failed.join(", "));
+    Ok(ExitCode::FAILURE)
 }
 
 /// Tests that run together.

@@ -453,12 +453,7 @@ impl Builder<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::{Pid, mapped::objects, maps};
-
-    fn own_objects() -> Vec<MappedObject> {
-        let pid = Pid(std::process::id());
-        objects(pid, &maps::read(pid).expect("our own maps"))
-    }
+    use crate::object::mapped::own_objects;
 
     #[test]
     fn our_own_program_is_planned_from_its_libc_alone() {

@@ -10,16 +10,13 @@ use std::{
 
 use super::catalogue::rust;
 use crate::object::{
+    bounds::{MAX_DEBUGDATA_BYTES, MAX_TABLE_BYTES},
     debug_file,
     layout::Layout,
     mapped::MappedObject,
     root::Root,
     symbols::{ElfFile, Symbol},
 };
-
-/// Compressed symbols are a few MB in the largest programs, and about ten times as many unpacked.
-const MAX_PACKED_BYTES: u64 = 16 << 20;
-const MAX_UNPACKED_BYTES: u64 = 256 << 20;
 
 /// Where debug files are looked for, below the target's root and ours.
 pub const DEBUG_DIRECTORY: &str = "/usr/lib/debug";
@@ -50,10 +47,10 @@ fn packed<'n, R: std::io::Read + std::io::Seek>(
     elf: &ElfFile<R>,
     wanted: &[&'n str],
 ) -> Result<HashMap<&'n str, Symbol>, String> {
-    let section = elf.section(b".gnu_debugdata", MAX_PACKED_BYTES).map_err(|error| error.to_string())?;
+    let section = elf.section(b".gnu_debugdata", MAX_DEBUGDATA_BYTES).map_err(|error| error.to_string())?;
     let Some(section) = section else { return Ok(HashMap::new()) };
     let mut bytes = Vec::new();
-    let unpacked = xz2::read::XzDecoder::new(section).take(MAX_UNPACKED_BYTES).read_to_end(&mut bytes);
+    let unpacked = xz2::read::XzDecoder::new(section).take(MAX_TABLE_BYTES).read_to_end(&mut bytes);
     unpacked.map_err(|error| error.to_string())?;
     let inner = ElfFile::parse(Cursor::new(bytes)).map_err(|error| error.to_string())?;
     inner.symbols(wanted, rust::plain).map_err(|error| error.to_string())

@@ -9,7 +9,7 @@ use std::{
 /// The most bytes of one section that unwinding reads, compressed or not; the largest browsers have half of it.
 pub const MAX_FRAME_BYTES: u64 = 64 << 20;
 
-/// The most bytes of one table that is read to look up functions, which are held in memory meanwhile.
+/// The most bytes of one table that is read to look up functions, or of an unpacked file of symbols; they are held in memory.
 pub const MAX_TABLE_BYTES: u64 = 256 << 20;
 
 /// The most bytes that are read of one file to look up functions.

@@ -200,15 +200,12 @@ mod tests {
         }
     }
 
+    const fn load(file_offset: u64, file_bytes: u64, address: u64, executable: bool) -> Load {
+        Load { address, bytes: file_bytes, file_offset, file_bytes, executable }
+    }
+
     #[test]
     fn an_offset_in_two_segments_belongs_to_the_executable_one() {
-        let load = |file_offset, file_bytes, address, executable| Load {
-            address,
-            bytes: file_bytes,
-            file_offset,
-            file_bytes,
-            executable,
-        };
         let loads = vec![load(0, 0x1100, 0, false), load(0x1000, 0x500, 0x2000, true)];
         let layout = Layout { loads, ..Layout::default() };
         assert_eq!(layout.address_of(0x1080), Some(0x2080));
@@ -220,13 +217,6 @@ mod tests {
 
     #[test]
     fn pages_and_code_are_found_by_offset_and_by_address() {
-        let load = |file_offset, file_bytes, address, executable| Load {
-            address,
-            bytes: file_bytes,
-            file_offset,
-            file_bytes,
-            executable,
-        };
         let loads = vec![load(0, 0x1100, 0x40_0000, false), load(0x1100, 0x2000, 0x40_2100, true)];
         let layout = Layout { loads, ..Layout::default() };
         assert_eq!(layout.page_address(0, false), Some(0x40_0000));

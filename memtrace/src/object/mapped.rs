@@ -53,17 +53,8 @@ pub fn objects(pid: Pid, mappings: &[Mapping]) -> Vec<MappedObject> {
 }
 
 impl MappedObject {
-    /// A path that opens the mapped file now, in our own mount namespace: `/proc/PID/map_files/START-END`, which is
-    /// the file itself even when it is removed, or else the target's path below `/proc/PID/root`.
-    ///
-    /// # Errors
-    ///
-    /// When neither opens, or what is at the path now is another file.
-    pub fn open_path(&self) -> Result<PathBuf, OpenError> {
-        self.open().map(|(path, _)| path)
-    }
-
-    /// The mapped file, opened to read, and the path that opened it.
+    /// The mapped file, opened to read, and the path that opened it, in our own mount namespace: `/proc/PID/map_files/START-END`,
+    /// which is the file itself even when it is removed, or else the target's path below `/proc/PID/root`.
     ///
     /// # Errors
     ///
@@ -93,17 +84,19 @@ impl MappedObject {
     }
 }
 
+/// The files that this process has mapped, for tests.
+#[cfg(test)]
+pub(crate) fn own_objects() -> Vec<MappedObject> {
+    let pid = Pid(std::process::id());
+    objects(pid, &super::maps::read(pid).expect("our own maps"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::{os::unix::fs::MetadataExt as _, path::Path};
 
     use super::*;
     use crate::object::maps;
-
-    fn own_objects() -> Vec<MappedObject> {
-        let pid = Pid(std::process::id());
-        objects(pid, &maps::read(pid).expect("our own maps"))
-    }
 
     #[test]
     fn files_with_code_appear_once_each() {
@@ -125,7 +118,7 @@ mod tests {
         let libc = objects.iter().find(|object| object.path.ends_with("libc.so.6")).expect("a glibc program");
         let (path, file) = libc.open().expect("our own libc opens");
         assert_eq!(file.metadata().expect("metadata").ino(), libc.inode);
-        assert_eq!(libc.open_path().expect("opens again"), path);
+        assert_eq!(libc.open().expect("opens again").0, path);
         assert!(File::open(&path).is_ok());
     }
 

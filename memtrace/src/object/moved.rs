@@ -7,13 +7,12 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
 
+use memtrace_common::limits::PAGE_BYTES;
+
 use super::{Pid, layout::Layout, mapped::MappedObject, maps::Mapping};
 
 /// How many pages of a mapping are compared with the file, evenly spread over it.
 const PAGES_COMPARED: u64 = 64;
-
-/// Bytes of a page.
-const PAGE_BYTES: u64 = 4096;
 
 /// The instruction that a probe puts in place of another's first byte: a page may have some in memory that the file has
 /// not.

@@ -12,7 +12,7 @@ use super::{
     name::{holds, place},
     number::{bytes, count, duration, of, rate},
     place::blamed,
-    snapshot::{Frame, Snapshot, Stack},
+    snapshot::{Frame, Process, Snapshot, Stack},
 };
 use crate::trend::{MIN_INTERVALS, Verdict};
 
@@ -208,8 +208,11 @@ impl Whole {
 /// The answer of a run, from the sums over all stacks and what is known of the processes.
 pub fn answer(tally: &Tally, snapshot: &Snapshot) -> Headline {
     let mut headline = of_what_was_seen(tally, snapshot);
-    let moved = snapshot.processes.iter().filter_map(|process| Some((process.pid, process.code_moved_ms?)));
-    if let Some((pid, moved_ms)) = moved.min_by_key(|&(_, moved_ms)| moved_ms) {
+    let first = |since: fn(&Process) -> Option<u64>| {
+        let processes = snapshot.processes.iter().filter_map(|process| Some((process.pid, since(process)?)));
+        processes.min_by_key(|&(_, since_ms)| since_ms)
+    };
+    if let Some((pid, moved_ms)) = first(|process| process.code_moved_ms) {
         let why = format!(
             "{} after the attach process {pid} was found to run its code from memory without a file; no allocation after \
              that is seen (--mode growth shows who touches memory). Until then",
@@ -217,8 +220,7 @@ pub fn answer(tally: &Tally, snapshot: &Snapshot) -> Headline {
         );
         headline.blind(&why);
     }
-    let unprobed = snapshot.processes.iter().filter_map(|process| Some((process.pid, process.unprobed_ms?)));
-    if let Some((pid, unprobed_ms)) = unprobed.min_by_key(|&(_, unprobed_ms)| unprobed_ms) {
+    if let Some((pid, unprobed_ms)) = first(|process| process.unprobed_ms) {
         let why = format!(
             "{} after the attach the probes on process {pid} were found to be gone, and they cannot be put back; nothing after \
              that is seen. Until then",

@@ -52,7 +52,7 @@ mod hostile;
 #[cfg(test)]
 mod sample;
 #[cfg(test)]
-mod schema;
+pub(crate) mod schema;
 
 use form::{Format, Metric};
 use snapshot::Snapshot;

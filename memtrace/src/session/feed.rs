@@ -207,7 +207,7 @@ impl Feed {
         let drained = ring.drain(|event| match event.what {
             What::Stack { id, end, frames } => {
                 let end = unwinding.end(event.slot, frames.iter(), end);
-                let observed = state.observe(event.slot, id, frames.iter(), end);
+                let observed = state.symbols.observe(event.slot, id, frames.iter(), end);
                 if observed.unknown_addresses
                     && let Some(pid) = state.process(event.slot)
                     && let Some(mut mappings) = refresh.allow(|| maps::read(pid).ok())
@@ -217,14 +217,14 @@ impl Feed {
                     state.symbols.refresh(event.slot, modules(pid, &mappings));
                     failed = unwinding.update(event.slot, pid, &mappings);
                     // What is unknown even now is code that has gone; the report shows its address.
-                    let _ = state.observe(event.slot, id, frames.iter(), end);
+                    let _ = state.symbols.observe(event.slot, id, frames.iter(), end);
                 }
             }
             What::Exec { by_other_thread } => {
                 if let (Some(sampler), Some(process)) = (sampler.as_mut(), state.ledger.process(event.slot)) {
                     sampler.forget(event.slot, process.addresses());
                 }
-                state.apply(event);
+                state.ledger.apply(event);
                 if let Some(pid) = state.process(event.slot) {
                     let mappings = maps::read(pid).unwrap_or_default();
                     state.symbols.add_process(event.slot, pid.0, modules(pid, &mappings));
@@ -232,7 +232,7 @@ impl Feed {
                 }
                 execs.push(Exec { slot: event.slot, by_other_thread });
             }
-            _ => state.apply(event),
+            _ => state.ledger.apply(event),
         })?;
         state.undecodable += drained.undecodable;
         failed?;

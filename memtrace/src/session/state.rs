@@ -1,16 +1,14 @@
-//! All that is known of the targets' memory: live blocks and named stacks. It takes events, and knows nothing of BPF.
+//! All that is known of the targets' memory: live blocks and named stacks. It knows nothing of BPF.
 
 use memtrace_common::{
-    Address, Slot, StackId,
+    Slot,
     sampling::{Sampling, distance},
-    unwind::StackEnd,
 };
 
 use super::SessionError;
 use crate::{
-    event::Event,
     ledger::{Ledger, ProcessLedger},
-    symbol::{self, ModuleMapping, Observed, Symbolizer},
+    symbol::{self, ModuleMapping, Symbolizer},
     target::Pid,
 };
 
@@ -70,21 +68,5 @@ impl State {
     pub(super) fn forget(&mut self, slot: Slot) -> Option<Box<ProcessLedger>> {
         self.symbols.remove_process(slot);
         self.ledger.remove_process(slot)
-    }
-
-    /// Takes an event that is about blocks or mappings.
-    pub(super) fn apply(&mut self, event: &Event<'_>) {
-        self.ledger.apply(event);
-    }
-
-    /// Takes the frames of a stack.
-    pub(super) fn observe(
-        &mut self,
-        slot: Slot,
-        id: StackId,
-        frames: impl Iterator<Item = Address>,
-        end: StackEnd,
-    ) -> Observed {
-        self.symbols.observe(slot, id, frames, end)
     }
 }

@@ -310,9 +310,8 @@ impl Traced {
                     notice::put_back(pid);
                 }
             }
-            // It may have ended by now, which the next look finds.
-            Err(_) if self.target.exited() => {}
-            Err(_) if has_failed => {}
+            // It has been said, or the process may have ended by now, which the next look finds.
+            Err(_) if has_failed || self.target.exited() => {}
             Err(error) => {
                 // Where they were taken away it has been counted.
                 self.interruptions += u64::from(!may_outlive);

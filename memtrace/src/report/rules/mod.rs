@@ -11,7 +11,7 @@ use std::{
 
 use thiserror::Error;
 
-pub use self::pattern::{Names, Pattern, Rule, RuleError};
+pub use self::pattern::{Names, Rule, RuleError};
 
 /// The largest suppressions file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;

@@ -72,10 +72,11 @@ pub fn render(snapshot: &Snapshot, colour: bool, out: &mut dyn Write) -> io::Res
     for note in focus::notes(snapshot).into_iter().chain(snapshot.gate.notes()).chain(chosen) {
         page.wrapped("", &note)?;
     }
-    for process in listed(snapshot) {
+    let listed = listed(snapshot);
+    for process in &listed {
         page.process(process, snapshot)?;
     }
-    page.other_processes(snapshot, listed(snapshot).len())?;
+    page.other_processes(snapshot, listed.len())?;
     let narrow: Vec<&str> =
         snapshot.groups.iter().filter(|group| group.is_narrow()).map(|group| group.sum.id.as_str()).collect();
     let is_shown_by_group = |stack: &Stack| stack.group.as_deref().is_some_and(|group| narrow.contains(&group));

@@ -8,7 +8,7 @@ impl Run<'_> {
     pub(super) fn keep_budget(&mut self) -> Result<(), SessionError> {
         let Some(mut budget) = self.budget.take() else { return Ok(()) };
         let step = budget.look(&self.tracer, &self.feed.state, &self.traced)?;
-        let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let elapsed_ms = self.snapshots.elapsed_ms();
         match step {
             None => {}
             Some(Step::Sparser) => {

@@ -341,7 +341,7 @@ impl Run<'_> {
 
     /// Looks at every target; false when the last one has ended.
     fn any_runs(&mut self) -> Result<bool, SessionError> {
-        let elapsed_ms = self.elapsed_ms();
+        let elapsed_ms = self.snapshots.elapsed_ms();
         let mut runs = false;
         for process in &mut self.traced {
             let ended = process.check_exited();
@@ -409,13 +409,9 @@ impl Run<'_> {
         Ok(Outcome { growing: self.snapshots.growing(), blind: self.snapshots.is_blind(), command })
     }
 
-    fn elapsed_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
     /// Looks for targets that run copies of their probed code.
     fn look_for_copies(&mut self) {
-        let elapsed_ms = self.elapsed_ms();
+        let elapsed_ms = self.snapshots.elapsed_ms();
         for Copied { pid, breakpoints } in self.guard.take_copied() {
             let process = self.traced.iter_mut().find(|process| process.target.pid() == pid);
             if process.is_none_or(|process| process.code.has_moved(elapsed_ms)) {
@@ -431,7 +427,7 @@ impl Run<'_> {
 
     /// Samples and reports; false when nobody reads any more.
     fn report(&mut self, is_final: bool) -> Result<bool, SessionError> {
-        let elapsed_ms = self.elapsed_ms();
+        let elapsed_ms = self.snapshots.elapsed_ms();
         for process in &mut self.traced {
             process.sample_memory(elapsed_ms);
         }

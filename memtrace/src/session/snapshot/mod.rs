@@ -164,7 +164,8 @@ impl Snapshots {
         self.look(state);
     }
 
-    fn elapsed_ms(&self) -> u64 {
+    /// Milliseconds since the attach.
+    pub(in crate::session) fn elapsed_ms(&self) -> u64 {
         self.clock.elapsed_ms()
     }
 

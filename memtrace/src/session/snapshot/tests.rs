@@ -45,7 +45,7 @@ impl Simulated {
 
     fn event(&mut self, what: What<'_>) {
         let time_ns = self.snapshots.clock.now_ns();
-        self.state.apply(&Event { slot: SLOT, thread: 1, time_ns, what });
+        self.state.ledger.apply(&Event { slot: SLOT, thread: 1, time_ns, what });
     }
 
     fn allocate(&mut self, stack: StackId, blocks: u64, size: u64) {

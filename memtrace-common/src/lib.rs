@@ -5,6 +5,7 @@
 
 #![cfg_attr(not(test), no_std)]
 
+pub mod arch;
 pub mod call;
 pub mod cookie;
 pub mod counter;
@@ -20,6 +21,7 @@ pub mod stack;
 pub mod target;
 pub mod thread;
 pub mod unwind;
+pub mod walk_cache;
 
 /// A virtual address in a target process.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -53,11 +53,5 @@ pub const PIECE_GAP: u64 = 256;
 /// The default size of all rings together in bytes; a power of two and a multiple of the page size.
 pub const DEFAULT_RING_BYTES: u32 = 64 << 20;
 
-/// The end of the addresses that user space can use with four-level page tables on x86-64.
-pub const USER_ADDRESS_END: u64 = 1 << 47;
-
-/// The page size of the architectures supported so far.
-pub const PAGE_BYTES: u64 = 4096;
-
 /// The most calls that wait on stacks of their own (coroutines) over all targets.
 pub const MAX_SUSPENDED: usize = 1024;

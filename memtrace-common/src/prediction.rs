@@ -134,9 +134,143 @@ pub mod jemalloc {
     }
 }
 
+/// The target's memory.
+pub trait Memory {
+    /// `N` words at an address; `None` if they cannot be read.
+    fn words<const N: usize>(&self, address: u64) -> Option<[u64; N]>;
+
+    /// The byte at an address; `None` if it cannot be read.
+    fn byte(&self, address: u64) -> Option<u8>;
+}
+
+/// How far a thread's cache, or the pointer to it, is from its thread pointer. `None` as long as the loader has not settled it.
+#[inline(always)]
+pub fn offset<M: Memory>(target: &Prediction, memory: &M) -> Option<u64> {
+    if target.offset_address == 0 {
+        return Some(target.offset);
+    }
+    let [distance] = memory.words(target.offset_address)?;
+    if distance == 0 { None } else { Some(target.offset.wrapping_add(distance)) }
+}
+
+/// The address of a thread's cache, of which `place` is where it is or where the pointer to it is; for jemalloc its quantum as
+/// well. 0 or `None` while the thread has none.
+#[inline(always)]
+pub fn cache<M: Memory>(target: &Prediction, place: u64, quantum: &mut u64, memory: &M) -> Option<u64> {
+    if target.kind == kind::GLIBC {
+        let [cache] = memory.words(place)?;
+        return Some(cache);
+    }
+    *quantum = jemalloc::quantum(memory.byte(target.telling_address)?)?;
+    Some(place)
+}
+
+/// The block that the next `malloc` of `bytes` takes from the thread's cache; `None` if that is not known, or it takes none.
+#[inline(always)]
+pub fn next_block<M: Memory>(kind: u64, bins: u64, bytes: u64, cache: u64, quantum: u64, memory: &M) -> Option<u64> {
+    let place = if kind == kind::GLIBC {
+        cache + bins + 8 * glibc::bin(bytes)?
+    } else {
+        let (bin, size) = jemalloc::class(bytes, quantum)?;
+        let [before, due] = memory.words(cache)?;
+        let [top, _requests, ends] = memory.words(cache + bins + jemalloc::BIN_BYTES * bin)?;
+        let bits = |at: u64| (ends >> (8 * (at - 16))) as u16;
+        let (fewest, none) = (bits(jemalloc::LOW_WATER), bits(jemalloc::EMPTY));
+        if before.wrapping_add(size) >= due || (top as u16 == fewest && top as u16 == none) {
+            return None;
+        }
+        top
+    };
+    let [block] = memory.words(place)?;
+    if block == 0 { None } else { Some(block) }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
+
+    /// Words by their addresses.
+    #[derive(Default)]
+    struct Words(HashMap<u64, u64>);
+
+    impl Words {
+        fn with(mut self, address: u64, word: u64) -> Self {
+            self.0.insert(address, word);
+            self
+        }
+    }
+
+    impl Memory for Words {
+        fn words<const N: usize>(&self, address: u64) -> Option<[u64; N]> {
+            let mut words = [0; N];
+            for (at, word) in words.iter_mut().enumerate() {
+                *word = *self.0.get(&(address + 8 * at as u64))?;
+            }
+            Some(words)
+        }
+
+        fn byte(&self, address: u64) -> Option<u8> {
+            Some(self.0.get(&address)?.to_le_bytes()[0])
+        }
+    }
+
+    const CACHE: u64 = 0x7f00_0000_1000;
+    const BLOCK: u64 = 0x5555_0000_2010;
+
+    #[test]
+    fn glibcs_cache_is_behind_a_pointer_once_the_loader_has_settled_where() {
+        let target = Prediction { kind: kind::GLIBC, offset_address: 0x1000, offset: 0x10, ..Prediction::default() };
+        let distance = 0u64.wrapping_sub(0x88);
+        let memory = Words::default().with(0x1000, distance).with(0x7000 - 0x78, CACHE);
+        let offset = super::offset(&target, &memory).unwrap();
+        assert_eq!(cache(&target, 0x7000u64.wrapping_add(offset), &mut 0, &memory), Some(CACHE));
+        assert_eq!(super::offset(&target, &Words::default().with(0x1000, 0)), None);
+        assert_eq!(super::offset(&Prediction { offset_address: 0, ..target }, &memory), Some(0x10));
+    }
+
+    #[test]
+    fn glibc_gives_the_head_of_the_list_for_the_size() {
+        let list = CACHE + 0x80 + 8 * glibc::bin(100).unwrap();
+        let memory = Words::default().with(list, BLOCK);
+        assert_eq!(next_block(kind::GLIBC, 0x80, 100, CACHE, 0, &memory), Some(BLOCK));
+        assert_eq!(
+            next_block(kind::GLIBC, 0x80, 100, CACHE, 0, &Words::default().with(list, 0)),
+            None,
+            "an empty list"
+        );
+        assert_eq!(next_block(kind::GLIBC, 0x80, 4000, CACHE, 0, &memory), None, "a size without a list");
+        assert_eq!(next_block(kind::GLIBC, 0x80, 300, CACHE, 0, &memory), None, "a list that cannot be read");
+    }
+
+    #[test]
+    fn jemalloc_gives_the_top_of_the_stack_unless_it_is_empty_or_something_is_due() {
+        let (bin, size) = jemalloc::class(100, 16).unwrap();
+        let stack = CACHE + 64 + jemalloc::BIN_BYTES * bin;
+        let (top, end) = (0x7f00_0000_4fe8u64, 0x5000u64);
+        let memory = |allocated: u64, low: u64, top: u64| {
+            Words::default()
+                .with(CACHE, allocated)
+                .with(CACHE + 8, 10_000)
+                .with(stack, top)
+                .with(stack + 8, 7)
+                .with(stack + 16, low | end << 32)
+                .with(top, BLOCK)
+        };
+        let next = |memory: &Words| next_block(kind::JEMALLOC, 64, 100, CACHE, 16, memory);
+        assert_eq!(next(&memory(0, end, top)), Some(BLOCK));
+        assert_eq!(next(&memory(10_000 - size, end, top)), None, "an event is due");
+        assert_eq!(next(&memory(10_000 - size - 1, end, top)), Some(BLOCK));
+        assert_eq!(next(&memory(0, end, 0x7f00_0000_5000)), None, "the stack is empty");
+        assert_eq!(next(&memory(0, 0x4fe8, top)), Some(BLOCK), "the fewest so far, and some are left");
+        let mut quantum = 0;
+        let target = Prediction { kind: kind::JEMALLOC, telling_address: 0x1000, ..Prediction::default() };
+        let class = |class: u64| Words::default().with(0x1000, class);
+        assert_eq!((cache(&target, CACHE, &mut quantum, &class(3)), quantum), (Some(CACHE), 16));
+        assert_eq!((cache(&target, CACHE, &mut quantum, &class(4)), quantum), (Some(CACHE), 8));
+        assert_eq!(cache(&target, CACHE, &mut quantum, &class(0)), None, "no classes yet");
+    }
 
     #[test]
     fn every_request_goes_to_the_bin_that_glibcs_arithmetic_gives() {

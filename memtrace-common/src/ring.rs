@@ -8,7 +8,7 @@
 //! Each ring has its records in the order in which room was reserved, and user space merges the rings by the records'
 //! times. That keeps every order that matters: docs/design/rings.md.
 
-use crate::limits::PAGE_BYTES;
+use crate::arch::PAGE_BYTES;
 
 /// How far a ring has been written and read; each on a cache line of its own.
 #[derive(Clone, Copy, Debug, Default)]

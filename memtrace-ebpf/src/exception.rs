@@ -3,15 +3,14 @@
 use aya_ebpf::programs::ProbeContext;
 use memtrace_common::{cookie, counter::Counter};
 
-use crate::{Site, count, heap, thread};
+use crate::{Site, arch, count, heap, thread};
 
 /// The entry of the function that looks for a handler.
 #[inline(always)]
 pub fn raise(context: &ProbeContext, site: Site) {
-    // SAFETY: the kernel passes a valid pt_regs.
-    let regs = unsafe { &*context.regs };
+    let regs = arch::registers(context.regs);
     let Some(state) = thread::existing() else { return };
-    if state.call.return_slot == 0 || regs.rsp > state.call.return_slot || !cookie::shape(state.call.cookie).throws() {
+    if state.call.return_slot == 0 || arch::return_slot(regs) > state.call.return_slot || !cookie::shape(state.call.cookie).throws() {
         return;
     }
     state.call.return_slot = 0;

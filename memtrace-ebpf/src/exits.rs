@@ -3,24 +3,21 @@
 use aya_ebpf::programs::ProbeContext;
 use memtrace_common::cookie;
 
-use crate::{Site, heap, mapping, suspend, thread};
+use crate::{Site, arch, heap, mapping, suspend, thread};
 
 /// A thread is about to leave a function.
 #[inline(always)]
 pub fn way_out(context: &ProbeContext, site: Site) {
-    // SAFETY: the kernel passes a valid pt_regs.
-    let regs = unsafe { &*context.regs };
+    let regs = arch::registers(context.regs);
     let Some(state) = thread::existing() else { return };
-    // At a `ret`, or a jump that ends the function, the stack pointer is at the return address.
-    if state.call.return_slot != regs.rsp && !suspend::resume(state, regs.rsp, site.slot) {
+    if state.call.return_slot != arch::return_slot(regs) && !suspend::resume(state, arch::return_slot(regs), site.slot) {
         return;
     }
     if !cookie::shape(state.call.cookie).ends_at_exits() {
         return;
     }
     // A jump to a function that returns its first argument has it there, a `ret` in the register for results.
-    // SAFETY: references. Both are read: the verifier allows no computed place in the context.
-    let (first, returned) = unsafe { (core::ptr::read_volatile(&regs.rdi), core::ptr::read_volatile(&regs.rax)) };
+    let (first, returned) = arch::argument_and_result(regs);
     let result = if cookie::shape(site.cookie).block_selector() != 0 { first } else { returned };
     if mapping::is_in(state) {
         mapping::finish(state, result);

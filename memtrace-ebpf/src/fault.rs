@@ -3,14 +3,13 @@
 use aya_ebpf::programs::TracePointContext;
 use memtrace_common::{
     Slot,
+    arch::PAGE_BYTES,
     counter::Counter,
     event::{BlockRecord, Head, Kind},
-    limits::PAGE_BYTES,
-    unwind::Registers,
 };
 
 use crate::{
-    count, lifecycle,
+    arch, count, lifecycle,
     ring::{self, Class},
     syscall, thread, walk,
 };
@@ -39,7 +38,9 @@ pub fn page_fault(context: &TracePointContext) {
     let Some(state) = thread::state(slot) else { return };
     let Some(regs) = syscall::saved_registers() else { return };
     // The instruction itself, written as what would return behind its first byte.
-    let stack = walk::stack_from(state, slot, Registers { ip: regs.rip + 1, sp: regs.rsp, fp: regs.rbp });
+    let mut start = arch::interrupted(&regs);
+    start.ip += 1;
+    let stack = walk::stack_from(state, slot, start);
     let head = Head::new(Kind::Touch, Slot(slot), state.thread as u32);
     let time_ns = ring::now();
     let record = BlockRecord { head, time_ns, address: address & !(PAGE_BYTES - 1), size: PAGE_BYTES, stack };

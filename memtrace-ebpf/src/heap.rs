@@ -8,19 +8,18 @@ use aya_ebpf::{
 use aya_log_ebpf::warn;
 use memtrace_common::{
     Slot,
+    arch::USER_ADDRESS_END,
     call::Call,
     cookie,
     counter::Counter,
     deferred::{DeferredBlock, DeferredKey},
     event::{AddressRecord, BlockRecord, Head, Kind, MarkRecord},
-    limits::USER_ADDRESS_END,
     sampling,
     thread::{ThreadState, flag},
-    unwind::Registers,
 };
 
 use crate::{
-    Site, attach_cookie, count,
+    Site, arch, attach_cookie, count,
     deferred::{self, Settled},
     predict, remember,
     ring::{self, Class},
@@ -40,16 +39,6 @@ static MAX_SIZE: Global<u64> = Global::new(u64::MAX);
 const ALLOCATE: u8 = Call::Allocate as u8;
 const REALLOCATE: u8 = Call::Reallocate as u8;
 const RELEASE_OUTER: u8 = Call::ReleaseOuter as u8;
-
-/// The argument registers. All are read, and each by itself: the verifier allows no computed place in the context.
-#[inline(always)]
-fn arguments(regs: &pt_regs) -> [u64; 6] {
-    let read = |register: &u64| {
-        // SAFETY: a reference. Volatile, so that the compiler does not turn a choice of registers into one of places.
-        unsafe { core::ptr::read_volatile(register) }
-    };
-    [read(&regs.rdi), read(&regs.rsi), read(&regs.rdx), read(&regs.rcx), read(&regs.r8), read(&regs.r9)]
-}
 
 /// The argument that a selector of a [`Shape`](memtrace_common::shape::Shape) names: 1 is the first, 0 none.
 #[inline(always)]
@@ -71,34 +60,32 @@ fn argument(arguments: [u64; 6], selector: u32) -> u64 {
 /// Both ends of a call that returns a block. At the entry: 1 if the return need not be seen.
 #[inline(always)]
 pub fn session(context: &ProbeContext) -> u32 {
-    // SAFETY: the kernel passes a valid pt_regs.
-    let regs = unsafe { &*context.regs };
+    let regs = arch::registers(context.regs);
     if !session::is_return(context) {
         let site = attach_cookie(context);
         return u32::from(!entry::<true>(context, site));
     }
     if let Some(state) = thread::existing()
-        && is_its_return(state, regs.rsp)
+        && is_its_return(state, regs)
     {
-        predict::compare(state, regs.rax);
-        finish(context, state, regs.rax);
+        predict::compare(state, arch::result(regs));
+        finish(context, state, arch::result(regs));
     }
     0
 }
 
-/// Whether the return with stack pointer `sp` is that of the call that the thread is in.
+/// Whether the return with these registers is that of the call that the thread is in.
 #[inline(always)]
-fn is_its_return(state: &ThreadState, sp: u64) -> bool {
-    // It stands one word above the return address. Anything else is a nested call's return, or the second of two returns
+fn is_its_return(state: &ThreadState, regs: &pt_regs) -> bool {
+    // Anything else is a nested call's return, or the second of two returns
     // through one slot after a tail call.
-    state.call.return_slot != 0 && state.call.return_slot + 8 == sp && !cookie::shape(state.call.cookie).ends_at_exits()
+    state.call.return_slot != 0 && arch::is_return_of(regs, state.call.return_slot) && !cookie::shape(state.call.cookie).ends_at_exits()
 }
 
 /// The entry of a call that returns a block; whether its return has to be seen. In a `SESSION` one program sees both.
 #[inline(always)]
 pub fn entry<const SESSION: bool>(context: &ProbeContext, site: Site) -> bool {
-    // SAFETY: the kernel passes a valid pt_regs.
-    let regs = unsafe { &*context.regs };
+    let regs = arch::registers(context.regs);
     let running =
         if SESSION && site.call == ALLOCATE { walk::running_to_the_end(site.slot) } else { walk::running(site.slot) };
     if !running {
@@ -106,7 +93,7 @@ pub fn entry<const SESSION: bool>(context: &ProbeContext, site: Site) -> bool {
     }
     let Some(state) = thread::state(site.slot) else { return false };
     sample::begin_window(state);
-    let sp = regs.rsp;
+    let sp = arch::return_slot(regs);
     let tail_called_by = if state.call.return_slot == sp { state.call.return_address } else { 0 };
     match thread::standing(state, site.slot, sp) {
         Standing::Outermost => {}
@@ -117,7 +104,7 @@ pub fn entry<const SESSION: bool>(context: &ProbeContext, site: Site) -> bool {
         }
     }
     let shape = cookie::shape(site.cookie);
-    let arguments = arguments(regs);
+    let arguments = arch::arguments(regs);
     let mut size = Some(argument(arguments, shape.size_selector()));
     if shape.count_selector() != 0 {
         size = product(argument(arguments, shape.count_selector()), size.unwrap_or(0));
@@ -157,7 +144,7 @@ pub fn entry<const SESSION: bool>(context: &ProbeContext, site: Site) -> bool {
             first = tail_called_by;
         }
         state.call.return_address = first;
-        state.call.stack = walk::stack_id(state, site.slot, Registers { ip: first, sp: sp + 8, fp: regs.rbp });
+        state.call.stack = walk::stack_id(state, site.slot, arch::caller(regs, sp, first));
     } else if shape.ends_at_exits() {
         state.call.return_address = thread::read_word(sp).unwrap_or(0);
     } else {
@@ -218,11 +205,10 @@ fn begin_realloc(state: &mut ThreadState, slot: u16, old: u64) {
 /// The return of a call that returns a block.
 #[inline(always)]
 pub fn returned(context: &RetProbeContext) {
-    // SAFETY: the kernel passes a valid pt_regs.
-    let regs = unsafe { &*context.regs };
+    let regs = arch::registers(context.regs);
     let Some(state) = thread::existing() else { return };
-    if is_its_return(state, regs.rsp) {
-        finish(context, state, regs.rax);
+    if is_its_return(state, regs) {
+        finish(context, state, arch::result(regs));
     }
 }
 
@@ -351,9 +337,8 @@ fn restore(state: &mut ThreadState, slot: u16) {
 /// The entry of `free` and its like.
 #[inline(always)]
 pub fn release(context: &ProbeContext, site: Site) {
-    // SAFETY: the kernel passes a valid pt_regs.
-    let regs = unsafe { &*context.regs };
-    let address = argument(arguments(regs), cookie::shape(site.cookie).block_selector());
+    let regs = arch::registers(context.regs);
+    let address = argument(arch::arguments(regs), cookie::shape(site.cookie).block_selector());
     if address == 0 || !walk::running(site.slot) {
         return;
     }
@@ -365,7 +350,7 @@ pub fn release(context: &ProbeContext, site: Site) {
     let mut thread = 0;
     if let Some(state) = thread::existing() {
         sample::begin_window(state);
-        if thread::standing(state, site.slot, regs.rsp) == Standing::Nested {
+        if thread::standing(state, site.slot, arch::return_slot(regs)) == Standing::Nested {
             return;
         }
         predict::released(state, address);
@@ -382,10 +367,9 @@ pub fn release_session(context: &ProbeContext) -> u32 {
     if !session::is_return(context) {
         return u32::from(!release_outer(context, attach_cookie(context)));
     }
-    // SAFETY: the kernel passes a valid pt_regs.
-    let regs = unsafe { &*context.regs };
+    let regs = arch::registers(context.regs);
     if let Some(state) = thread::existing()
-        && is_its_return(state, regs.rsp)
+        && is_its_return(state, regs)
         && cookie::call_number(state.call.cookie) == RELEASE_OUTER
     {
         state.call.return_slot = 0;
@@ -397,11 +381,9 @@ pub fn release_session(context: &ProbeContext) -> u32 {
 /// to be seen.
 #[inline(always)]
 pub fn release_outer(context: &ProbeContext, site: Site) -> bool {
-    // SAFETY: the kernel passes a valid pt_regs.
-    let regs = unsafe { &*context.regs };
-    let address = argument(arguments(regs), cookie::shape(site.cookie).block_selector());
-    // SAFETY: a reference. Volatile, so that it is read once, at its place in the context.
-    let sp = unsafe { core::ptr::read_volatile(&raw const regs.rsp) };
+    let regs = arch::registers(context.regs);
+    let address = argument(arch::arguments(regs), cookie::shape(site.cookie).block_selector());
+    let sp = arch::return_slot_once(regs);
     if !walk::running(site.slot) {
         return false;
     }

@@ -1,7 +1,7 @@
 //! memtrace's BPF programs: one file a task, the probe programs here.
 //!
 //! In: uprobe hits on allocator functions (`heap`, `mapping`, `exits`, `exception`, and `session` for both ends at once), system-call tracepoints (`syscall`), page
-//! faults (`fault`), exec (`lifecycle`). Out: records in the ring (`ring`), blocks that had to wait (`deferred`), counters
+//! faults (`fault`), exec (`lifecycle`); which register holds what is in `arch`. Out: records in the ring (`ring`), blocks that had to wait (`deferred`), counters
 //! (`count`). With `--sample` most blocks are left out (`sample`).
 
 #![no_std]
@@ -9,6 +9,7 @@
 #![feature(core_intrinsics)]
 #![expect(internal_features, reason = "atomic addition has no stable form on this target, see atomic.rs")]
 
+mod arch;
 mod atomic;
 mod count;
 mod deferred;

@@ -5,17 +5,17 @@
 use aya_ebpf::programs::ProbeContext;
 use memtrace_common::{
     Slot,
+    arch::PAGE_BYTES,
     call::Call,
     cookie,
     counter::Counter,
     event::{BlockRecord, Head, Kind, MarkRecord, RangeRecord},
-    limits::PAGE_BYTES,
     thread::{ThreadState, flag},
     unwind::Registers,
 };
 
 use crate::{
-    Site, count,
+    Site, arch, count,
     ring::{self, Class},
     thread::{self, Standing},
     walk,
@@ -39,27 +39,26 @@ pub type Arguments = [u64; 4];
 /// call these on stacks of their own, where a return probe can end the target (see [`thread::standing`]).
 #[inline(always)]
 pub fn entry(context: &ProbeContext, site: Site) {
-    // SAFETY: the kernel passes a valid pt_regs.
-    let regs = unsafe { &*context.regs };
+    let regs = arch::registers(context.regs);
     if !walk::running(site.slot) {
         return;
     }
     let Some(state) = thread::state(site.slot) else { return };
-    match thread::standing(state, site.slot, regs.rsp) {
+    match thread::standing(state, site.slot, arch::return_slot(regs)) {
         Standing::Nested => return,
         _ if site.call == PROTECT => {
-            protect(site.slot, [regs.rdi, regs.rsi, regs.rdx, regs.rcx]);
+            protect(site.slot, arch::mapping_arguments(regs));
             return;
         }
         Standing::Outermost => {}
         Standing::Elsewhere => {
-            elsewhere(site, [regs.rdi, regs.rsi, regs.rdx, regs.rcx]);
+            elsewhere(site, arch::mapping_arguments(regs));
             return;
         }
     }
-    let first = thread::read_word(regs.rsp).unwrap_or(0);
-    let registers = Registers { ip: first, sp: regs.rsp + 8, fp: regs.rbp };
-    begin(state, site, [regs.rdi, regs.rsi, regs.rdx, regs.rcx], registers, regs.rsp);
+    let return_slot = arch::return_slot(regs);
+    let first = thread::read_word(return_slot).unwrap_or(0);
+    begin(state, site, arch::mapping_arguments(regs), arch::caller(regs, return_slot, first), return_slot);
 }
 
 /// A call while the thread is in another on another stack, whose end finds no room to be noted. What it unmaps goes, as it

@@ -16,14 +16,13 @@ use memtrace_common::{
     cookie,
     counter::Counter,
     limits::MAX_TARGETS,
-    prediction::{COMPARED_EVERY, Prediction, glibc, jemalloc, kind},
+    prediction::{self, COMPARED_EVERY, Memory, Prediction, kind},
     thread::ThreadState,
 };
 
 use crate::{
     count,
     remember::{self, Outcome},
-    thread,
 };
 
 /// By slot; user space writes it.
@@ -54,22 +53,7 @@ pub fn result(state: &mut ThreadState, slot: u16) -> Option<u64> {
     }
     // SAFETY: a reference. Volatile, so that it is read here.
     let bytes = unsafe { (&raw const state.predictor.requested).read_volatile() };
-    let block = if kind == kind::GLIBC {
-        thread::read_word(state.predictor.cache + bins + 8 * glibc::bin(bytes)?)?
-    } else {
-        let (bin, size) = jemalloc::class(bytes, state.predictor.quantum)?;
-        let [before, due] = read::<[u64; 2]>(state.predictor.cache)?;
-        let [top, _requests, ends] = read::<[u64; 3]>(state.predictor.cache + bins + jemalloc::BIN_BYTES * bin)?;
-        let bits = |at: u64| (ends >> (8 * (at - 16))) as u16;
-        let (fewest, none) = (bits(jemalloc::LOW_WATER), bits(jemalloc::EMPTY));
-        if before.wrapping_add(size) >= due || (top as u16 == fewest && top as u16 == none) {
-            return None;
-        }
-        thread::read_word(top)?
-    };
-    if block == 0 {
-        return None;
-    }
+    let block = prediction::next_block(kind, bins, bytes, state.predictor.cache, state.predictor.quantum, &TargetMemory)?;
     if state.predictor.until_compared == 0 {
         state.predictor.until_compared = COMPARED_EVERY - 1;
         state.predictor.predicted = block;
@@ -80,25 +64,28 @@ pub fn result(state: &mut ThreadState, slot: u16) -> Option<u64> {
     Some(block)
 }
 
-#[inline(always)]
-fn read<T>(address: u64) -> Option<T> {
-    // SAFETY: the helper checks the address, and any bits are a T.
-    unsafe { bpf_probe_read_user(address as *const T).ok() }
+struct TargetMemory;
+
+impl Memory for TargetMemory {
+    #[inline(always)]
+    fn words<const N: usize>(&self, address: u64) -> Option<[u64; N]> {
+        // SAFETY: the helper checks the address.
+        unsafe { bpf_probe_read_user(address as *const [u64; N]).ok() }
+    }
+
+    #[inline(always)]
+    fn byte(&self, address: u64) -> Option<u8> {
+        // SAFETY: as above.
+        unsafe { bpf_probe_read_user(address as *const u8).ok() }
+    }
 }
 
 /// Where the running thread's cache is, and in which steps it counts sizes.
 #[inline(never)]
 fn find(target: *const Prediction, quantum: &mut u64) -> Option<u64> {
     // SAFETY: a live array element.
-    let Prediction { kind, offset_address, mut offset, telling_address, .. } = unsafe { *target };
-    if offset_address != 0 {
-        let distance = thread::read_word(offset_address)?;
-        // Before the loader has been there nothing stands in its place.
-        if distance == 0 {
-            return None;
-        }
-        offset = offset.wrapping_add(distance);
-    }
+    let target = unsafe { *target };
+    let offset = prediction::offset(&target, &TargetMemory)?;
     let mut pointer = 0u64;
     // SAFETY: the helper checks the address.
     let failed = unsafe {
@@ -108,12 +95,7 @@ fn find(target: *const Prediction, quantum: &mut u64) -> Option<u64> {
     if failed != 0 {
         return None;
     }
-    let place = pointer.wrapping_add(offset);
-    if kind == kind::GLIBC {
-        return thread::read_word(place);
-    }
-    *quantum = jemalloc::quantum(read::<u8>(telling_address)?)?;
-    Some(place)
+    prediction::cache(&target, pointer.wrapping_add(offset), quantum, &TargetMemory)
 }
 
 /// A call has returned `result`; it may have been predicted.

@@ -15,7 +15,8 @@ use aya_ebpf::{
 };
 use memtrace_common::{
     event::{AddressRecord, BlockRecord, MarkRecord, RangeRecord},
-    limits::{DEFAULT_RING_BYTES, PAGE_BYTES},
+    arch::PAGE_BYTES,
+    limits::DEFAULT_RING_BYTES,
     ring::{MAX_RECORD_BYTES, MAX_RINGS, RingPage, RingPositions, record_begin},
 };
 

@@ -3,10 +3,13 @@
 
 use aya_ebpf::{EbpfContext as _, helpers::generated::bpf_get_func_ip, programs::ProbeContext};
 
+use crate::arch;
+
 /// Whether this program runs at the return of a call.
 #[inline(always)]
 pub fn is_return(context: &ProbeContext) -> bool {
     // The probe's own address; at the return the instruction pointer is the caller's already.
-    // SAFETY: the kernel passes a valid pt_regs, and the context is the one that this program was called with.
-    unsafe { bpf_get_func_ip(context.as_ptr()) != (*context.regs).rip }
+    // SAFETY: the context is the one that this program was called with.
+    let probed = unsafe { bpf_get_func_ip(context.as_ptr()) };
+    probed != arch::instruction_pointer(arch::registers(context.regs))
 }

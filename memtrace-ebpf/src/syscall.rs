@@ -9,10 +9,10 @@ use aya_ebpf::{
     },
     programs::TracePointContext,
 };
-use memtrace_common::{Slot, call::Call, cookie, event::Kind, shape::Shape, thread::flag, unwind::Registers};
+use memtrace_common::{Slot, call::Call, cookie, event::Kind, shape::Shape, thread::flag};
 
 use crate::{
-    Site, lifecycle,
+    Site, arch, lifecycle,
     mapping::{self, whole_pages},
     thread, walk,
     walk::TARGETS,
@@ -60,7 +60,8 @@ pub fn entry(context: &TracePointContext) {
     let Some(call) = call(context) else { return };
     let Some(state) = thread::state(slot) else { return };
     let Some(regs) = saved_registers() else { return };
-    if thread::standing(state, slot, regs.rsp) != thread::Standing::Outermost {
+    let registers = arch::interrupted(&regs);
+    if thread::standing(state, slot, registers.sp) != thread::Standing::Outermost {
         return;
     }
     // SAFETY: sys_enter records have six arguments of 8 bytes.
@@ -70,16 +71,15 @@ pub fn entry(context: &TracePointContext) {
         return;
     }
     let site = Site { cookie: cookie::pack(call, Shape::default(), Slot(slot)), call: call as u8, slot };
-    let registers = Registers { ip: regs.rip, sp: regs.rsp, fp: regs.rbp };
     if site.call != BRK {
-        mapping::begin(state, site, arguments, registers, regs.rsp);
+        mapping::begin(state, site, arguments, registers, registers.sp);
         return;
     }
     let Some(target) = TARGETS.get(u32::from(slot)) else { return };
     state.call.cookie = site.cookie;
     state.call.flags = 0;
     state.call.argument = target.brk;
-    state.call.return_address = regs.rip;
+    state.call.return_address = registers.ip;
     let wanted = whole_pages(arguments[0]);
     let old = whole_pages(target.brk);
     if arguments[0] != 0 && wanted < old {
@@ -87,7 +87,7 @@ pub fn entry(context: &TracePointContext) {
     } else if wanted > old {
         state.call.stack = walk::stack_from(state, slot, registers);
     }
-    state.call.return_slot = regs.rsp;
+    state.call.return_slot = registers.sp;
 }
 
 /// The running task's user registers, as they were saved when it entered the kernel.

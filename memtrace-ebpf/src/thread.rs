@@ -18,7 +18,8 @@ use memtrace_common::{
     call::Call,
     cookie,
     counter::Counter,
-    limits::{PAGE_BYTES, PLACED_THREADS, USER_ADDRESS_END},
+    arch::{PAGE_BYTES, USER_ADDRESS_END},
+    limits::PLACED_THREADS,
     thread::{ThreadState, flag},
 };
 

@@ -23,6 +23,7 @@ use memtrace_common::{
         segment::{self, TRAMPOLINE},
         step, step_without_table,
     },
+    walk_cache,
 };
 
 use crate::{count, remember, ring, thread};
@@ -130,7 +131,7 @@ pub fn stack_id(state: &mut ThreadState, slot: u16, start: Registers) -> u64 {
             return id;
         }
     }
-    remember::begin(state);
+    walk_cache::begin(state);
     let walk = &mut state.walk;
     walk.hash = stack::seed(slot, generation);
     walk.depth = 0;
@@ -165,7 +166,7 @@ pub fn stack_id(state: &mut ThreadState, slot: u16, start: Registers) -> u64 {
         Some(_) => remember::count_outcome(remember::Outcome::Wrong),
     }
     if first != 0 {
-        remember::end(state, id);
+        walk_cache::end(state, id);
     }
     send_once(state, slot, id);
     id
@@ -222,7 +223,7 @@ extern "C" fn one_frame(index: u32, context: *mut c_void) -> i64 {
             walk.hash = stack::mix(walk.hash, caller.registers.ip);
             walk.depth = place as u64 + 1;
             state.frames[place] = caller.registers.ip;
-            remember::note(state, Rule::unpack(used), &frame.registers, &caller.registers);
+            walk_cache::note_step(state, Rule::unpack(used), &frame.registers, &caller.registers, &remember::OwnStack);
             // A walk that goes on to the last frame that fits has not come to its end.
             if place + 1 >= MAX_FRAMES {
                 state.walk.uncacheable = 1;

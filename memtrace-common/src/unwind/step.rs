@@ -4,14 +4,7 @@ use super::{
     MemoryReader, Registers, StackEnd,
     row::{Cfa, FramePointer, Rule},
 };
-use crate::limits::{PAGE_BYTES, USER_ADDRESS_END};
-
-/// Where a signal handler's `ucontext` has the interrupted registers, from its start (Linux,
-/// arch/x86/include/uapi/asm/sigcontext.h and asm-generic/ucontext.h).
-mod ucontext {
-    pub const RBP: u64 = 120;
-    pub const RSP: u64 = 160;
-}
+use crate::arch::{PAGE_BYTES, USER_ADDRESS_END, is_signal_return, ucontext};
 
 /// A frame on the way up the stack.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -102,16 +95,9 @@ pub fn step_without_table<M: MemoryReader>(frame: &Frame, memory: &M) -> Result<
     step_without_rules(frame, memory, StackEnd::NoTable)
 }
 
-/// `mov $15, %rax; syscall`: the instructions of `rt_sigreturn`, by which a C library without rules for its trampoline
-/// (musl) returns from a handler. Debuggers know it by them too.
-const SIGRETURN: [u64; 2] = [0x0f00_0000_0fc0_c748, 0x05];
-
 #[inline(always)]
 fn step_without_rules<M: MemoryReader>(frame: &Frame, memory: &M, end: StackEnd) -> Result<Frame, StackEnd> {
-    if let Some([first, second]) = memory.read_pair(frame.registers.ip)
-        && first == SIGRETURN[0]
-        && second & 0xff == SIGRETURN[1]
-    {
+    if memory.read_pair(frame.registers.ip).is_some_and(is_signal_return) {
         return interrupted(&frame.registers, memory);
     }
     match step_frame_pointer(frame, memory) {
@@ -149,8 +135,8 @@ pub fn step_frame_pointer<M: MemoryReader>(frame: &Frame, memory: &M) -> Result<
 /// The frame that a signal interrupted. It need not be above the handler's: that one may have a stack of its own.
 #[inline(always)]
 fn interrupted<M: MemoryReader>(handler: &Registers, memory: &M) -> Result<Frame, StackEnd> {
-    let [sp, ip] = pair(memory, handler.sp.wrapping_add(ucontext::RSP))?;
-    let fp = word(memory, handler.sp.wrapping_add(ucontext::RBP))?;
+    let [sp, ip] = pair(memory, handler.sp.wrapping_add(ucontext::STACK_POINTER))?;
+    let fp = word(memory, handler.sp.wrapping_add(ucontext::FRAME_POINTER))?;
     if !is_user_code(ip) {
         return Err(StackEnd::BadReturnAddress);
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use memtrace_common::limits::PAGE_BYTES;
+use memtrace_common::arch::PAGE_BYTES;
 
 use super::{
     doctor,

@@ -14,8 +14,9 @@ use aya::{
 use aya_obj::Object;
 use memtrace_common::{
     Slot,
+    arch::PAGE_BYTES,
     counter::{COUNTERS, TargetCounters},
-    limits::{DEFAULT_RING_BYTES, MAX_SAMPLED, MAX_TARGETS, PAGE_BYTES},
+    limits::{DEFAULT_RING_BYTES, MAX_SAMPLED, MAX_TARGETS},
     prediction::Prediction,
     target::{TargetState, running},
 };

@@ -1,6 +1,6 @@
 //! The parts of a file that the loader maps.
 
-use memtrace_common::limits::PAGE_BYTES;
+use memtrace_common::arch::PAGE_BYTES;
 
 /// A part of a file that the loader maps (`PT_LOAD`).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

@@ -7,7 +7,7 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
 
-use memtrace_common::limits::PAGE_BYTES;
+use memtrace_common::arch::PAGE_BYTES;
 
 use super::{Pid, layout::Layout, mapped::MappedObject, maps::Mapping};
 

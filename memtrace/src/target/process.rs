@@ -91,7 +91,7 @@ impl Target {
             return None;
         }
         let pages: u64 = std::str::from_utf8(&statm).ok()?.split(' ').nth(1)?.parse().ok()?;
-        pages.checked_mul(memtrace_common::limits::PAGE_BYTES)
+        pages.checked_mul(memtrace_common::arch::PAGE_BYTES)
     }
 
     /// Whether the process has ended, as a zombie too.

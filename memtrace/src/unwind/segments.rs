@@ -2,7 +2,7 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path, sync::Arc};
 
-use memtrace_common::limits::PAGE_BYTES;
+use memtrace_common::arch::PAGE_BYTES;
 use thiserror::Error;
 
 use super::{Cache, Table, TableError};

@@ -13,7 +13,7 @@ mod tests;
 
 use aya::maps::{Array, Map, MapData};
 use memtrace_common::{
-    limits::PAGE_BYTES,
+    arch::PAGE_BYTES,
     ring::{self, RingPage, RingPositions},
 };
 use rustix::time::{ClockId, clock_gettime};

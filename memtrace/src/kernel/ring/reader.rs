@@ -7,8 +7,8 @@ use std::{
 };
 
 use memtrace_common::{
+    arch::PAGE_BYTES,
     event::Kind,
-    limits::PAGE_BYTES,
     ring::{RingPositions, record_begin},
 };
 

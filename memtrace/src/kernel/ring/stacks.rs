@@ -3,7 +3,7 @@
 use std::os::fd::AsFd as _;
 
 use aya::maps::{Map, MapData, RingBuf};
-use memtrace_common::limits::PAGE_BYTES;
+use memtrace_common::arch::PAGE_BYTES;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use tokio::io::unix::AsyncFd;
 

@@ -4,8 +4,8 @@
 use std::{cell::RefCell, collections::VecDeque, ptr::NonNull, rc::Rc};
 
 use memtrace_common::{
+    arch::PAGE_BYTES,
     event::Kind,
-    limits::PAGE_BYTES,
     ring::{RingPositions, record_begin},
 };
 use proptest::{prelude::*, sample::Index};

@@ -1,5 +1,5 @@
 //! The calls that memtrace knows, by what they mean rather than by name. Where a heap call has its arguments is said by
-//! its [`crate::shape::Shape`].
+//! its [`crate::signature::Signature`].
 
 macro_rules! calls {
     ($($(#[$doc:meta])* $name:ident = $number:literal,)+) => {
@@ -41,7 +41,7 @@ calls! {
     /// An exception's handler is about to be looked for up the stack: `_Unwind_RaiseException` and its like.
     Raise = 9,
     /// A way out of a call that has no return probe: a `ret`, or a jump to a function whose result is its first argument.
-    Result = 10,
+    Exit = 10,
     /// `mprotect(address, length, protection)`: reserved pages may be accessed from then on. Its failure is not looked for.
     Protect = 11,
 }
@@ -49,7 +49,7 @@ calls! {
 impl Call {
     /// Whether the end of the call must be seen: for the outcome, or for the end of what is nested in it.
     pub const fn needs_return(self) -> bool {
-        !matches!(self, Call::Release | Call::Raise | Call::Result | Call::Protect)
+        !matches!(self, Call::Release | Call::Raise | Call::Exit | Call::Protect)
     }
 
     /// Whether the call is about ranges of pages rather than heap blocks.
@@ -62,14 +62,14 @@ impl Call {
         matches!(self, Call::Release | Call::ReleaseOuter)
     }
 
-    /// The integer arguments that the probe programs read of a call without a shape, a bit each.
+    /// The integer arguments that the probe programs read of a call without a signature, a bit each.
     pub const fn arguments(self) -> u8 {
         match self {
             Call::Munmap => 0b11,
             Call::Mmap | Call::Protect => 0b111,
             Call::Mremap => 0b1111,
             Call::Brk => 0b1,
-            Call::Allocate | Call::Reallocate | Call::Release | Call::ReleaseOuter | Call::Raise | Call::Result => 0,
+            Call::Allocate | Call::Reallocate | Call::Release | Call::ReleaseOuter | Call::Raise | Call::Exit => 0,
         }
     }
 }

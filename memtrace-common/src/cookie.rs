@@ -1,14 +1,14 @@
 //! The attach cookie: what a probe knows about the site it sits on, in 64 bits.
 //!
-//! Bits 0-7: the [`Call`]'s number. Bits 16-31: the target's [`Slot`]. Bits 32-63: the [`Shape`]. The rest is 0.
+//! Bits 0-7: the [`Call`]'s number. Bits 16-31: the target's [`Slot`]. Bits 32-63: the [`Signature`]. The rest is 0.
 //! The slot comes from the probe, not from the running task: a child made by `vfork` runs in the target's memory under
 //! another process id, and what it allocates belongs to the target.
 
-use crate::{Slot, call::Call, shape::Shape};
+use crate::{Slot, call::Call, signature::Signature};
 
-/// Packs a call, its shape (empty for one that is no heap call) and a slot into a cookie.
-pub const fn pack(call: Call, shape: Shape, slot: Slot) -> u64 {
-    call as u64 | (slot.0 as u64) << 16 | (shape.0 as u64) << 32
+/// Packs a call, its signature (empty for one that is no heap call) and a slot into a cookie.
+pub const fn pack(call: Call, signature: Signature, slot: Slot) -> u64 {
+    call as u64 | (slot.0 as u64) << 16 | (signature.0 as u64) << 32
 }
 
 /// The number of the call in a cookie.
@@ -16,14 +16,14 @@ pub const fn call_number(cookie: u64) -> u8 {
     cookie as u8
 }
 
-/// The slot in a cookie.
+/// The slot of the target that a cookie carries.
 pub const fn slot(cookie: u64) -> Slot {
     Slot((cookie >> 16) as u16)
 }
 
-/// The shape in a cookie.
-pub const fn shape(cookie: u64) -> Shape {
-    Shape((cookie >> 32) as u32)
+/// The signature of the function that a cookie carries.
+pub const fn signature(cookie: u64) -> Signature {
+    Signature((cookie >> 32) as u32)
 }
 
 #[cfg(test)]
@@ -34,11 +34,11 @@ mod tests {
     fn a_cookie_gives_back_what_was_packed() {
         for &call in Call::ALL {
             for slot_number in [0, 1, 1023, u16::MAX] {
-                let shape = Shape::product(4, 5).of(3).throwing();
-                let cookie = pack(call, shape, Slot(slot_number));
+                let signature = Signature::product(4, 5).of(3).throwing();
+                let cookie = pack(call, signature, Slot(slot_number));
                 assert_eq!(call_number(cookie), call as u8);
                 assert_eq!(slot(cookie), Slot(slot_number));
-                assert_eq!(super::shape(cookie), shape);
+                assert_eq!(super::signature(cookie), signature);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident = $number:literal => $text:literal, $harm:ident, $meaning:literal;)+) => {
-        /// What is counted.
+        /// What the BPF programs count for each target.
         #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
         #[repr(u32)]
         pub enum Counter { $($(#[$doc])* $name = $number,)+ }
@@ -11,7 +11,7 @@ macro_rules! counters {
             /// Every counter, in the order of their numbers.
             pub const ALL: &[Counter] = &[$(Counter::$name,)+];
 
-            /// The counter's name in reports.
+            /// The counter's name as reports write it, in snake case.
             pub const fn name(self) -> &'static str {
                 match self { $(Counter::$name => $text,)+ }
             }
@@ -109,7 +109,7 @@ counters! {
         "blocks larger than any address space are not counted: is the size in another argument?";
 }
 
-/// How many counters there are.
+/// How many counters each target has.
 pub const COUNTERS: usize = Counter::ALL.len();
 
 /// The counters of one target: a value of the kernel's `COUNTERS` array, which the slot indexes.
@@ -127,7 +127,7 @@ impl Default for TargetCounters {
 }
 
 impl TargetCounters {
-    /// The value of one counter.
+    /// The value of one counter; it only ever rises.
     pub const fn get(&self, counter: Counter) -> u64 {
         self.values[counter as usize]
     }

@@ -9,7 +9,7 @@ use crate::Slot;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $number:literal: $record:ident,)+) => {
-        /// What a record says.
+        /// What a record says has happened in the target.
         #[derive(Clone, Copy, Debug, Eq, PartialEq)]
         #[repr(u8)]
         pub enum Kind { $($(#[$doc])* $name = $number,)+ }
@@ -103,7 +103,7 @@ pub struct BlockRecord {
     pub stack: u64,
 }
 
-/// One address.
+/// The record of something that became of one block, such as its release.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(C)]
 pub struct AddressRecord {
@@ -115,7 +115,7 @@ pub struct AddressRecord {
     pub address: u64,
 }
 
-/// A range of pages.
+/// The record of something that became of a range of pages.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(C)]
 pub struct RangeRecord {

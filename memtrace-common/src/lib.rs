@@ -16,7 +16,7 @@ pub mod prediction;
 pub mod remembered;
 pub mod ring;
 pub mod sampling;
-pub mod shape;
+pub mod signature;
 pub mod stack;
 pub mod target;
 pub mod thread;

@@ -29,13 +29,13 @@ pub struct Prediction {
 
 const _: () = assert!(size_of::<Prediction>() == 48);
 
-/// Whose caches they are.
+/// Whose caches of free blocks a target's threads have.
 pub mod kind {
-    /// Nothing is predicted.
+    /// No result is predicted for the target.
     pub const NONE: u64 = 0;
-    /// glibc's, each behind a pointer.
+    /// glibc's caches, to each of which a thread-local pointer leads.
     pub const GLIBC: u64 = 1;
-    /// jemalloc's.
+    /// jemalloc's caches, each of them thread-local itself.
     pub const JEMALLOC: u64 = 2;
 }
 
@@ -134,7 +134,7 @@ pub mod jemalloc {
     }
 }
 
-/// The target's memory.
+/// Reads the memory of a target.
 pub trait Memory {
     /// `N` words at an address; `None` if they cannot be read.
     fn words<const N: usize>(&self, address: u64) -> Option<[u64; N]>;

@@ -42,7 +42,7 @@ pub struct Remembered {
     pub words: [u64; MAX_REMEMBERED_WORDS],
 }
 
-/// A piece of the stack.
+/// A piece of the stack that holds words which decide a walk.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Piece {

@@ -27,10 +27,10 @@ const _: () = assert!(size_of::<RingPositions>() == 128);
 /// The bytes of the largest record.
 pub const MAX_RECORD_BYTES: u64 = 40;
 
-/// The most rings.
+/// The most rings; with more processors, several share one.
 pub const MAX_RINGS: usize = 64;
 
-/// A page of a ring.
+/// One page of a ring, as words.
 pub type RingPage = [u64; PAGE_BYTES as usize / 8];
 
 /// Where a record stands that comes next after `position`.

@@ -8,7 +8,7 @@
 /// How many levels there are, 0 included.
 pub const LEVELS: usize = 16;
 
-/// The largest distance.
+/// The largest mean distance between two sampling points, in bytes.
 pub const MAX_DISTANCE: u64 = 1 << 40;
 
 /// Where in a size the level begins. No call can succeed that asks for so many bytes.

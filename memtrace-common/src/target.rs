@@ -27,9 +27,9 @@ const _: () = assert!(size_of::<TargetState>() == 24);
 
 /// What is recorded of a target: a value of the kernel's `RUNNING` array, which the slot indexes.
 pub mod running {
-    /// Nothing.
+    /// No call of the target is recorded.
     pub const NO: u64 = 0;
-    /// Every call.
+    /// Every call of the target is recorded.
     pub const YES: u64 = 1;
     /// Every call but allocations that begin now, since the probe that sees both of their ends is about to go.
     pub const CLOSING: u64 = 2;

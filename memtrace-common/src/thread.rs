@@ -170,7 +170,7 @@ pub mod fp_state {
     pub const DECIDES: u64 = 2;
 }
 
-/// Bits of [`ThreadState::flags`].
+/// The bits of [`Call::flags`], each a fact about the call that goes on.
 pub mod flag {
     /// The size filter leaves this call's block out.
     pub const FILTERED: u64 = 1;

@@ -13,12 +13,12 @@ pub fn way_out(context: &ProbeContext, site: Site) {
     if state.call.return_slot != arch::return_slot(regs) && !suspend::resume(state, arch::return_slot(regs), site.slot) {
         return;
     }
-    if !cookie::shape(state.call.cookie).ends_at_exits() {
+    if !cookie::signature(state.call.cookie).ends_at_exits() {
         return;
     }
     // A jump to a function that returns its first argument has it there, a `ret` in the register for results.
     let (first, returned) = arch::argument_and_result(regs);
-    let result = if cookie::shape(site.cookie).block_selector() != 0 { first } else { returned };
+    let result = if cookie::signature(site.cookie).block_selector() != 0 { first } else { returned };
     if mapping::is_in(state) {
         mapping::finish(state, result);
     } else {

@@ -40,7 +40,7 @@ const ALLOCATE: u8 = Call::Allocate as u8;
 const REALLOCATE: u8 = Call::Reallocate as u8;
 const RELEASE_OUTER: u8 = Call::ReleaseOuter as u8;
 
-/// The argument that a selector of a [`Shape`](memtrace_common::shape::Shape) names: 1 is the first, 0 none.
+/// The argument that a selector of a [`Signature`](memtrace_common::signature::Signature) names: 1 is the first, 0 none.
 #[inline(always)]
 fn argument(arguments: [u64; 6], selector: u32) -> u64 {
     // By far the most have it first.
@@ -79,7 +79,7 @@ pub fn session(context: &ProbeContext) -> u32 {
 fn is_its_return(state: &ThreadState, regs: &pt_regs) -> bool {
     // Anything else is a nested call's return, or the second of two returns
     // through one slot after a tail call.
-    state.call.return_slot != 0 && arch::is_return_of(regs, state.call.return_slot) && !cookie::shape(state.call.cookie).ends_at_exits()
+    state.call.return_slot != 0 && arch::is_return_of(regs, state.call.return_slot) && !cookie::signature(state.call.cookie).ends_at_exits()
 }
 
 /// The entry of a call that returns a block; whether its return has to be seen. In a `SESSION` one program sees both.
@@ -103,17 +103,17 @@ pub fn entry<const SESSION: bool>(context: &ProbeContext, site: Site) -> bool {
             return false;
         }
     }
-    let shape = cookie::shape(site.cookie);
+    let signature = cookie::signature(site.cookie);
     let arguments = arch::arguments(regs);
-    let mut size = Some(argument(arguments, shape.size_selector()));
-    if shape.count_selector() != 0 {
-        size = product(argument(arguments, shape.count_selector()), size.unwrap_or(0));
+    let mut size = Some(argument(arguments, signature.size_selector()));
+    if signature.count_selector() != 0 {
+        size = product(argument(arguments, signature.count_selector()), size.unwrap_or(0));
     }
-    let old = argument(arguments, shape.block_selector());
-    let stored_at = argument(arguments, shape.result_selector());
+    let old = argument(arguments, signature.block_selector());
+    let stored_at = argument(arguments, signature.result_selector());
     state.call.cookie = site.cookie;
     state.call.size = size.unwrap_or(0);
-    state.call.argument = if shape.result_selector() != 0 { stored_at } else { old };
+    state.call.argument = if signature.result_selector() != 0 { stored_at } else { old };
     state.call.flags = 0;
     if site.call == REALLOCATE {
         set_parked(state, DeferredBlock::default());
@@ -145,7 +145,7 @@ pub fn entry<const SESSION: bool>(context: &ProbeContext, site: Site) -> bool {
         }
         state.call.return_address = first;
         state.call.stack = walk::stack_id(state, site.slot, arch::caller(regs, sp, first));
-    } else if shape.ends_at_exits() {
+    } else if signature.ends_at_exits() {
         state.call.return_address = thread::read_word(sp).unwrap_or(0);
     } else {
         // Not worth a read of the target's memory: while it is pending the kernel's trampoline stands there.
@@ -154,7 +154,7 @@ pub fn entry<const SESSION: bool>(context: &ProbeContext, site: Site) -> bool {
     // As late as this, and with the size from memory: the verifier would look at the walk once for each outcome and size.
     if SESSION {
         state.predictor.predicted = 0;
-        if shape.is_predicted()
+        if signature.is_predicted()
             && let Some(block) = predict::result(state, site.slot)
         {
             appear(context, state, site.slot, block);
@@ -225,12 +225,12 @@ pub fn finish(context: &impl EbpfContext, state: &mut ThreadState, result: u64) 
     if call == RELEASE_OUTER {
         return;
     }
-    let shape = cookie::shape(state.call.cookie);
+    let signature = cookie::signature(state.call.cookie);
     let mut address = result;
-    if shape.is_in_place() {
+    if signature.is_in_place() {
         // The usable size: at least the requested one if the block could be made so large.
         address = if result >= sampling::bytes(state.call.size) { state.call.argument } else { 0 };
-    } else if shape.result_selector() != 0 {
+    } else if signature.result_selector() != 0 {
         if address as i32 != 0 {
             address = 0;
         } else if let Some(result) = thread::read_word(state.call.argument) {
@@ -247,7 +247,7 @@ pub fn finish(context: &impl EbpfContext, state: &mut ThreadState, result: u64) 
             return;
         }
         count::add(slot, Counter::FailedAllocations, 1);
-        if reallocates && !shape.frees_on_failure() {
+        if reallocates && !signature.frees_on_failure() {
             restore(state, slot);
         }
         return;
@@ -299,7 +299,7 @@ fn appear(context: &impl EbpfContext, state: &mut ThreadState, slot: u16, addres
 /// A call that returns a block threw an exception instead: it failed.
 #[inline(always)]
 pub fn thrown(state: &mut ThreadState, slot: u16) {
-    if cookie::call_number(state.call.cookie) == REALLOCATE && !cookie::shape(state.call.cookie).frees_on_failure() {
+    if cookie::call_number(state.call.cookie) == REALLOCATE && !cookie::signature(state.call.cookie).frees_on_failure() {
         restore(state, slot);
     }
 }
@@ -338,7 +338,7 @@ fn restore(state: &mut ThreadState, slot: u16) {
 #[inline(always)]
 pub fn release(context: &ProbeContext, site: Site) {
     let regs = arch::registers(context.regs);
-    let address = argument(arch::arguments(regs), cookie::shape(site.cookie).block_selector());
+    let address = argument(arch::arguments(regs), cookie::signature(site.cookie).block_selector());
     if address == 0 || !walk::running(site.slot) {
         return;
     }
@@ -382,7 +382,7 @@ pub fn release_session(context: &ProbeContext) -> u32 {
 #[inline(always)]
 pub fn release_outer(context: &ProbeContext, site: Site) -> bool {
     let regs = arch::registers(context.regs);
-    let address = argument(arch::arguments(regs), cookie::shape(site.cookie).block_selector());
+    let address = argument(arch::arguments(regs), cookie::signature(site.cookie).block_selector());
     let sp = arch::return_slot_once(regs);
     if !walk::running(site.slot) {
         return false;

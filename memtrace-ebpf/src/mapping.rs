@@ -147,7 +147,7 @@ pub fn finish(state: &mut ThreadState, result: u64) {
     send_range(slot, kind, result, state.call.size, state.call.stack);
 }
 
-/// Sends a range that appeared.
+/// Sends that a range of pages appeared.
 #[inline(always)]
 pub fn send_range(slot: u16, kind: Kind, address: u64, size: u64, stack: u64) {
     let head = Head::new(kind, Slot(slot), thread::id());
@@ -194,7 +194,7 @@ pub fn send_head(head: Head) {
     }
 }
 
-/// Rounds up to whole pages.
+/// Rounds a length in bytes up to whole pages.
 #[inline(always)]
 pub fn whole_pages(bytes: u64) -> u64 {
     bytes.wrapping_add(PAGE_BYTES - 1) & !(PAGE_BYTES - 1)

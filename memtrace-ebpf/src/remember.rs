@@ -33,7 +33,7 @@ static WINDOW: PerCpuArray<Window, WINDOWS> = PerCpuArray::new();
 /// Words that are read at once at least. Walks from the same place are told apart by their nearest words.
 const NEAR_WORDS: u64 = 32;
 
-/// What [`count_outcome`] counts.
+/// How a stack or a result came to be known; counted by [`count_outcome`].
 #[derive(Clone, Copy)]
 pub enum Outcome {
     Hit = 0,

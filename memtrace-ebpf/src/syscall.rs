@@ -9,7 +9,7 @@ use aya_ebpf::{
     },
     programs::TracePointContext,
 };
-use memtrace_common::{Slot, call::Call, cookie, event::Kind, shape::Shape, thread::flag};
+use memtrace_common::{Slot, call::Call, cookie, event::Kind, signature::Signature, thread::flag};
 
 use crate::{
     Site, arch, lifecycle,
@@ -46,7 +46,7 @@ const BRK: u8 = Call::Brk as u8;
 const NUMBER_OFFSET: usize = 8;
 const ARGUMENTS_OFFSET: usize = 16;
 
-/// A system call was entered.
+/// Runs when a system call that maps memory was entered.
 #[inline(always)]
 pub fn entry(context: &TracePointContext) {
     let Some(slot) = lifecycle::current_slot() else { return };
@@ -70,7 +70,7 @@ pub fn entry(context: &TracePointContext) {
         mapping::protect(slot, arguments);
         return;
     }
-    let site = Site { cookie: cookie::pack(call, Shape::default(), Slot(slot)), call: call as u8, slot };
+    let site = Site { cookie: cookie::pack(call, Signature::default(), Slot(slot)), call: call as u8, slot };
     if site.call != BRK {
         mapping::begin(state, site, arguments, registers, registers.sp);
         return;

@@ -172,7 +172,7 @@ pub fn standing(state: &mut ThreadState, slot: u16, sp: u64) -> Standing {
 
 #[inline(always)]
 fn in_call(state: &mut ThreadState, slot: u16, sp: u64) -> Standing {
-    if cookie::shape(state.call.cookie).ends_at_exits() {
+    if cookie::signature(state.call.cookie).ends_at_exits() {
         // No return probe of ours waits for it: its return address stays as it was until the call is over, or is another
         // tool's trampoline. With sp equal a function has tail-called another, which does the work and is followed instead,
         // unless the first has begun something, of which the second is part.

@@ -32,7 +32,7 @@ use crate::{count, remember, ring, thread};
 #[btf_map]
 static SENT: Array<u64, SENT_STACKS> = Array::new();
 
-/// The targets' state, by slot.
+/// What the programs know of each target, by its slot.
 #[btf_map]
 pub static TARGETS: Array<TargetState, MAX_TARGETS> = Array::new();
 

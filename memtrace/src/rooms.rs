@@ -191,7 +191,10 @@ fn documented(source: &str) -> Vec<(String, String)> {
 fn doc_comments_of_public_items_say_something() {
     let kinds = ["fn", "const", "struct", "enum", "trait", "type", "static", "mod", "unsafe"];
     let mut short = Vec::new();
-    for (path, source) in ROOMS.iter().flat_map(|room| files(room)) {
+    let others =
+        ["../../memtrace-common/src", "../../memtrace-ebpf/src"].iter().flat_map(|name| below(&sources().join(name)));
+    let others = others.map(|path| (path.clone(), fs::read_to_string(path).unwrap()));
+    for (path, source) in ROOMS.iter().flat_map(|room| files(room)).chain(others) {
         for (text, item) in documented(&source) {
             let mut words = item.split_whitespace().skip(1);
             if !words.next().is_some_and(|word| kinds.contains(&word)) {
@@ -205,4 +208,31 @@ fn doc_comments_of_public_items_say_something() {
         }
     }
     assert!(short.is_empty(), "{short:#?}");
+}
+
+/// What only code for one processor architecture names.
+const OF_ONE_PROCESSOR: [&str; 8] =
+    ["iced_x86", "EM_X86_64", "Architecture::X86_64", "user_regs_struct", "pt_regs", "regs.r", "INT3", "X86_64::"];
+
+#[test]
+fn every_file_that_knows_the_processor_is_in_the_page_about_architectures() {
+    let root = sources().join("../..").canonicalize().unwrap();
+    let page = fs::read_to_string(root.join("docs/design/architectures.md")).unwrap();
+    let table: String = page.lines().filter(|line| line.starts_with('|')).collect();
+    let listed: BTreeSet<&str> = table.split('`').filter(|text| text.ends_with(".rs")).collect();
+    let crates = ["memtrace/src", "memtrace-common/src", "memtrace-ebpf/src"];
+    let mut unlisted = Vec::new();
+    for path in crates.iter().flat_map(|name| below(&root.join(name))) {
+        let name = path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
+        let source = fs::read_to_string(&path).unwrap();
+        let code = source.split("#[cfg(test)]").next().unwrap_or_default();
+        let code = code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
+        let knows = OF_ONE_PROCESSOR.iter().any(|word| code.contains(word));
+        if knows && !name.contains("tests") && !name.ends_with("rooms.rs") && !listed.contains(name.as_str()) {
+            unlisted.push(name);
+        }
+    }
+    assert!(unlisted.is_empty(), "these know the processor, and docs/design/architectures.md lacks them: {unlisted:?}");
+    let gone: Vec<_> = listed.iter().filter(|name| !root.join(name).exists()).collect();
+    assert!(gone.is_empty(), "{gone:?}");
 }

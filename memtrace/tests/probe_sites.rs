@@ -289,9 +289,9 @@ fn every_way_out_of_a_function_that_throws_is_a_return() {
         let code = std::fs::read(library.0).expect("the library");
         // The C library's mapping functions have ways out as well.
         let real = std::fs::canonicalize(library.0).expect("the library");
-        let is_here = |site: &&ProbeSite| site.call == Call::Result && site.object_path == real;
+        let is_here = |site: &&ProbeSite| site.call == Call::Exit && site.object_path == real;
         let ways_out: Vec<_> = plan.sites.iter().filter(is_here).collect();
-        let throwing = plan.sites.iter().filter(|site| site.shape.throws()).count();
+        let throwing = plan.sites.iter().filter(|site| site.signature.throws()).count();
         assert!(throwing > 0 && ways_out.len() >= throwing, "{}: {throwing}, {ways_out:#?}", library.0);
         for site in ways_out {
             let bytes = &code[usize::try_from(site.file_offset).expect("an offset")..];

@@ -3,7 +3,7 @@
 /// The end of the addresses that user space can use with four-level page tables.
 pub const USER_ADDRESS_END: u64 = 1 << 47;
 
-/// Bytes of a page.
+/// Bytes of a page of memory, the smallest one that is mapped.
 pub const PAGE_BYTES: u64 = 4096;
 
 /// Bytes of the return address that a call instruction pushes on the stack.
@@ -12,7 +12,7 @@ pub const RETURN_ADDRESS_BYTES: u64 = 8;
 /// Where a signal handler's `ucontext` has the interrupted registers, in bytes from its start (Linux,
 /// arch/x86/include/uapi/asm/sigcontext.h and asm-generic/ucontext.h).
 pub mod ucontext {
-    /// The frame pointer.
+    /// Where the interrupted code's frame pointer stands.
     pub const FRAME_POINTER: u64 = 120;
     /// The stack pointer; the instruction pointer is the next word.
     pub const STACK_POINTER: u64 = 160;

@@ -17,7 +17,7 @@ pub use search::Rows;
 pub use segment::{Segment, Segments};
 pub use step::{Frame, step, step_frame_pointer, step_without_table};
 
-/// Reads the target's memory.
+/// Reads words of a target's memory.
 pub trait MemoryReader {
     /// The 8-byte word at `address`, or `None` if it cannot be read.
     fn read_word(&self, address: u64) -> Option<u64>;

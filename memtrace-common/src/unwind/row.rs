@@ -47,7 +47,7 @@ pub enum Rule {
     Unsupported(Unsupported),
 }
 
-/// The canonical frame address.
+/// How a frame's canonical address is computed from its registers.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Cfa {
     /// `cfa = sp + offset`
@@ -98,7 +98,7 @@ macro_rules! reasons {
             /// Every reason, in the order of their numbers.
             pub const ALL: [Unsupported; [$($number,)+].len()] = [$(Unsupported::$name,)+];
 
-            /// The reason in words.
+            /// Why the format has no place for the rule, in words.
             pub const fn text(self) -> &'static str {
                 match self { $(Unsupported::$name => $text,)+ }
             }
@@ -255,7 +255,7 @@ pub const fn row_offset(row: u64) -> u32 {
     (row >> 32) as u32
 }
 
-/// A row's packed rule.
+/// The packed rule in the lower half of a row.
 #[inline(always)]
 pub const fn row_rule(row: u64) -> u32 {
     row as u32

@@ -61,7 +61,7 @@ pub const fn pack_range(first: u32, count: u32) -> u64 {
     (first as u64) << 32 | count as u64
 }
 
-/// First index and count.
+/// The index of a target's first segment, and how many it has.
 #[inline(always)]
 pub const fn unpack_range(range: u64) -> (u32, u32) {
     ((range >> 32) as u32, range as u32)

@@ -38,7 +38,7 @@ pub fn argument_and_result(regs: &pt_regs) -> (u64, u64) {
     (read(&regs.rdi), read(&regs.rax))
 }
 
-/// What a function has returned.
+/// The register that holds what a function has returned.
 #[inline(always)]
 pub fn result(regs: &pt_regs) -> u64 {
     regs.rax
@@ -63,7 +63,7 @@ pub fn is_return_of(regs: &pt_regs, return_slot: u64) -> bool {
     return_slot + RETURN_ADDRESS_BYTES == regs.rsp
 }
 
-/// The instruction that runs next.
+/// The address of the instruction that runs next.
 #[inline(always)]
 pub fn instruction_pointer(regs: &pt_regs) -> u64 {
     regs.rip

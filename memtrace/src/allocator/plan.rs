@@ -11,7 +11,7 @@ use std::{
 use memtrace_common::{
     call::Call,
     prediction::{Prediction, jemalloc, kind},
-    shape::Shape,
+    signature::Signature,
 };
 use thiserror::Error;
 
@@ -37,7 +37,7 @@ pub struct ProbeSite {
     /// What the function does.
     pub call: Call,
     /// Where it has its arguments.
-    pub shape: Shape,
+    pub signature: Signature,
     /// The file, as the target names it: for display.
     pub object_path: PathBuf,
     /// The file, as we open it.
@@ -176,7 +176,7 @@ pub fn plan(objects: &[MappedObject], wrappers: &[Wrapper], ends: Ends) -> Resul
     }
     let libc = |site: &ProbeSite| sources.iter().any(|from| from.role.is_libc && from.open_path == site.open_path);
     keep_one_prediction(&mut plan.sites, libc);
-    if !plan.sites.iter().any(|site| site.shape.throws()) {
+    if !plan.sites.iter().any(|site| site.signature.throws()) {
         plan.sites.retain(|site| site.call != Call::Raise);
     }
     let has = |name: &str| sources.iter().any(|source| source.role.allocates() && source.symbols.contains_key(name));
@@ -292,7 +292,7 @@ fn plan_source(builder: &Builder<'_>, known: &Known<'_>, plan: &mut Plan) -> Res
     }
     for &name in cpp::RAISES {
         if let Some(symbol) = source.symbols.get(name).filter(|symbol| addresses.insert(symbol.address)) {
-            builder.add(&Function { name, call: Call::Raise, shape: Shape(0) }, Call::Raise, symbol, plan);
+            builder.add(&Function { name, call: Call::Raise, signature: Signature(0) }, Call::Raise, symbol, plan);
         }
     }
     Ok(())
@@ -322,9 +322,9 @@ fn wrapper_symbol(source: &Source<'_>, wrapper: &Wrapper) -> Result<Symbol, Allo
 fn push(sites: Vec<ProbeSite>, plan: &mut Plan) {
     for site in sites {
         let is_same = |other: &ProbeSite| {
-            other.call == Call::Result && (&other.open_path, other.file_offset) == (&site.open_path, site.file_offset)
+            other.call == Call::Exit && (&other.open_path, other.file_offset) == (&site.open_path, site.file_offset)
         };
-        if site.call != Call::Result || !plan.sites.iter().any(is_same) {
+        if site.call != Call::Exit || !plan.sites.iter().any(is_same) {
             plan.sites.push(site);
         }
     }
@@ -333,8 +333,8 @@ fn push(sites: Vec<ProbeSite>, plan: &mut Plan) {
 /// Where in jemalloc's table of classes that of [`jemalloc::TELLING_BYTES`] is: one byte for every eight of the size.
 const TELLING_CLASS: u64 = jemalloc::TELLING_BYTES.div_ceil(8);
 
-/// `malloc`'s shape.
-const PREDICTED: Shape = Shape::size(0);
+/// `malloc`'s signature.
+const PREDICTED: Signature = Signature::size(0);
 
 /// Makes the sites of one file's functions.
 struct Builder<'a> {
@@ -347,7 +347,7 @@ struct Builder<'a> {
 impl Builder<'_> {
     /// Adds one function's sites, or why there are none.
     fn add(&self, function: &Function, call: Call, symbol: &Symbol, plan: &mut Plan) {
-        match self.build(function.name, call, function.shape, symbol) {
+        match self.build(function.name, call, function.signature, symbol) {
             Ok(sites) => push(sites, plan),
             Err(reason) => plan.unusable.push(Unusable {
                 function: Some(function.name.to_owned()),
@@ -359,7 +359,7 @@ impl Builder<'_> {
 
     /// The sites of a function of the user's. It may switch stacks or throw, so its ways out are probed where they are known.
     fn build_wrapper(&self, wrapper: &Wrapper, symbol: &Symbol) -> Result<Vec<ProbeSite>, String> {
-        let Wrapper { text, call, shape, .. } = wrapper;
+        let Wrapper { text, call, signature, .. } = wrapper;
         if go::is_go(&self.source.elf, symbol.address, source::symbol_of(wrapper)) {
             return Err(
                 "it is Go code, which a probe on its return would crash, and which passes arguments in its own way; \
@@ -367,32 +367,39 @@ impl Builder<'_> {
                     .into(),
             );
         }
-        let by_exits = self.build(text, *call, if call.needs_return() { shape.with_exits() } else { *shape }, symbol);
+        let by_exits =
+            self.build(text, *call, if call.needs_return() { signature.with_exits() } else { *signature }, symbol);
         match self.ends {
-            Ends::Sessions => by_exits.or_else(|_| self.build(text, *call, *shape, symbol)),
+            Ends::Sessions => by_exits.or_else(|_| self.build(text, *call, *signature, symbol)),
             Ends::ReturnProbes | Ends::WaysOut => by_exits,
         }
     }
 
     /// The sites of one function, or why there are none: one, and its ways out if it has no return probe.
-    fn build(&self, function: &str, call: Call, shape: Shape, symbol: &Symbol) -> Result<Vec<ProbeSite>, String> {
+    fn build(
+        &self,
+        function: &str,
+        call: Call,
+        signature: Signature,
+        symbol: &Symbol,
+    ) -> Result<Vec<ProbeSite>, String> {
         let source = self.source;
         let by_exits = match self.ends {
             Ends::Sessions | Ends::ReturnProbes => call.is_mapping() && call.needs_return(),
             Ends::WaysOut => call.needs_return(),
         };
-        let shape = if by_exits { shape.with_exits() } else { shape };
+        let signature = if by_exits { signature.with_exits() } else { signature };
         if symbol.indirect {
             return Err("it is an indirect function, whose implementation is chosen when the program starts".into());
         }
         let code = source.elf.code(symbol).map_err(|error| error.to_string())?;
-        let arguments = call.arguments() | shape.arguments();
+        let arguments = call.arguments() | signature.arguments();
         let site = site::choose(code, symbol.address, symbol.size, arguments).map_err(|error| error.to_string())?;
         let entry = source.elf.file_offset(symbol.address).map_err(|error| error.to_string())?;
         let entry = ProbeSite {
             function: function.to_owned(),
             call,
-            shape,
+            signature,
             object_path: source.object.path.clone(),
             open_path: source.open_path.clone(),
             file_offset: entry.checked_add(site.displacement).ok_or("its offset is beyond the end of any file")?,
@@ -400,16 +407,16 @@ impl Builder<'_> {
             instruction: site.instruction,
             emulated: site.emulated,
             reentered: site.reentered,
-            prediction: if shape == PREDICTED { self.prediction(code, symbol) } else { None },
+            prediction: if signature == PREDICTED { self.prediction(code, symbol) } else { None },
         };
         let mut sites = Vec::new();
-        if shape.ends_at_exits() {
+        if signature.ends_at_exits() {
             for Exit { address, is_jump } in exits::of(self.linkage()?, symbol)? {
                 sites.push(ProbeSite {
                     function: format!("{function} (way out)"),
-                    call: Call::Result,
+                    call: Call::Exit,
                     // Where the result is: in the first argument, or in the register for results.
-                    shape: if is_jump { Shape::block(0) } else { Shape(0) },
+                    signature: if is_jump { Signature::block(0) } else { Signature(0) },
                     file_offset: source.elf.file_offset(address).map_err(|error| error.to_string())?,
                     symbol_offset: address.wrapping_sub(symbol.address),
                     instruction: if is_jump { "jmp" } else { "ret" }.to_owned(),
@@ -471,13 +478,13 @@ mod tests {
     fn without_return_probes_every_call_that_ends_has_ways_out() {
         let plan = plan(&own_objects(), &[], Ends::WaysOut).expect("a glibc program");
         assert_eq!(plan.unusable, []);
-        for site in plan.sites.iter().filter(|site| site.call != Call::Result) {
-            assert_eq!(site.shape.ends_at_exits(), site.call.needs_return(), "{site:?}");
+        for site in plan.sites.iter().filter(|site| site.call != Call::Exit) {
+            assert_eq!(site.signature.ends_at_exits(), site.call.needs_return(), "{site:?}");
         }
         // Others share theirs.
         for name in ["malloc", "calloc", "realloc", "mmap", "munmap", "mremap"] {
             let ways_out = format!("{name} (way out)");
-            assert!(plan.sites.iter().any(|site| site.function == ways_out && site.call == Call::Result), "{name}");
+            assert!(plan.sites.iter().any(|site| site.function == ways_out && site.call == Call::Exit), "{name}");
         }
     }
 

@@ -18,7 +18,7 @@ use iced_x86::{
     Decoder, DecoderError, DecoderOptions, FlowControl, Formatter, Instruction, InstructionInfoFactory, IntelFormatter,
     OpAccess, OpKind, Register,
 };
-use memtrace_common::shape::REGISTER_ARGUMENTS;
+use memtrace_common::signature::REGISTER_ARGUMENTS;
 use thiserror::Error;
 
 use crate::object::bounds::MAX_CODE_BYTES;

@@ -3,13 +3,13 @@
 //! Allocators keep for each thread a cache of free blocks, sorted by size into bins. Where it is and how it is laid out is
 //! no interface, and changes with versions. So it is read from the code of `malloc`, and it is proven rather than
 //! recognised: `machine` runs the code on values of which only the argument is known, as far as it goes without calling
-//! anything, and `ways` follows all ways through it. `glibc` and `jemalloc` say what such a call has to do, for the
+//! anything, and `paths` follows all paths through it. `glibc` and `jemalloc` say what such a call has to do, for the
 //! smallest and the largest size of each bin. If anything differs for one of these sizes, nothing is found.
 //!
 //! What the code alone does not show: whether the word that holds an offset from the thread pointer is one that the
 //! dynamic linker fills.
 
-use self::ways::Code;
+use self::paths::Code;
 
 pub use self::place::ThreadPlace;
 
@@ -52,10 +52,10 @@ mod glibc;
 mod jemalloc;
 mod machine;
 mod memory;
+mod paths;
 mod place;
 mod registers;
 mod value;
-mod ways;
 
 #[cfg(test)]
 mod tests;

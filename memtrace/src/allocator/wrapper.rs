@@ -4,7 +4,7 @@ use std::fmt;
 
 use memtrace_common::{
     call::Call,
-    shape::{REGISTER_ARGUMENTS, Shape},
+    signature::{REGISTER_ARGUMENTS, Signature},
 };
 
 use thiserror::Error;
@@ -21,7 +21,7 @@ pub struct Wrapper {
     /// What it does.
     pub call: Call,
     /// Where it has its arguments.
-    pub shape: Shape,
+    pub signature: Signature,
 }
 
 /// How a mapped file is named.
@@ -109,26 +109,26 @@ fn parse(call: Call, text: &str) -> Result<Wrapper, WrapperError> {
         return Err(refused("the file or the function is missing"));
     }
     let object = if object == "exe" { ObjectName::Executable } else { ObjectName::Named(object.to_owned()) };
-    let shape = match arguments {
+    let signature = match arguments {
         None => usual(call),
-        Some(arguments) => shape(call, arguments).map_err(|reason| refused(&reason))?,
+        Some(arguments) => signature(call, arguments).map_err(|reason| refused(&reason))?,
     };
     // A C++ function may throw; the names of C and of Rust are not mangled like this.
     let may_throw = matches!(&place, Place::Symbol(name) if name.starts_with("_Z")) && call != Call::ReleaseOuter;
-    let shape = if may_throw { shape.throwing() } else { shape };
-    Ok(Wrapper { text: text.to_owned(), object, place, call, shape })
+    let signature = if may_throw { signature.throwing() } else { signature };
+    Ok(Wrapper { text: text.to_owned(), object, place, call, signature })
 }
 
 /// The arguments of malloc, realloc and free.
-fn usual(call: Call) -> Shape {
+fn usual(call: Call) -> Signature {
     match call {
-        Call::Allocate => Shape::size(0),
-        Call::Reallocate => Shape::size(1).of(0),
-        _ => Shape::block(0),
+        Call::Allocate => Signature::size(0),
+        Call::Reallocate => Signature::size(1).of(0),
+        _ => Signature::block(0),
     }
 }
 
-fn shape(call: Call, text: &str) -> Result<Shape, String> {
+fn signature(call: Call, text: &str) -> Result<Signature, String> {
     let (mut size, mut count, mut block, mut result) = (None, None, None, None);
     for part in text.split(',') {
         let (name, value) = part.trim().split_once('=').ok_or_else(|| format!("{part} is not name=argN"))?;
@@ -146,20 +146,20 @@ fn shape(call: Call, text: &str) -> Result<Shape, String> {
             return Err(format!("{} is given twice", name.trim()));
         }
     }
-    let shape = match (call, size, block) {
-        (Call::ReleaseOuter, None, Some(block)) if count.is_none() && result.is_none() => Shape::block(block),
+    let signature = match (call, size, block) {
+        (Call::ReleaseOuter, None, Some(block)) if count.is_none() && result.is_none() => Signature::block(block),
         (Call::ReleaseOuter, ..) => return Err("it takes ptr and nothing else".to_owned()),
         (_, None, _) => return Err("size is missing".to_owned()),
         (Call::Allocate, _, Some(_)) => return Err("ptr is for --realloc and --free".to_owned()),
         (Call::Reallocate, _, None) => return Err("ptr is missing".to_owned()),
         (Call::Reallocate, ..) if result.is_some() => return Err("result is for --alloc".to_owned()),
         (_, Some(size), block) => {
-            let shape = count.map_or(Shape::size(size), |count| Shape::product(count, size));
-            let shape = block.map_or(shape, |block| shape.of(block));
-            result.map_or(shape, |result| shape.stored_at(result))
+            let signature = count.map_or(Signature::size(size), |count| Signature::product(count, size));
+            let signature = block.map_or(signature, |block| signature.of(block));
+            result.map_or(signature, |result| signature.stored_at(result))
         }
     };
-    Ok(shape)
+    Ok(signature)
 }
 
 fn hexadecimal(digits: &str) -> Option<u64> {
@@ -180,24 +180,24 @@ mod tests {
         let wrapper = alloc("libpool.so:pool_take(size=arg1)");
         assert_eq!(wrapper.object, ObjectName::Named("libpool.so".to_owned()));
         assert_eq!(wrapper.place, Place::Symbol("pool_take".to_owned()));
-        assert_eq!(wrapper.shape, Shape::size(1));
+        assert_eq!(wrapper.signature, Signature::size(1));
         assert_eq!(wrapper.to_string(), "--alloc libpool.so:pool_take(size=arg1)");
         let wrapper = alloc("exe:0x4010f0");
         assert_eq!((wrapper.object, wrapper.place), (ObjectName::Executable, Place::Address(0x40_10f0)));
         let wrapper = alloc("/opt/app/lib++.so+0x10f0( count = arg2, size=arg0 )");
         assert_eq!(wrapper.object, ObjectName::Named("/opt/app/lib++.so".to_owned()));
-        assert_eq!((wrapper.place, wrapper.shape), (Place::Offset(0x10f0), Shape::product(2, 0)));
-        assert_eq!(alloc("exe:_ZN4pool4takeEm").shape, Shape::size(0).throwing());
+        assert_eq!((wrapper.place, wrapper.signature), (Place::Offset(0x10f0), Signature::product(2, 0)));
+        assert_eq!(alloc("exe:_ZN4pool4takeEm").signature, Signature::size(0).throwing());
     }
 
     #[test]
     fn arguments_default_to_those_of_malloc_realloc_and_free() {
-        assert_eq!(alloc("a:b").shape, Shape::size(0));
-        assert_eq!(alloc("a:b(size=arg2,result=arg0)").shape, Shape::size(2).stored_at(0));
+        assert_eq!(alloc("a:b").signature, Signature::size(0));
+        assert_eq!(alloc("a:b(size=arg2,result=arg0)").signature, Signature::size(2).stored_at(0));
         let realloc = parse(Call::Reallocate, "a:b").expect("the usual ones");
-        assert_eq!(realloc.shape, Shape::size(1).of(0));
+        assert_eq!(realloc.signature, Signature::size(1).of(0));
         let free = parse(Call::ReleaseOuter, "a:b(ptr=arg3)").expect("one argument");
-        assert_eq!(free.shape, Shape::block(3));
+        assert_eq!(free.signature, Signature::block(3));
     }
 
     #[test]

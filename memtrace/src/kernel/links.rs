@@ -323,8 +323,8 @@ impl Tracer {
 }
 
 fn cookie(site: &ProbeSite, slot: Slot) -> u64 {
-    let shape = if site.prediction.is_some() { site.shape.predicted() } else { site.shape };
-    cookie::pack(site.call, shape, slot)
+    let signature = if site.prediction.is_some() { site.signature.predicted() } else { site.signature };
+    cookie::pack(site.call, signature, slot)
 }
 
 fn attach_error(tracepoint: &str, source: ProgramError) -> KernelError {
@@ -363,7 +363,7 @@ fn by_program<'a>(
 /// Entry program, and return program where the call needs one. With `sessions` one program may be both.
 fn program_names(site: &ProbeSite, programs: Programs, sessions: bool) -> (&'static str, Option<&'static str>) {
     // Where a function has no return probe its ways out are sites of their own: see `allocator/exits.rs`.
-    let returns = site.call.needs_return() && !site.shape.ends_at_exits();
+    let returns = site.call.needs_return() && !site.signature.ends_at_exits();
     let (entry, returned) = match (programs, site.call) {
         (Programs::Empty, _) => ("empty_entry", "empty_return"),
         (_, Call::Allocate | Call::Reallocate) if returns && sessions => return (HEAP_SESSION, None),
@@ -371,7 +371,7 @@ fn program_names(site: &ProbeSite, programs: Programs, sessions: bool) -> (&'sta
         (_, Call::Release) => ("heap_release", ""),
         (_, Call::ReleaseOuter) => ("heap_release_outer", "heap_return"),
         (_, Call::Raise) => ("heap_raise", ""),
-        (_, Call::Result) => ("way_out", ""),
+        (_, Call::Exit) => ("way_out", ""),
         (_, call) if call.is_mapping() => (MAPPING_ENTRY, ""),
         _ => ("heap_entry", "heap_return"),
     };
@@ -381,7 +381,7 @@ fn program_names(site: &ProbeSite, programs: Programs, sessions: bool) -> (&'sta
 /// The order of attaching.
 fn rank(call: Call) -> u8 {
     match call {
-        Call::Raise | Call::Result | Call::Release | Call::ReleaseOuter | Call::Munmap => 0,
+        Call::Raise | Call::Exit | Call::Release | Call::ReleaseOuter | Call::Munmap => 0,
         Call::Reallocate | Call::Mremap => 1,
         _ => 2,
     }

@@ -105,7 +105,7 @@ fn is_gone(sites: &[ProbeSite], mappings: &[Mapping]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use memtrace_common::{call::Call, shape::Shape};
+    use memtrace_common::{call::Call, signature::Signature};
 
     use super::*;
 
@@ -113,7 +113,7 @@ mod tests {
         ProbeSite {
             function: "malloc".into(),
             call: Call::Allocate,
-            shape: Shape(0),
+            signature: Signature(0),
             object_path: "/bin/a b".into(),
             open_path: "/bin/a b".into(),
             file_offset,

@@ -1,21 +1,21 @@
 //! The C library's functions, by the names that every allocator which replaces them takes over.
 
-use memtrace_common::{call::Call, shape::Shape};
+use memtrace_common::{call::Call, signature::Signature};
 
 use super::{Function, allocate, call, reallocate, release};
 
 /// The heap functions. C libraries give one body several names (glibc: memalign and aligned_alloc, free and cfree); of
 /// two names for one address the first is taken.
 pub const HEAP: &[Function] = &[
-    allocate("malloc", Shape::size(0)),
-    allocate("calloc", Shape::product(0, 1)),
-    reallocate("realloc", Shape::size(1).of(0)),
-    reallocate("reallocarray", Shape::product(1, 2).of(0)),
-    allocate("posix_memalign", Shape::size(2).stored_at(0)),
-    allocate("aligned_alloc", Shape::size(1)),
-    allocate("memalign", Shape::size(1)),
-    allocate("valloc", Shape::size(0)),
-    allocate("pvalloc", Shape::size(0)),
+    allocate("malloc", Signature::size(0)),
+    allocate("calloc", Signature::product(0, 1)),
+    reallocate("realloc", Signature::size(1).of(0)),
+    reallocate("reallocarray", Signature::product(1, 2).of(0)),
+    allocate("posix_memalign", Signature::size(2).stored_at(0)),
+    allocate("aligned_alloc", Signature::size(1)),
+    allocate("memalign", Signature::size(1)),
+    allocate("valloc", Signature::size(0)),
+    allocate("pvalloc", Signature::size(0)),
     release("free"),
     release("cfree"),
 ];
@@ -24,7 +24,7 @@ pub const HEAP: &[Function] = &[
 pub const HEAP_EXTRAS: &[Function] = &[
     release("free_sized"),
     release("free_aligned_sized"),
-    reallocate("reallocf", Shape::size(1).of(0).freeing_on_failure()),
+    reallocate("reallocf", Signature::size(1).of(0).freeing_on_failure()),
 ];
 
 /// The functions of a C library that map and unmap memory.

@@ -3,29 +3,29 @@
 //! libstdc++'s and libc++'s call malloc and free, which are probed; an allocator that takes the operators over does the
 //! work in them. They are looked for where an allocator is.
 
-use memtrace_common::shape::Shape;
+use memtrace_common::signature::Signature;
 
 use super::{Function, allocate, release};
 
 /// `m` is `size_t`, `w` and `a` are `new` and `new[]`, `l` and `a` are `delete` and `delete[]`.
 pub const OPERATORS: &[Function] = &[
-    allocate("_Znwm", Shape::size(0).throwing()),
-    allocate("_Znam", Shape::size(0).throwing()),
-    allocate("_ZnwmRKSt9nothrow_t", Shape::size(0)),
-    allocate("_ZnamRKSt9nothrow_t", Shape::size(0)),
-    allocate("_ZnwmSt11align_val_t", Shape::size(0).throwing()),
-    allocate("_ZnamSt11align_val_t", Shape::size(0).throwing()),
-    allocate("_ZnwmSt11align_val_tRKSt9nothrow_t", Shape::size(0)),
-    allocate("_ZnamSt11align_val_tRKSt9nothrow_t", Shape::size(0)),
+    allocate("_Znwm", Signature::size(0).throwing()),
+    allocate("_Znam", Signature::size(0).throwing()),
+    allocate("_ZnwmRKSt9nothrow_t", Signature::size(0)),
+    allocate("_ZnamRKSt9nothrow_t", Signature::size(0)),
+    allocate("_ZnwmSt11align_val_t", Signature::size(0).throwing()),
+    allocate("_ZnamSt11align_val_t", Signature::size(0).throwing()),
+    allocate("_ZnwmSt11align_val_tRKSt9nothrow_t", Signature::size(0)),
+    allocate("_ZnamSt11align_val_tRKSt9nothrow_t", Signature::size(0)),
     // Clang's hints for google/tcmalloc on how long a block lives.
-    allocate("_Znwm12__hot_cold_t", Shape::size(0).throwing()),
-    allocate("_Znam12__hot_cold_t", Shape::size(0).throwing()),
-    allocate("_ZnwmRKSt9nothrow_t12__hot_cold_t", Shape::size(0)),
-    allocate("_ZnamRKSt9nothrow_t12__hot_cold_t", Shape::size(0)),
-    allocate("_ZnwmSt11align_val_t12__hot_cold_t", Shape::size(0).throwing()),
-    allocate("_ZnamSt11align_val_t12__hot_cold_t", Shape::size(0).throwing()),
-    allocate("_ZnwmSt11align_val_tRKSt9nothrow_t12__hot_cold_t", Shape::size(0)),
-    allocate("_ZnamSt11align_val_tRKSt9nothrow_t12__hot_cold_t", Shape::size(0)),
+    allocate("_Znwm12__hot_cold_t", Signature::size(0).throwing()),
+    allocate("_Znam12__hot_cold_t", Signature::size(0).throwing()),
+    allocate("_ZnwmRKSt9nothrow_t12__hot_cold_t", Signature::size(0)),
+    allocate("_ZnamRKSt9nothrow_t12__hot_cold_t", Signature::size(0)),
+    allocate("_ZnwmSt11align_val_t12__hot_cold_t", Signature::size(0).throwing()),
+    allocate("_ZnamSt11align_val_t12__hot_cold_t", Signature::size(0).throwing()),
+    allocate("_ZnwmSt11align_val_tRKSt9nothrow_t12__hot_cold_t", Signature::size(0)),
+    allocate("_ZnamSt11align_val_tRKSt9nothrow_t12__hot_cold_t", Signature::size(0)),
     release("_ZdlPv"),
     release("_ZdaPv"),
     release("_ZdlPvm"),

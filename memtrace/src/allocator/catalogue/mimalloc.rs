@@ -1,6 +1,6 @@
 //! mimalloc (mimalloc.h): the `mi_` names. `mi_heap_` functions have the heap as their first argument.
 
-use memtrace_common::shape::Shape;
+use memtrace_common::signature::Signature;
 
 use super::{Function, allocate, reallocate, release};
 
@@ -11,7 +11,7 @@ macro_rules! with_and_without_heap {
         $($call(concat!("mi_heap_", $name), with_and_without_heap!(@ 1, $($part($($argument),*)).+)),)+
     ] };
     (@ $shift:literal, $first:ident($($a:literal),*) $(. $next:ident($($b:literal),*))*) => {
-        Shape::$first($($a + $shift),*)$(.$next($($b + $shift),*))*
+        Signature::$first($($a + $shift),*)$(.$next($($b + $shift),*))*
     };
 }
 
@@ -47,21 +47,21 @@ pub const FUNCTIONS: &[Function] = with_and_without_heap![
 
 /// The functions of mimalloc that only some of its builds export.
 pub const MORE: &[Function] = &[
-    reallocate("mi_expand", Shape::size(1).of(0)),
-    reallocate("mi_aligned_recalloc", Shape::product(1, 2).of(0)),
-    reallocate("mi_aligned_offset_recalloc", Shape::product(1, 2).of(0)),
-    allocate("mi_posix_memalign", Shape::size(2).stored_at(0)),
-    allocate("mi_aligned_alloc", Shape::size(1)),
-    allocate("mi_memalign", Shape::size(1)),
-    allocate("mi_valloc", Shape::size(0)),
-    allocate("mi_pvalloc", Shape::size(0)),
-    allocate("mi_new", Shape::size(0).throwing()),
-    allocate("mi_new_aligned", Shape::size(0).throwing()),
-    allocate("mi_new_nothrow", Shape::size(0)),
-    allocate("mi_new_aligned_nothrow", Shape::size(0)),
-    allocate("mi_new_n", Shape::product(0, 1).throwing()),
-    reallocate("mi_new_realloc", Shape::size(1).of(0).throwing()),
-    reallocate("mi_new_reallocn", Shape::product(1, 2).of(0).throwing()),
+    reallocate("mi_expand", Signature::size(1).of(0)),
+    reallocate("mi_aligned_recalloc", Signature::product(1, 2).of(0)),
+    reallocate("mi_aligned_offset_recalloc", Signature::product(1, 2).of(0)),
+    allocate("mi_posix_memalign", Signature::size(2).stored_at(0)),
+    allocate("mi_aligned_alloc", Signature::size(1)),
+    allocate("mi_memalign", Signature::size(1)),
+    allocate("mi_valloc", Signature::size(0)),
+    allocate("mi_pvalloc", Signature::size(0)),
+    allocate("mi_new", Signature::size(0).throwing()),
+    allocate("mi_new_aligned", Signature::size(0).throwing()),
+    allocate("mi_new_nothrow", Signature::size(0)),
+    allocate("mi_new_aligned_nothrow", Signature::size(0)),
+    allocate("mi_new_n", Signature::product(0, 1).throwing()),
+    reallocate("mi_new_realloc", Signature::size(1).of(0).throwing()),
+    reallocate("mi_new_reallocn", Signature::product(1, 2).of(0).throwing()),
     release("mi_free"),
     release("mi_free_size"),
     release("mi_free_size_aligned"),

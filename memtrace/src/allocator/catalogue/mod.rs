@@ -10,7 +10,7 @@ pub mod tcmalloc;
 
 use std::fmt;
 
-use memtrace_common::{call::Call, shape::Shape};
+use memtrace_common::{call::Call, signature::Signature};
 
 /// A function, and what it does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -20,31 +20,31 @@ pub struct Function {
     /// What it does.
     pub call: Call,
     /// Where it has its arguments.
-    pub shape: Shape,
+    pub signature: Signature,
 }
 
 impl Function {
     /// The integer arguments that are read, a bit each.
     pub const fn arguments(&self) -> u8 {
-        self.call.arguments() | self.shape.arguments()
+        self.call.arguments() | self.signature.arguments()
     }
 }
 
-const fn allocate(name: &'static str, shape: Shape) -> Function {
-    Function { name, call: Call::Allocate, shape }
+const fn allocate(name: &'static str, signature: Signature) -> Function {
+    Function { name, call: Call::Allocate, signature }
 }
 
-const fn reallocate(name: &'static str, shape: Shape) -> Function {
-    Function { name, call: Call::Reallocate, shape }
+const fn reallocate(name: &'static str, signature: Signature) -> Function {
+    Function { name, call: Call::Reallocate, signature }
 }
 
 /// Every release has the block as its first argument.
 const fn release(name: &'static str) -> Function {
-    Function { name, call: Call::Release, shape: Shape::block(0) }
+    Function { name, call: Call::Release, signature: Signature::block(0) }
 }
 
 const fn call(name: &'static str, call: Call) -> Function {
-    Function { name, call, shape: Shape(0) }
+    Function { name, call, signature: Signature(0) }
 }
 
 /// Makes [`Family`] of one table: its name, what people call it, the symbols that only this family defines, and its functions
@@ -192,20 +192,20 @@ mod tests {
     }
 
     #[test]
-    fn one_name_has_one_meaning_and_every_heap_call_has_a_shape() {
+    fn one_name_has_one_meaning_and_every_heap_call_has_a_signature() {
         let mut known: HashMap<&str, Function> = HashMap::new();
         for family in Family::ALL {
             let role = role(true, true, &[family]);
             for &function in role.functions() {
                 let other = *known.entry(function.name).or_insert(function);
                 assert_eq!(other, function, "{}", function.name);
-                assert_eq!(function.call.is_mapping(), function.shape == Shape(0), "{}", function.name);
+                assert_eq!(function.call.is_mapping(), function.signature == Signature(0), "{}", function.name);
                 let replaces = matches!(function.call, Call::Reallocate | Call::Release);
-                assert_eq!(function.shape.block_selector() != 0, replaces, "{}", function.name);
+                assert_eq!(function.signature.block_selector() != 0, replaces, "{}", function.name);
             }
         }
-        assert_eq!(known["mi_heap_recalloc"].shape, Shape::product(2, 3).of(1));
-        assert_eq!(known["mi_calloc"].shape, Shape::product(0, 1));
-        assert_eq!(known["_rjem_xallocx"].shape, Shape::size(1).of(0).in_place());
+        assert_eq!(known["mi_heap_recalloc"].signature, Signature::product(2, 3).of(1));
+        assert_eq!(known["mi_calloc"].signature, Signature::product(0, 1));
+        assert_eq!(known["_rjem_xallocx"].signature, Signature::size(1).of(0).in_place());
     }
 }

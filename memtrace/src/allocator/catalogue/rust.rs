@@ -1,7 +1,7 @@
 //! What Rust's code calls for memory. In most programs these lead to malloc or to an allocator of another family, which
 //! is probed; they are probed themselves where a program's `#[global_allocator]` is an allocator of its own.
 
-use memtrace_common::shape::Shape;
+use memtrace_common::signature::Signature;
 
 use super::{Function, allocate, reallocate, release};
 
@@ -9,13 +9,13 @@ use super::{Function, allocate, reallocate, release};
 /// (library/alloc/src/alloc.rs). The `__rg_` ones are the program's own, which the `__rust_` ones jump to in programs of
 /// older compilers.
 pub const FUNCTIONS: &[Function] = &[
-    allocate("__rg_alloc", Shape::size(0)),
-    allocate("__rg_alloc_zeroed", Shape::size(0)),
-    reallocate("__rg_realloc", Shape::size(3).of(0)),
+    allocate("__rg_alloc", Signature::size(0)),
+    allocate("__rg_alloc_zeroed", Signature::size(0)),
+    reallocate("__rg_realloc", Signature::size(3).of(0)),
     release("__rg_dealloc"),
-    allocate("__rust_alloc", Shape::size(0)),
-    allocate("__rust_alloc_zeroed", Shape::size(0)),
-    reallocate("__rust_realloc", Shape::size(3).of(0)),
+    allocate("__rust_alloc", Signature::size(0)),
+    allocate("__rust_alloc_zeroed", Signature::size(0)),
+    reallocate("__rust_realloc", Signature::size(3).of(0)),
     release("__rust_dealloc"),
 ];
 

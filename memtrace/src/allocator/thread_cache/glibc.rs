@@ -19,9 +19,9 @@ use super::{
     ThreadCache, ThreadPlace,
     flags::Fact,
     machine::Path,
+    paths::{Code, ends_of_classes, returning},
     place::Place,
     value::Value,
-    ways::{Code, ends_of_classes, returning},
 };
 
 /// The most bytes before the bins: 152 with glibc 2.42.

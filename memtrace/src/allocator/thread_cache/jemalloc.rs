@@ -10,7 +10,7 @@
 //! | 16 | the lowest 16 bits of that address when there were the fewest blocks lately |
 //! | 20 | the lowest 16 bits of that address when the bin is empty |
 //!
-//! For the smallest and the largest size of each class up to [`MAX_BYTES`], all ways through `malloc` that return have to
+//! For the smallest and the largest size of each class up to [`MAX_BYTES`], all paths through `malloc` that return have to
 //! (`imalloc_fastpath`)
 //! - take the class from the byte at `classes + (size + 7) / 8`,
 //! - find that the bytes allocated, with the word at `sizes + 8 * class` added, are below the threshold, and count them,
@@ -29,9 +29,9 @@ use super::{
     flags::Fact,
     machine::Path,
     memory::Write,
+    paths::{Code, ends_of_classes, returning},
     place::Place,
     value::Value,
-    ways::{Code, ends_of_classes, returning},
 };
 
 /// Where in a bin the requests are counted.

@@ -129,7 +129,7 @@ fn look(target: &Target, plan: &Plan, all: &mut Cache, unwound: &mut Vec<Unwound
     let pid = target.pid();
     let path = |path: &std::path::Path| path.to_string_lossy().into_owned();
     // The ways out of a function are many and all alike: they are counted.
-    let sites = plan.sites.iter().filter(|site| site.call != Call::Result).map(|site| Site {
+    let sites = plan.sites.iter().filter(|site| site.call != Call::Exit).map(|site| Site {
         object: path(&site.object_path),
         function: site.function.clone(),
         file_offset: site.file_offset,
@@ -144,7 +144,7 @@ fn look(target: &Target, plan: &Plan, all: &mut Cache, unwound: &mut Vec<Unwound
     let mut process = Process {
         refused: confined(target).map(|error| error.to_string()),
         sites: sites.collect(),
-        ways_out: plan.sites.iter().filter(|site| site.call == Call::Result).count(),
+        ways_out: plan.sites.iter().filter(|site| site.call == Call::Exit).count(),
         absent: plan.absent.clone(),
         allocators: allocators
             .map(|found| Allocator { family: found.family.to_string(), object: path(&found.object_path) })

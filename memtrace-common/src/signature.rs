@@ -6,7 +6,7 @@
 /// Where a heap call has what.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[repr(transparent)]
-pub struct Shape(pub u32);
+pub struct Signature(pub u32);
 
 const SIZE: u32 = 0;
 const COUNT: u32 = 4;
@@ -28,8 +28,8 @@ const PREDICTED: u32 = 1 << 20;
 /// Integer arguments that are passed in registers (System V ABI for x86-64, section 3.2.3).
 pub const REGISTER_ARGUMENTS: u8 = 6;
 
-impl Shape {
-    /// `function(size)`.
+impl Signature {
+    /// The signature `function(size)`, with the size in this argument (1 is the first).
     pub const fn size(argument: u8) -> Self {
         Self(0).with(SIZE, argument)
     }
@@ -39,7 +39,7 @@ impl Shape {
         Self::size(size).with(COUNT, count)
     }
 
-    /// `function(block)`.
+    /// The signature `function(block)`, with the block in this argument (1 is the first).
     pub const fn block(argument: u8) -> Self {
         Self(0).with(BLOCK, argument)
     }
@@ -114,7 +114,7 @@ impl Shape {
         self.0 & FREES_ON_FAILURE != 0
     }
 
-    /// Whether it may throw.
+    /// Whether the function may be left by an exception.
     pub const fn throws(self) -> bool {
         self.0 & THROWS != 0
     }
@@ -144,17 +144,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shape_says_where_everything_is() {
-        let shape = Shape::product(1, 2).of(0);
-        assert_eq!((shape.size_selector(), shape.count_selector(), shape.block_selector()), (3, 2, 1));
-        assert_eq!((shape.result_selector(), shape.arguments()), (0, 0b111));
-        assert!(!shape.is_in_place() && !shape.frees_on_failure() && !shape.throws() && !shape.ends_at_exits());
-        assert!(shape.with_exits().ends_at_exits() && !shape.with_exits().throws());
-        assert!(shape.predicted().is_predicted() && !shape.is_predicted());
-        let shape = Shape::size(2).stored_at(0);
-        assert_eq!((shape.size_selector(), shape.result_selector(), shape.arguments()), (3, 1, 0b101));
-        let shape = Shape::size(5).of(0).in_place().freeing_on_failure().throwing();
-        assert_eq!((shape.size_selector(), shape.block_selector(), shape.arguments()), (6, 1, 0b10_0001));
-        assert!(shape.is_in_place() && shape.frees_on_failure() && shape.throws() && shape.ends_at_exits());
+    fn a_signature_says_where_everything_is() {
+        let signature = Signature::product(1, 2).of(0);
+        assert_eq!((signature.size_selector(), signature.count_selector(), signature.block_selector()), (3, 2, 1));
+        assert_eq!((signature.result_selector(), signature.arguments()), (0, 0b111));
+        assert!(
+            !signature.is_in_place()
+                && !signature.frees_on_failure()
+                && !signature.throws()
+                && !signature.ends_at_exits()
+        );
+        assert!(signature.with_exits().ends_at_exits() && !signature.with_exits().throws());
+        assert!(signature.predicted().is_predicted() && !signature.is_predicted());
+        let signature = Signature::size(2).stored_at(0);
+        assert_eq!((signature.size_selector(), signature.result_selector(), signature.arguments()), (3, 1, 0b101));
+        let signature = Signature::size(5).of(0).in_place().freeing_on_failure().throwing();
+        assert_eq!((signature.size_selector(), signature.block_selector(), signature.arguments()), (6, 1, 0b10_0001));
+        assert!(
+            signature.is_in_place() && signature.frees_on_failure() && signature.throws() && signature.ends_at_exits()
+        );
     }
 }

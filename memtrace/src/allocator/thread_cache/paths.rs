@@ -1,4 +1,4 @@
-//! All ways through the code of `malloc` that end in a return.
+//! All paths through the code of `malloc` that end in a return.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, InstructionIn
 
 use super::machine::{Next, Path};
 
-/// The most instructions that are looked at for one size, on all ways. glibc's take some hundred.
+/// The most instructions that are looked at for one size, on all paths. glibc's take some hundred.
 const MAX_STEPS: usize = 4096;
 
 /// The code of a function.

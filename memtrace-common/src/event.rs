@@ -64,6 +64,9 @@ kinds! {
     Reserve = 16: BlockRecord,
     /// Pages of a range may be accessed from now on.
     Commit = 17: RangeRecord,
+    /// The interpreter frames of the stack whose record with the same id comes next. The depths of the native frames and the words
+    /// of the chain follow.
+    Chain = 18: ChainRecord,
 }
 
 /// The first eight bytes of every record.
@@ -153,6 +156,28 @@ pub struct StackRecord {
     pub end: u64,
 }
 
+/// What stands before the interpreter frames of a stack. A `u32` for each of [`DEPTHS`] native frames follows, which says how many
+/// words it is above the first one's stack pointer, and then `words` words of 8 bytes (see [`crate::interpreter`]), the innermost
+/// frame's first.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(C)]
+pub struct ChainRecord {
+    /// Kind, slot and thread.
+    pub head: Head,
+    /// When it was sent.
+    pub time_ns: u64,
+    /// The stack's id.
+    pub id: u64,
+    /// The stack pointer of the first native frame.
+    pub sp: u64,
+    /// The words of the chain.
+    pub words: u64,
+}
+
+/// The depths that a chain's record carries, of which as many mean something as the stack has native frames.
+pub const DEPTHS: usize = crate::limits::MAX_FRAMES + 1;
+
+const _: () = assert!(size_of::<ChainRecord>() == 40);
 const _: () = assert!(size_of::<Head>() == 8);
 const _: () = assert!(size_of::<BlockRecord>() == 40);
 const _: () = assert!(size_of::<AddressRecord>() == 24);

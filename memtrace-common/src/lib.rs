@@ -11,6 +11,7 @@ pub mod cookie;
 pub mod counter;
 pub mod deferred;
 pub mod event;
+pub mod interpreter;
 pub mod limits;
 pub mod prediction;
 pub mod remembered;

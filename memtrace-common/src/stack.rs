@@ -22,7 +22,13 @@ pub const fn finish(hash: u64) -> u64 {
     if folded == 0 { 1 } else { folded }
 }
 
-/// The id of a whole stack.
+/// The id of a stack that has these native frames and interpreter frames with this hash; 0 is the hash of none.
+#[inline(always)]
+pub const fn with_chain(native: u64, chain: u64) -> u64 {
+    if chain == 0 { native } else { finish(mix(native, chain)) }
+}
+
+/// The id of a whole stack of native frames.
 pub fn id(slot: u16, generation: u32, frames: &[u64]) -> u64 {
     finish(frames.iter().fold(seed(slot, generation), |hash, &frame| mix(hash, frame)))
 }

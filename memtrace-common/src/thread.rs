@@ -158,6 +158,9 @@ pub struct Walk {
     /// The index of the scratch buffer of this processor that holds the beginning of the stack; [`crate::limits::WINDOWS`]
     /// when none was free.
     pub window: u64,
+    /// The index of the scratch memory of this processor that holds the chain of interpreter frames; [`crate::limits::WINDOWS`]
+    /// when there is no chain.
+    pub chain: u64,
 }
 
 /// What is known of the frame pointer during a walk.

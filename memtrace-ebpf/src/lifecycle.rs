@@ -11,7 +11,7 @@ use memtrace_common::{
 };
 
 use crate::{
-    mapping, predict, thread,
+    interpreter, mapping, predict, thread,
     walk::{SEGMENT_RANGES, TARGETS},
 };
 
@@ -57,6 +57,7 @@ pub fn exec(context: &RawTracePointContext) {
         state.call.return_slot = 0;
     }
     predict::forget(slot);
+    interpreter::forget(slot);
     if let Some(target) = TARGETS.get_ptr_mut(u32::from(slot)) {
         // SAFETY: a live array element; exec has ended all other threads of the process.
         unsafe {

@@ -17,6 +17,7 @@ mod exception;
 mod exits;
 mod fault;
 mod heap;
+mod interpreter;
 mod lifecycle;
 mod mapping;
 mod predict;

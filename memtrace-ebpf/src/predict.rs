@@ -3,15 +3,7 @@
 //! The thread's own cache is read at the entry, see [`memtrace_common::prediction`]. A thread's first prediction
 //! and some later ones are compared with what the call returns; the first wrong one ends them for the target.
 
-use aya_ebpf::{
-    Global,
-    btf_maps::Array,
-    helpers::{
-        bpf_probe_read_user,
-        generated::{bpf_get_current_task_btf, bpf_probe_read_kernel},
-    },
-    macros::btf_map,
-};
+use aya_ebpf::{btf_maps::Array, helpers::bpf_probe_read_user, macros::btf_map};
 use memtrace_common::{
     cookie,
     counter::Counter,
@@ -23,15 +15,12 @@ use memtrace_common::{
 use crate::{
     count,
     remember::{self, Outcome},
+    thread,
 };
 
 /// By slot; user space writes it.
 #[btf_map]
 static PREDICTIONS: Array<Prediction, MAX_TARGETS> = Array::new();
-
-/// Where in the kernel's `task_struct` the thread pointer is: bytes.
-#[unsafe(no_mangle)]
-static THREAD_POINTER: Global<u64> = Global::new(0);
 
 /// The block that the call which the thread is about to make will return. `None` if its return has to be seen: nothing is
 /// known, or what is known is to be compared.
@@ -86,15 +75,7 @@ fn find(target: *const Prediction, quantum: &mut u64) -> Option<u64> {
     // SAFETY: a live array element.
     let target = unsafe { *target };
     let offset = prediction::offset(&target, &TargetMemory)?;
-    let mut pointer = 0u64;
-    // SAFETY: the helper checks the address.
-    let failed = unsafe {
-        let place = bpf_get_current_task_btf().cast::<u8>().wrapping_add(THREAD_POINTER.load() as usize);
-        bpf_probe_read_kernel((&raw mut pointer).cast(), 8, place.cast())
-    };
-    if failed != 0 {
-        return None;
-    }
+    let pointer = thread::pointer()?;
     prediction::cache(&target, pointer.wrapping_add(offset), quantum, &TargetMemory)
 }
 

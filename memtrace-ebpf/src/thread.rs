@@ -6,11 +6,12 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
+    Global,
     bindings::{BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE},
     btf_maps::Array,
     helpers::{
         bpf_probe_read_user,
-        generated::{bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_task_storage_get},
+        generated::{bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_storage_get},
     },
     macros::btf_map,
 };
@@ -50,6 +51,10 @@ static THREADS: TaskStorage = TaskStorage {
 /// The states of threads by the lowest bits of their ids. [`ThreadState::thread`] says whose a place is; 0 is nobody.
 #[btf_map]
 static PLACES: Array<ThreadState, PLACED_THREADS> = Array::new();
+
+/// Where in the kernel's `task_struct` the thread pointer is: bytes.
+#[unsafe(no_mangle)]
+static THREAD_POINTER: Global<u64> = Global::new(0);
 
 /// The running thread's state, made when it is not there yet.
 #[inline(always)]
@@ -147,6 +152,18 @@ pub fn forget(id: u32) {
 pub fn id() -> u32 {
     // SAFETY: no arguments.
     unsafe { bpf_get_current_pid_tgid() as u32 }
+}
+
+/// The running thread's thread pointer, where its thread-local storage is.
+#[inline(always)]
+pub fn pointer() -> Option<u64> {
+    let mut pointer = 0u64;
+    // SAFETY: the helper checks the address.
+    let failed = unsafe {
+        let place = bpf_get_current_task_btf().cast::<u8>().wrapping_add(THREAD_POINTER.load() as usize);
+        bpf_probe_read_kernel((&raw mut pointer).cast(), 8, place.cast())
+    };
+    if failed != 0 { None } else { Some(pointer) }
 }
 
 /// How a call stands to the one that the thread is in.

@@ -26,7 +26,7 @@ use memtrace_common::{
     walk_cache,
 };
 
-use crate::{count, remember, ring, thread};
+use crate::{count, interpreter, remember, ring, thread};
 
 /// Ids of stacks whose frames user space has; a later stack may take an earlier one's place, which is then sent again.
 #[btf_map]
@@ -122,12 +122,15 @@ pub fn stack_id(state: &mut ThreadState, slot: u16, start: Registers) -> u64 {
     walk.fp = start.fp;
     let remembered = if first == 0 { None } else { remember::find(state) };
     remember::close(state);
+    let interpreted = interpreter::walk(state, slot);
     if let Some(id) = remembered
         && !remember::verifying()
     {
+        let id = stack::with_chain(id, interpreted);
         // User space may have had to forget the stack's frames: then it is walked again.
         if is_sent(id) {
             remember::count_outcome(remember::Outcome::Hit);
+            interpreter::close(state);
             return id;
         }
     }
@@ -144,6 +147,7 @@ pub fn stack_id(state: &mut ThreadState, slot: u16, start: Registers) -> u64 {
         walk.segment.start = 0;
         walk.segment.end = 0;
         state.frames[0] = first;
+        interpreter::note_depth(state, 0, start.sp);
         let mut context: *mut ThreadState = state;
         // SAFETY: the callback has the type that bpf_loop calls, and the context outlives the loop.
         unsafe {
@@ -168,7 +172,9 @@ pub fn stack_id(state: &mut ThreadState, slot: u16, start: Registers) -> u64 {
     if first != 0 {
         walk_cache::end(state, id);
     }
+    let id = stack::with_chain(id, interpreted);
     send_once(state, slot, id);
+    interpreter::close(state);
     id
 }
 
@@ -223,6 +229,7 @@ extern "C" fn one_frame(index: u32, context: *mut c_void) -> i64 {
             walk.hash = stack::mix(walk.hash, caller.registers.ip);
             walk.depth = place as u64 + 1;
             state.frames[place] = caller.registers.ip;
+            interpreter::note_depth(state, place, caller.registers.sp);
             walk_cache::note_step(state, Rule::unpack(used), &frame.registers, &caller.registers, &remember::OwnStack);
             // A walk that goes on to the last frame that fits has not come to its end.
             if place + 1 >= MAX_FRAMES {
@@ -252,6 +259,10 @@ fn send_once(state: &mut ThreadState, slot: u16, id: u64) {
     let Some(sent) = SENT.get_ptr_mut(id as u32 & (SENT_STACKS as u32 - 1)) else { return };
     // SAFETY: a live array element. A race with another CPU costs a second send at most.
     if unsafe { sent.read_volatile() } == id {
+        return;
+    }
+    if !interpreter::send(state, slot, id) {
+        count::add(slot, Counter::StacksDeferred, 1);
         return;
     }
     let mut head = Head::new(Kind::Stack, memtrace_common::Slot(slot), thread::id());

@@ -4,7 +4,13 @@
 //! an unknown kind is an error, never a panic.
 
 use bytes::Buf;
-use memtrace_common::{Address, Slot, StackId, event::Kind, sampling, unwind::StackEnd};
+use memtrace_common::{
+    Address, Slot, StackId,
+    event::{DEPTHS, Kind},
+    interpreter::MAX_CHAIN_WORDS,
+    sampling,
+    unwind::StackEnd,
+};
 use thiserror::Error;
 
 /// One thing that happened in a target.
@@ -63,6 +69,55 @@ pub enum What<'a> {
     Discard(Range),
     Reserve(Block),
     Commit(Range),
+    Chain { id: StackId, chain: ChainWords<'a> },
+}
+
+/// One frame of a stack.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum StackFrame {
+    /// Of compiled code: the return address.
+    Native(Address),
+    /// Of interpreted code.
+    Interpreter {
+        /// The address of the object that holds the code.
+        code: u64,
+        /// The offset of the instruction from the first one, in bytes.
+        offset: u32,
+    },
+}
+
+impl From<Address> for StackFrame {
+    fn from(address: Address) -> Self {
+        StackFrame::Native(address)
+    }
+}
+
+/// The interpreter frames of a stack.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Chain {
+    /// The stack pointers of the native frames, the innermost first.
+    pub stack_pointers: Vec<u64>,
+    /// The words of the interpreter frames (see [`memtrace_common::interpreter`]).
+    pub words: Vec<u64>,
+}
+
+/// The interpreter frames of a stack, as they stand in a record.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ChainWords<'a> {
+    sp: u64,
+    depths: &'a [u8],
+    words: &'a [u8],
+}
+
+impl ChainWords<'_> {
+    /// The frames of a stack that has so many native ones.
+    pub fn with_native(self, native: usize) -> Chain {
+        let depths = self.depths.chunks_exact(4).take(native).map(|mut depth| u64::from(depth.get_u32_ne()));
+        Chain {
+            stack_pointers: depths.map(|depth| self.sp.wrapping_add(8 * depth)).collect(),
+            words: self.words.chunks_exact(8).map(|mut word| word.get_u64_ne()).collect(),
+        }
+    }
 }
 
 /// The frame addresses of a stack record, the caller of the allocator first.
@@ -142,6 +197,14 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
             let end = StackEnd::from_number(end).ok_or(DecodeError::UnknownStackEnd(end))?;
             What::Stack { id, end, frames: Frames(&body[..frame_bytes]) }
         }
+        Kind::Chain => {
+            let mut head = body(24)?;
+            let (id, sp, words) = (StackId(head.get_u64_ne()), head.get_u64_ne(), head.get_u64_ne());
+            let words = usize::try_from(words).unwrap_or(usize::MAX).min(MAX_CHAIN_WORDS);
+            let body = body(24 + 4 * DEPTHS + 8 * words)?;
+            let (depths, words) = body[24..].split_at(4 * DEPTHS);
+            What::Chain { id, chain: ChainWords { sp, depths, words } }
+        }
     };
     Ok(Event { slot, thread, time_ns, what })
 }
@@ -202,18 +265,35 @@ mod tests {
         assert_eq!(decode(&record(12, 0, &[0, 0, 99])), Err(DecodeError::UnknownStackEnd(99)));
     }
 
+    #[test]
+    fn a_chain_keeps_its_words_and_the_places_of_native_frames() {
+        let depths = (0..DEPTHS as u64 / 2).map(|pair| 2 * pair | (2 * pair + 1) << 32);
+        let words: Vec<u64> = [5, 0xabc, 0x7000, 2].into_iter().chain(depths).chain([1 << 48 | 0x10, 0x20]).collect();
+        let bytes = record(18, 0, &words);
+        let What::Chain { id, chain } = decode(&bytes).expect("a whole record").what else { panic!("a chain") };
+        assert_eq!(id, StackId(0xabc));
+        let Chain { stack_pointers, words } = chain.with_native(3);
+        assert_eq!(stack_pointers, [0x7000, 0x7008, 0x7010]);
+        assert_eq!(words, [1 << 48 | 0x10, 0x20]);
+        // A count beyond what there is.
+        let mut bytes = bytes;
+        bytes[32..40].fill(0xff);
+        assert!(matches!(decode(&bytes), Err(DecodeError::TooShort { kind: 18, .. })));
+    }
+
     /// The rings' reader goes by what the kind says.
     #[test]
     fn a_record_is_as_long_as_its_kind_says() {
-        for number in 1..=17 {
+        for number in 1..=18 {
             let kind = Kind::from_number(number).expect("a kind");
             let words = vec![0; kind.record_bytes() / 8 - 1];
+            let words = if kind == Kind::Chain { [&words[..], &[0; DEPTHS / 2]].concat() } else { words };
             let whole = record(number, 0, &words);
             assert!(!matches!(decode(&whole), Err(DecodeError::TooShort { .. })), "{kind:?}");
             let short = record(number, 0, &words[1..]);
             assert!(matches!(decode(&short), Err(DecodeError::TooShort { .. })), "{kind:?}");
         }
-        assert_eq!(Kind::from_number(18), None);
+        assert_eq!(Kind::from_number(19), None);
     }
 
     proptest! {

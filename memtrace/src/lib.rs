@@ -15,6 +15,7 @@ pub mod object;
 pub mod report;
 #[cfg(test)]
 mod rooms;
+pub mod runtime;
 pub mod session;
 pub mod statistics;
 pub mod symbol;

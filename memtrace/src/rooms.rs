@@ -8,11 +8,12 @@ use std::{
 };
 
 /// The rooms, from left to right. `unwind` and `kernel` come after `allocator`, since a probe site is what is attached.
-const ROOMS: [&str; 13] = [
+const ROOMS: [&str; 14] = [
     "statistics",
     "event",
     "object",
     "target",
+    "runtime",
     "allocator",
     "unwind",
     "kernel",

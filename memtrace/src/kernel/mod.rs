@@ -9,6 +9,7 @@
 mod btf;
 pub mod deferred;
 pub mod features;
+pub mod interpreters;
 pub mod links;
 mod log;
 mod mapped;

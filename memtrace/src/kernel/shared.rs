@@ -1,7 +1,9 @@
 //! Map values that both sides compile from one definition, as aya reads and writes them.
 
 use aya::Pod;
-use memtrace_common::{deferred::DeferredKey, prediction::Prediction, sampling::Sampling, target::TargetState};
+use memtrace_common::{
+    deferred::DeferredKey, interpreter::Interpreter, prediction::Prediction, sampling::Sampling, target::TargetState,
+};
 
 /// A map's key or value of a type that `memtrace-common` defines.
 ///
@@ -10,7 +12,7 @@ use memtrace_common::{deferred::DeferredKey, prediction::Prediction, sampling::S
 #[repr(transparent)]
 pub(super) struct Shared<T>(pub T);
 
-// SAFETY: all four are `repr(C)`, consist of `u64` fields only, whose sizes add up to the type's, so that there is no padding and
+// SAFETY: all are `repr(C)`, consist of `u64` fields only, whose sizes add up to the type's, so that there is no padding and
 // any bits are a value.
 unsafe impl Pod for Shared<TargetState> {}
 // SAFETY: as above.
@@ -19,3 +21,5 @@ unsafe impl Pod for Shared<Prediction> {}
 unsafe impl Pod for Shared<Sampling> {}
 // SAFETY: as above.
 unsafe impl Pod for Shared<DeferredKey> {}
+// SAFETY: as above.
+unsafe impl Pod for Shared<Interpreter> {}

@@ -26,6 +26,7 @@ use super::{
     OBJECT, btf,
     deferred::Deferred,
     features::{self, FeatureError},
+    interpreters::{self, Interpreters},
     links::Links,
     log::Log,
     multi::MultiPrograms,
@@ -254,6 +255,8 @@ pub struct Loaded {
     pub tables: Tables,
     /// How they sample; `None` unless [`Options::samples`].
     pub sampler: Option<Sampler>,
+    /// What the kernel side knows of the targets' interpreters.
+    pub interpreters: Interpreters,
 }
 
 impl Tracer {
@@ -309,6 +312,7 @@ impl Tracer {
             take(&mut programs, "SEGMENTS")?,
             take(&mut programs, "SEGMENT_RANGES")?,
         )?;
+        let interpreters = Interpreters::new(typed(&mut programs, interpreters::NAME)?);
         let sampler = Sampler::new(take(&mut programs, "SAMPLING")?, take(&mut programs, "SAMPLED")?)?;
         let (sampler, unused_sampler) = if options.samples { (Some(sampler), None) } else { (None, Some(sampler)) };
         let log = Log::start(&mut programs);
@@ -330,7 +334,7 @@ impl Tracer {
             multi,
             programs,
         };
-        Ok(Loaded { tracer, ring, deferred, tables, sampler })
+        Ok(Loaded { tracer, ring, deferred, tables, interpreters, sampler })
     }
 
     /// Gives a process a slot; `brk` is the end of its heap segment now, 0 if it has none, and `stack_end` that of its first

@@ -129,7 +129,7 @@ impl Ledger {
 
     /// Applies one event. The frames of stacks are no business of the ledger.
     pub fn apply(&mut self, event: &Event<'_>) {
-        if matches!(event.what, What::Stack { .. }) {
+        if matches!(event.what, What::Stack { .. } | What::Chain { .. }) {
             return;
         }
         match self.find(event.slot) {

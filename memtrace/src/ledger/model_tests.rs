@@ -97,7 +97,12 @@ impl Model {
                 self.parked.clear();
             }
             // Of these see page_tests.
-            What::Touch(_) | What::Discard(_) | What::Reserve(_) | What::Commit(_) | What::Stack { .. } => {}
+            What::Touch(_)
+            | What::Discard(_)
+            | What::Reserve(_)
+            | What::Commit(_)
+            | What::Stack { .. }
+            | What::Chain { .. } => {}
         }
     }
 

@@ -224,7 +224,7 @@ impl ProcessLedger {
             What::Discard(range) => self.discard(range),
             What::Reserve(block) => self.reserve(block, time_ns),
             What::Commit(range) => self.commit(range, time_ns),
-            What::Stack { .. } => {}
+            What::Stack { .. } | What::Chain { .. } => {}
         }
     }
 

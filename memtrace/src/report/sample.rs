@@ -2,7 +2,7 @@
 
 use super::gate::Gate;
 use super::snapshot::{
-    Frame, Module, Process, Quantiles, Retired, SCHEMA, Snapshot, Stack, StackKind, Survival, Totals, Tracer,
+    Frame, FrameKind, Module, Process, Quantiles, Retired, SCHEMA, Snapshot, Stack, StackKind, Survival, Totals, Tracer,
 };
 use crate::trend::Verdict;
 
@@ -15,6 +15,7 @@ pub(super) fn frame(function: &str, module: &str, file: Option<(&str, u32)>) -> 
         line: file.map(|(_, line)| line),
         inlined: false,
         offset: Some("0x1234".to_owned()),
+        kind: FrameKind::Native,
     }
 }
 

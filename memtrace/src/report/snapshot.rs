@@ -352,6 +352,21 @@ pub struct Frame {
     /// code that is in no file.
     #[serde(default)]
     pub offset: Option<String>,
+    /// What runs the code.
+    #[serde(default)]
+    pub kind: FrameKind,
+}
+
+/// What runs the code of a frame.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum FrameKind {
+    /// The processor.
+    #[default]
+    Native,
+    /// An interpreter: the function, file and line are those of its language.
+    Interpreter,
 }
 
 /// A program or library that frames lie in.

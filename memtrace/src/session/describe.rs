@@ -22,9 +22,11 @@ use crate::{
         enlarged::Enlarger,
         loss::{self, Harm},
         sampling::{Estimate, Sampling},
-        snapshot::{Frame, Module, Process, Quantiles, Stack, StackKind, Survival, Totals, Tracer as TracerState},
+        snapshot::{
+            Frame, FrameKind, Module, Process, Quantiles, Stack, StackKind, Survival, Totals, Tracer as TracerState,
+        },
     },
-    symbol::ResolvedFrame,
+    symbol::{self, ResolvedFrame},
     trend::{Judgement, Sample, Verdict},
 };
 
@@ -210,6 +212,10 @@ pub(super) fn frame(resolved: ResolvedFrame) -> Frame {
         line: resolved.line,
         inlined: resolved.inlined,
         offset: resolved.offset.map(|offset| format!("{offset:#x}")),
+        kind: match resolved.kind {
+            symbol::FrameKind::Native => FrameKind::Native,
+            symbol::FrameKind::Interpreter => FrameKind::Interpreter,
+        },
     }
 }
 

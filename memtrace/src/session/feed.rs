@@ -12,7 +12,7 @@ use memtrace_common::{
     sampling::{LEVELS, MAX_DISTANCE, Sampling, distance},
 };
 
-use super::{SessionError, state::State, unwinding::Unwinding};
+use super::{SessionError, runtimes::Runtimes, state::State, unwinding::Unwinding};
 use crate::{
     event::What,
     kernel::{
@@ -36,6 +36,7 @@ pub(super) struct Feed {
     /// What they feed.
     pub(super) state: State,
     pub(super) unwinding: Unwinding,
+    runtimes: Runtimes,
     /// Deferred entries were read; when the ring has been drained to here they can be settled.
     settle_at: Option<Position>,
     refresh: RefreshLimit,
@@ -56,12 +57,18 @@ pub(super) struct Exec {
 }
 
 impl Feed {
-    pub(super) fn new(ring: Ring, deferred: Deferred, unwinding: Unwinding) -> Result<Self, SessionError> {
+    pub(super) fn new(
+        ring: Ring,
+        deferred: Deferred,
+        unwinding: Unwinding,
+        runtimes: Runtimes,
+    ) -> Result<Self, SessionError> {
         Ok(Self {
             ring,
             deferred,
             state: State::new()?,
             unwinding,
+            runtimes,
             settle_at: None,
             refresh: RefreshLimit::default(),
             code: HashMap::new(),
@@ -139,6 +146,7 @@ impl Feed {
         moved::restore(pid, &mut mappings);
         self.state.add_process(slot, pid, modules(pid, &mappings));
         self.unwinding.update(slot, pid, &mappings)?;
+        self.runtimes.look(slot, pid, &mappings, &mut self.state)?;
         self.code.insert(slot, code);
         self.files.insert(slot, files);
         Ok(())
@@ -146,7 +154,11 @@ impl Feed {
 
     /// The process has ended: its id may become another's, whose maps are none of ours.
     pub(super) fn ended(&mut self, slot: Slot) -> Result<(), SessionError> {
-        if self.state.ended(slot) { self.unwinding.remove(slot) } else { Ok(()) }
+        if self.state.ended(slot) {
+            self.unwinding.remove(slot)?;
+            self.runtimes.forget(slot)?;
+        }
+        Ok(())
     }
 
     /// An ended target's slot is about to be another's: everything that is known by it is dropped. Its ledger comes back.
@@ -186,6 +198,9 @@ impl Feed {
             moved::restore(pid, &mut mappings);
             self.state.symbols.refresh(slot, modules(pid, &mappings));
             self.unwinding.update(slot, pid, &mappings)?;
+            self.runtimes.look(slot, pid, &mappings, &mut self.state)?;
+        } else if self.runtimes.is_due(slot) {
+            self.runtimes.look(slot, pid, &mappings, &mut self.state)?;
         }
         Ok(())
     }
@@ -198,7 +213,7 @@ impl Feed {
     /// Takes what waited in the kernel, drains the ring, and settles what waited once all that was sent before has
     /// arrived. Returns the targets that replaced their image.
     pub(super) fn run(&mut self) -> Result<Vec<Exec>, SessionError> {
-        let Self { ring, deferred, state, unwinding, refresh, files, new_files, .. } = self;
+        let Self { ring, deferred, state, unwinding, runtimes, refresh, files, new_files, .. } = self;
         let sampler = &mut self.sampler;
         deferred.take(|key, block| state.ledger.defer(key, block))?;
         self.settle_at = Some(ring.written());
@@ -207,7 +222,8 @@ impl Feed {
         let drained = ring.drain(|event| match event.what {
             What::Stack { id, end, frames } => {
                 let end = unwinding.end(event.slot, frames.iter(), end);
-                let observed = state.symbols.observe(event.slot, id, frames.iter(), end);
+                let frames = runtimes.frames(event.slot, id, frames.iter());
+                let observed = state.symbols.observe(event.slot, id, frames.iter().copied(), end);
                 if observed.unknown_addresses
                     && let Some(pid) = state.process(event.slot)
                     && let Some(mut mappings) = refresh.allow(|| maps::read(pid).ok())
@@ -217,9 +233,10 @@ impl Feed {
                     state.symbols.refresh(event.slot, modules(pid, &mappings));
                     failed = unwinding.update(event.slot, pid, &mappings);
                     // What is unknown even now is code that has gone; the report shows its address.
-                    let _ = state.symbols.observe(event.slot, id, frames.iter(), end);
+                    let _ = state.symbols.observe(event.slot, id, frames.iter().copied(), end);
                 }
             }
+            What::Chain { id, chain } => runtimes.keep(event.slot, id, chain),
             What::Exec { by_other_thread } => {
                 if let (Some(sampler), Some(process)) = (sampler.as_mut(), state.ledger.process(event.slot)) {
                     sampler.forget(event.slot, process.addresses());
@@ -228,7 +245,10 @@ impl Feed {
                 if let Some(pid) = state.process(event.slot) {
                     let mappings = maps::read(pid).unwrap_or_default();
                     state.symbols.add_process(event.slot, pid.0, modules(pid, &mappings));
-                    failed = unwinding.update(event.slot, pid, &mappings);
+                    failed = unwinding
+                        .update(event.slot, pid, &mappings)
+                        .and_then(|()| runtimes.forget(event.slot))
+                        .and_then(|()| runtimes.look(event.slot, pid, &mappings, state));
                 }
                 execs.push(Exec { slot: event.slot, by_other_thread });
             }

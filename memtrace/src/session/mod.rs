@@ -34,6 +34,7 @@ mod plan;
 mod probes;
 mod resident;
 mod run;
+mod runtimes;
 mod self_usage;
 mod siblings;
 mod signals;

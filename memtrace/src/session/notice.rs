@@ -309,6 +309,11 @@ pub(super) fn ended_by_probes(pid: Pid, signal: u32) {
     }
 }
 
+/// The code that a target's interpreter runs is not named; `reason` is a sentence.
+pub(super) fn runtime_refused(pid: Pid, reason: &str) {
+    eprintln!("memtrace: warning: {pid}: {reason}");
+}
+
 /// A target that may copy its probed code could not be held.
 pub(super) fn not_held(pid: Pid, reason: &io::Error) {
     eprintln!(

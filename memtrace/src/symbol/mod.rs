@@ -30,19 +30,28 @@ use std::{
     rc::{Rc, Weak},
 };
 
-use memtrace_common::{Address, Slot, StackId, limits::MAX_FRAMES, unwind::StackEnd};
+use memtrace_common::{
+    Address, Slot, StackId, interpreter::MAX_INTERPRETER_FRAMES, limits::MAX_FRAMES, unwind::StackEnd,
+};
+
+use crate::{event::StackFrame, runtime::CodeReader};
 
 pub use self::{
     demangle::MAX_NAME_BYTES,
     file::{FileError, ModuleMapping},
 };
 use self::{
+    demangle::cut,
     file::{OpenFiles, Root},
     names::{Function, Names},
     object::{FIRST_OBJECT_ID, Module, Object},
     perf_file::PerfFile,
     process::{Budget, Mapping, Outcome, Place, Process},
 };
+
+/// The most frames of a stack, native ones and those of an interpreter.
+const MAX_STACK_FRAMES: usize = MAX_FRAMES + MAX_INTERPRETER_FRAMES;
+const _: () = assert!(MAX_STACK_FRAMES <= u8::MAX as usize);
 
 /// Objects whose parsed symbols and DWARF are kept for the next report.
 const MAX_LOADED_OBJECTS: usize = 64;
@@ -93,9 +102,21 @@ pub struct Observed {
     pub unknown_addresses: bool,
 }
 
+/// What runs the code of a frame.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum FrameKind {
+    /// The processor: compiled code.
+    #[default]
+    Native,
+    /// An interpreter.
+    Interpreter,
+}
+
 /// One function of a stack, with all names that could be found.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ResolvedFrame {
+    /// Whether the code is compiled or interpreted.
+    pub kind: FrameKind,
     /// The demangled name, at most [`MAX_NAME_BYTES`]; control characters are not escaped. `None` without a symbol.
     pub function: Option<String>,
     /// The file name of the object; `[jit]` for code made at run time that a perf map names; `[vdso]`, `[anonymous]` and
@@ -252,6 +273,13 @@ impl Symbolizer {
         }
     }
 
+    /// What names the code of a process's interpreter from now on, until it runs another program.
+    pub fn set_reader(&mut self, slot: Slot, reader: CodeReader) {
+        if let Some(process) = self.processes.get_mut(&slot) {
+            process.set_reader(Some(reader));
+        }
+    }
+
     /// How often the mappings of a slot were set; 0 for an unknown slot.
     pub fn generation(&self, slot: Slot) -> u32 {
         self.processes.get(&slot).map_or(0, |process| process.generation)
@@ -269,22 +297,24 @@ impl Symbolizer {
     /// Stores the frames of a stack, the caller of the allocator first. A stack that is there is left alone, and costs no
     /// more than the comparison.
     ///
-    /// Stacks of unknown slots, of more than [`MAX_FRAMES`] frames, or beyond the bounds are counted and not stored.
+    /// Stacks of unknown slots, of more than [`MAX_STACK_FRAMES`] frames, or beyond the bounds are counted and not stored.
     pub fn observe(
         &mut self,
         slot: Slot,
         id: StackId,
-        frames: impl Iterator<Item = Address>,
+        frames: impl Iterator<Item = StackFrame>,
         end: StackEnd,
     ) -> Observed {
-        let mut addresses = [Address(0); MAX_FRAMES + 1];
+        let mut observed = [StackFrame::Native(Address(0)); MAX_STACK_FRAMES + 1];
         let mut length = 0;
-        for (place, address) in addresses.iter_mut().zip(frames) {
-            *place = address;
+        for (place, frame) in observed.iter_mut().zip(frames) {
+            *place = frame;
             length += 1;
         }
         let outcome = match self.processes.get_mut(&slot) {
-            Some(process) if length <= MAX_FRAMES => process.observe(id, &addresses[..length], end, &mut self.budget),
+            Some(process) if length <= MAX_STACK_FRAMES => {
+                process.observe(id, &observed[..length], end, &mut self.budget)
+            }
             _ => Outcome::Full,
         };
         if outcome != Outcome::Known {
@@ -323,6 +353,10 @@ impl Symbolizer {
         for place in places {
             match &place.module {
                 Module::Code { name, .. } => (&**name, place.file_offset).hash(&mut hasher),
+                Module::Interpreted { code: Some(code), .. } => {
+                    (&code.name, &code.file, place.file_offset).hash(&mut hasher);
+                }
+                module @ Module::Interpreted { code: None, .. } => (module.name(), place.address).hash(&mut hasher),
                 // Code without a name and without a file is told from other such code by where it is, as children have it from their
                 // parent.
                 module if module.may_hold_runtime_code() => (module.name(), place.address).hash(&mut hasher),
@@ -356,12 +390,23 @@ impl Symbolizer {
                     let function = Function { name: Some(name.to_string()), ..Function::default() };
                     Resolved { functions: Rc::new([function]), is_trampoline: false }
                 }
+                Module::Interpreted { code: Some(code), .. } => {
+                    let line = u32::try_from(file_offset).ok().and_then(|offset| code.line(offset));
+                    let name = Some(cut(&code.name, MAX_NAME_BYTES));
+                    let function = Function { name, file: code.file.clone(), line, ..Function::default() };
+                    Resolved { functions: Rc::new([function]), is_trampoline: false }
+                }
                 _ => Resolved::default(),
             };
             interrupted = is_trampoline;
             let offset = matches!(module, Module::File(_)).then_some(file_offset);
+            let kind = match module {
+                Module::Interpreted { .. } => FrameKind::Interpreter,
+                _ => FrameKind::Native,
+            };
             let module = module.name();
             let frame = |function: &Function| ResolvedFrame {
+                kind,
                 function: function.name.clone(),
                 module: module.map(str::to_owned),
                 address,

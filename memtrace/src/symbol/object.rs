@@ -6,6 +6,7 @@ use super::{
     demangle::cut,
     file::{ModuleMapping, Permit, Root},
 };
+use crate::runtime::Code;
 
 /// File names are 255 bytes at most.
 const MAX_MODULE_BYTES: usize = 255;
@@ -15,6 +16,9 @@ const ANONYMOUS: &str = "[anonymous]";
 
 /// What a report calls it where a perf map names the code.
 const RUNTIME_CODE: &str = "[jit]";
+
+/// What a report calls interpreted code of which nothing could be read.
+const INTERPRETED: &str = "[interpreted]";
 
 /// How `maps` names memory that can be mapped twice, to write code by one mapping and run it by the other.
 const MEMORY_FILE: &str = "/memfd:";
@@ -64,6 +68,8 @@ pub enum Module {
     Pseudo(&'static str),
     /// Code made at run time that a perf map names; names of one process have different numbers.
     Code { number: u32, name: Rc<str> },
+    /// Code that an interpreter runs; pieces of code of one process have different numbers. `None` where it could not be read.
+    Interpreted { number: u32, code: Option<Rc<Code>> },
     /// A file.
     File(Rc<Object>),
 }
@@ -80,7 +86,7 @@ impl Module {
         match self {
             Module::Unknown => true,
             Module::Pseudo(name) => [ANONYMOUS, "[heap]"].contains(name),
-            Module::Code { .. } => false,
+            Module::Code { .. } | Module::Interpreted { .. } => false,
             Module::File(object) => object.path().as_os_str().as_bytes().starts_with(MEMORY_FILE.as_bytes()),
         }
     }
@@ -90,6 +96,7 @@ impl Module {
         match self {
             Module::Unknown => 0,
             Module::Code { number, .. } => 1 << 63 | u64::from(*number),
+            Module::Interpreted { number, .. } => 1 << 62 | u64::from(*number),
             Module::Pseudo(name) => 1 + PSEUDO.iter().take_while(|other| *other != name).count() as u64,
             Module::File(object) => object.id,
         }
@@ -101,6 +108,7 @@ impl Module {
             Module::Unknown => None,
             Module::Pseudo(name) => Some(name),
             Module::Code { .. } => Some(RUNTIME_CODE),
+            Module::Interpreted { code, .. } => Some(code.as_ref().map_or(INTERPRETED, |code| code.language)),
             Module::File(object) => Some(&object.name),
         }
     }

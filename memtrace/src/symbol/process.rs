@@ -14,6 +14,8 @@ use std::{collections::HashMap, rc::Rc};
 
 use memtrace_common::{Address, StackId, unwind::StackEnd};
 
+use crate::{event::StackFrame, runtime::CodeReader};
+
 use super::{
     file::Root,
     object::Module,
@@ -124,6 +126,11 @@ pub struct Process {
     code_names: HashMap<Rc<str>, u32>,
     /// What of the budget these names and their regions have.
     code_bytes: u64,
+    /// What names the code that its interpreter runs.
+    reader: Option<CodeReader>,
+    /// The code that frames are in, by where the interpreter keeps it: what it was, and its number.
+    interpreted: HashMap<u64, (u64, Module)>,
+    interpreted_count: u32,
 }
 
 impl Process {
@@ -144,7 +151,15 @@ impl Process {
             perf_file: None,
             code_names: HashMap::new(),
             code_bytes: 0,
+            reader: None,
+            interpreted: HashMap::new(),
+            interpreted_count: 0,
         }
+    }
+
+    /// What names the code of the process's interpreter from now on.
+    pub fn set_reader(&mut self, reader: Option<CodeReader>) {
+        self.reader = reader;
     }
 
     /// From now on addresses mean another program: after exec.
@@ -152,6 +167,8 @@ impl Process {
         self.pid = pid;
         self.root = root;
         self.image += 1;
+        self.reader = None;
+        self.interpreted.clear();
     }
 
     /// Where names of code made at run time are from now on.
@@ -188,16 +205,13 @@ impl Process {
     }
 
     /// Stores a stack, unless it is there.
-    pub fn observe(&mut self, id: StackId, addresses: &[Address], end: StackEnd, budget: &mut Budget) -> Outcome {
+    pub fn observe(&mut self, id: StackId, frames: &[StackFrame], end: StackEnd, budget: &mut Budget) -> Outcome {
         let Some(stored) = self.stacks.get(&id).copied() else {
-            return self.insert(id, addresses, end, budget);
+            return self.insert(id, frames, end, budget);
         };
         let range = stored.first as usize..stored.first as usize + usize::from(stored.length);
-        let same = range.len() == addresses.len()
-            && self.words[range.clone()]
-                .iter()
-                .zip(addresses)
-                .all(|(&frame, address)| self.address(frame) == address.0);
+        let same = range.len() == frames.len()
+            && self.words[range.clone()].iter().zip(frames).all(|(&index, frame)| self.observed(index) == *frame);
         if !same {
             return Outcome::Collision;
         }
@@ -208,9 +222,9 @@ impl Process {
         self.begin_stack(Occasion::Stack);
         // In the same image what was known stays: the library may have been closed since.
         let mut unknown_addresses = false;
-        for (at, address) in range.zip(addresses) {
+        for (at, frame) in range.zip(frames) {
             if is_new_image || self.is_unknown(self.words[at]) {
-                let Some(frame) = self.normalise(*address, budget) else { return Outcome::Full };
+                let Some(frame) = self.normalise(*frame, budget) else { return Outcome::Full };
                 self.words[at] = frame;
                 unknown_addresses |= self.is_unknown(frame);
             }
@@ -221,8 +235,8 @@ impl Process {
         Outcome::Stored { unknown_addresses }
     }
 
-    fn insert(&mut self, id: StackId, addresses: &[Address], end: StackEnd, budget: &mut Budget) -> Outcome {
-        let (Ok(length), Ok(first)) = (u8::try_from(addresses.len()), u32::try_from(self.words.len())) else {
+    fn insert(&mut self, id: StackId, observed: &[StackFrame], end: StackEnd, budget: &mut Budget) -> Outcome {
+        let (Ok(length), Ok(first)) = (u8::try_from(observed.len()), u32::try_from(self.words.len())) else {
             return Outcome::Full;
         };
         if budget.frames + u64::from(length) > budget.max_frames {
@@ -231,8 +245,8 @@ impl Process {
         self.begin_stack(Occasion::Stack);
         let mut frames = std::mem::take(&mut self.scratch);
         frames.clear();
-        frames.extend(addresses.iter().map_while(|address| self.normalise(*address, budget)));
-        let is_whole = frames.len() == addresses.len();
+        frames.extend(observed.iter().map_while(|frame| self.normalise(*frame, budget)));
+        let is_whole = frames.len() == observed.len();
         let unknown_addresses = frames.iter().any(|&frame| self.is_unknown(frame));
         if is_whole {
             self.words.extend(&frames);
@@ -285,18 +299,31 @@ impl Process {
         Some((places, stored.end))
     }
 
-    /// The return addresses of a stack; none when it is not stored.
+    /// The return addresses of a stack's native frames; none when it is not stored.
     pub fn addresses(&self, id: StackId) -> impl Iterator<Item = Address> + '_ {
         let range = self
             .stacks
             .get(&id)
             .map_or(0..0, |stored| stored.first as usize..stored.first as usize + usize::from(stored.length));
-        self.words[range].iter().map(|&frame| Address(self.address(frame)))
+        self.words[range].iter().filter_map(|&frame| match self.observed(frame) {
+            StackFrame::Native(address) => Some(address),
+            StackFrame::Interpreter { .. } => None,
+        })
     }
 
     /// How a stored stack ends; `None` when it is not stored.
     pub fn end(&self, id: StackId) -> Option<StackEnd> {
         Some(self.stacks.get(&id)?.end)
+    }
+
+    /// The frame as it was observed.
+    fn observed(&self, frame: u32) -> StackFrame {
+        let Frame { region, offset } = self.frames[frame as usize];
+        let region = &self.regions[region as usize];
+        match region.module {
+            Module::Interpreted { .. } => StackFrame::Interpreter { code: region.start, offset },
+            _ => StackFrame::Native(Address(self.address(frame))),
+        }
     }
 
     fn address(&self, frame: u32) -> u64 {
@@ -312,8 +339,43 @@ impl Process {
         &self.regions[self.frames[frame as usize].region as usize].module
     }
 
+    /// The index of a frame; `None` when there is no room for another.
+    fn normalise(&mut self, frame: StackFrame, budget: &mut Budget) -> Option<u32> {
+        match frame {
+            StackFrame::Native(address) => self.normalise_native(address, budget),
+            StackFrame::Interpreter { code, offset } => {
+                let module = self.interpreted(code, budget)?;
+                self.frame(code.checked_add(offset.into())?, code, 0, module, budget)
+            }
+        }
+    }
+
+    /// The code that the interpreter keeps at this address, which may be another than the last time; `None` when there is no room
+    /// for it.
+    fn interpreted(&mut self, address: u64, budget: &mut Budget) -> Option<Module> {
+        let reader = self.reader.as_ref();
+        // One that cannot be read any more is most likely what it was.
+        let identity = reader.and_then(|reader| reader.identity(address));
+        if let Some((known, module)) = self.interpreted.get(&address)
+            && identity.is_none_or(|identity| identity == *known)
+        {
+            return Some(module.clone());
+        }
+        let code = reader.and_then(|reader| reader.read(address)).map(Rc::new);
+        let bytes = code.as_ref().map_or(0, |code| code.bytes()) + CODE_REGION_BYTES;
+        if budget.code_bytes + bytes > budget.max_code_bytes {
+            return None;
+        }
+        budget.code_bytes += bytes;
+        self.code_bytes += bytes;
+        let module = Module::Interpreted { number: self.interpreted_count, code };
+        self.interpreted_count = self.interpreted_count.checked_add(1)?;
+        self.interpreted.insert(address, (identity.unwrap_or(0), module.clone()));
+        Some(module)
+    }
+
     /// The index of the frame that returns to `address`; `None` when there is no room for another.
-    fn normalise(&mut self, address: Address, budget: &mut Budget) -> Option<u32> {
+    fn normalise_native(&mut self, address: Address, budget: &mut Budget) -> Option<u32> {
         // The call is what the frame stands for; a call that never returns can be the last of its function, its section
         // and its mapping.
         let call = address.0.wrapping_sub(1);
@@ -415,11 +477,15 @@ mod tests {
         process.places(StackId(id)).expect("a stored stack").0.map(|place| place.address).collect()
     }
 
+    fn native(addresses: &[u64]) -> Vec<StackFrame> {
+        addresses.iter().map(|&address| StackFrame::Native(Address(address))).collect()
+    }
+
     #[test]
     fn a_frame_belongs_to_the_module_of_its_call() {
         let (mut process, mut budget) = (process(), budget());
-        let frames = [Address(0x40_0001), Address(0x50_0000), Address(0x50_0001), Address(0x7000_0000 + (3 << 32))];
-        let outcome = process.observe(StackId(1), &frames, StackEnd::Complete, &mut budget);
+        let frames = [0x40_0001, 0x50_0000, 0x50_0001, 0x7000_0000 + (3 << 32)];
+        let outcome = process.observe(StackId(1), &native(&frames), StackEnd::Complete, &mut budget);
         assert_eq!(outcome, Outcome::Stored { unknown_addresses: true });
         let places: Vec<_> = process.places(StackId(1)).expect("a stored stack").0.collect();
         let names: Vec<_> = places.iter().map(|place| place.module.name()).collect();
@@ -427,14 +493,14 @@ mod tests {
         assert_eq!(places[0].file_offset, 0x1000);
         assert_eq!(places[1].file_offset, 0x10_0fff);
         assert_eq!(places[3].file_offset, 0xfff + (3 << 32));
-        assert_eq!(addresses(&process, 1), frames.map(|address| address.0));
+        assert_eq!(addresses(&process, 1), frames);
     }
 
     #[test]
     fn a_stack_asks_for_the_maps_once() {
         let (mut process, mut budget) = (process(), budget());
         let mut observe =
-            |process: &mut Process| process.observe(StackId(1), &[Address(0x60_0010)], StackEnd::Complete, &mut budget);
+            |process: &mut Process| process.observe(StackId(1), &native(&[0x60_0010]), StackEnd::Complete, &mut budget);
         assert_eq!(observe(&mut process), Outcome::Stored { unknown_addresses: true });
         process.set_mappings(vec![mapping(0x60_0000, 0x61_0000, Module::Pseudo("[vdso]"))]);
         assert_eq!(observe(&mut process), Outcome::Stored { unknown_addresses: false });
@@ -448,7 +514,7 @@ mod tests {
     #[test]
     fn after_exec_the_same_addresses_mean_another_program() {
         let (mut process, mut budget) = (process(), budget());
-        let frames = [Address(0x40_0010)];
+        let frames = native(&[0x40_0010]);
         process.observe(StackId(1), &frames, StackEnd::Complete, &mut budget);
         process.begin_image(1, None);
         process.set_mappings(vec![mapping(0x40_0000, 0x41_0000, Module::Pseudo("[anonymous]"))]);
@@ -461,9 +527,12 @@ mod tests {
     #[test]
     fn one_id_with_two_stacks_is_a_collision_and_the_first_stays() {
         let (mut process, mut budget) = (process(), budget());
-        process.observe(StackId(1), &[Address(0x40_0010)], StackEnd::Complete, &mut budget);
-        for other in [&[Address(0x40_0020)][..], &[], &[Address(0x40_0010), Address(0x40_0010)]] {
-            assert_eq!(process.observe(StackId(1), other, StackEnd::Complete, &mut budget), Outcome::Collision);
+        process.observe(StackId(1), &native(&[0x40_0010]), StackEnd::Complete, &mut budget);
+        for other in [&[0x40_0020][..], &[], &[0x40_0010, 0x40_0010]] {
+            assert_eq!(
+                process.observe(StackId(1), &native(other), StackEnd::Complete, &mut budget),
+                Outcome::Collision
+            );
         }
         assert_eq!(addresses(&process, 1), [0x40_0010]);
     }
@@ -471,12 +540,12 @@ mod tests {
     #[test]
     fn the_budget_bounds_what_is_stored_and_is_given_back() {
         let (mut process, mut budget) = (process(), Budget { max_frames: 5, max_distinct: 2, ..budget() });
-        let frames = [Address(0x40_0010), Address(0x40_0020)];
+        let frames = native(&[0x40_0010, 0x40_0020]);
         let stored = Outcome::Stored { unknown_addresses: false };
         assert_eq!(process.observe(StackId(1), &frames, StackEnd::Complete, &mut budget), stored);
         assert_eq!(process.observe(StackId(2), &frames, StackEnd::Complete, &mut budget), stored);
         assert_eq!(process.observe(StackId(3), &frames, StackEnd::Complete, &mut budget), Outcome::Full);
-        assert_eq!(process.observe(StackId(4), &[Address(0x40_0030)], StackEnd::Complete, &mut budget), Outcome::Full);
+        assert_eq!(process.observe(StackId(4), &native(&[0x40_0030]), StackEnd::Complete, &mut budget), Outcome::Full);
         assert_eq!((budget.frames, budget.distinct), (4, 2));
         assert!(!process.contains(StackId(3)));
         process.release(&mut budget);
@@ -488,8 +557,7 @@ mod tests {
         fn every_address_is_given_back_as_it_came(stacks in prop::collection::vec(prop::collection::vec(any::<u64>(), 0..130), 1..20)) {
             let (mut process, mut budget) = (process(), budget());
             for (id, stack) in stacks.iter().enumerate() {
-                let frames: Vec<_> = stack.iter().copied().map(Address).collect();
-                process.observe(StackId(id as u64), &frames, StackEnd::Complete, &mut budget);
+                process.observe(StackId(id as u64), &native(stack), StackEnd::Complete, &mut budget);
             }
             for (id, stack) in stacks.iter().enumerate() {
                 prop_assert_eq!(&addresses(&process, id as u64), stack);

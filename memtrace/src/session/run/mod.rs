@@ -33,6 +33,7 @@ use super::{
     members::Members,
     notice,
     output::Output,
+    runtimes::Runtimes,
     signals::{Signals, Told},
     snapshot::{Scope, Snapshots},
     traced::Traced,
@@ -153,8 +154,8 @@ impl<'a> Run<'a> {
             samples: config.sampling.distance.is_some() || config.sampling.max_overhead.is_some(),
             predicts: !config.probes.no_prediction,
         };
-        let Loaded { mut tracer, ring, deferred, tables, sampler } = Tracer::load(options, preparation)?;
-        let mut feed = Feed::new(ring, deferred, Unwinding::new(cache, tables))?;
+        let Loaded { mut tracer, ring, deferred, tables, interpreters, sampler } = Tracer::load(options, preparation)?;
+        let mut feed = Feed::new(ring, deferred, Unwinding::new(cache, tables), Runtimes::new(interpreters))?;
         match (sampler, config.sampling.distance) {
             (Some(sampler), Some(distance)) => feed.sample(sampler, distance)?,
             (Some(sampler), None) => feed.may_sample(sampler, budget::FIRST_DISTANCE)?,

@@ -68,7 +68,12 @@ impl Drop for Runtime {
 }
 
 fn observe_as(symbolizer: &mut Symbolizer, id: u64, frames: &[u64]) {
-    let observed = symbolizer.observe(SLOT, StackId(id), frames.iter().copied().map(Address), StackEnd::Complete);
+    let observed = symbolizer.observe(
+        SLOT,
+        StackId(id),
+        frames.iter().map(|&address| Address(address).into()),
+        StackEnd::Complete,
+    );
     assert!(!observed.unknown_addresses);
 }
 

@@ -1,0 +1,380 @@
+//! What the kernel side needs to know of an interpreter to walk its frames: where a thread has its innermost frame, and what of a
+//! frame leads to the next one. It follows pointers and knows nothing else of a language: user space finds out where they are,
+//! and proves it on a live thread, before it writes an [`Interpreter`].
+//!
+//! A stack has frames of three kinds ([`FrameKind`]). Native ones are return addresses. An interpreter's are two words, the code
+//! that is run and where in it. A boundary says that the interpreter's frames before it, up to the boundary before, are run by one
+//! native frame: the one that holds the boundary's address on its part of the native stack.
+
+use crate::{limits::MAX_FRAMES, stack};
+
+/// The most frames of an interpreter that a stack carries.
+pub const MAX_INTERPRETER_FRAMES: usize = 127;
+
+/// The most words of a chain; a power of two, with room for three words a frame.
+pub const MAX_CHAIN_WORDS: usize = 512;
+
+/// The most words that are read of one frame; a power of two.
+pub const MAX_FRAME_WORDS: usize = 16;
+
+const _: () = assert!(3 * MAX_INTERPRETER_FRAMES <= MAX_CHAIN_WORDS && MAX_CHAIN_WORDS.is_power_of_two());
+
+/// The kinds of frames.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u64)]
+pub enum FrameKind {
+    /// Of compiled code: a return address.
+    Native = 0,
+    /// Of interpreted code: the address of the object that holds the code, followed by a word that says where in it.
+    Interpreter = 1,
+    /// The end of a run of interpreter frames that one native frame runs: an address within that frame, or 0 where it is not
+    /// known.
+    Boundary = 2,
+}
+
+/// Bits of a word that hold its address; the others hold its kind.
+const ADDRESS_BITS: u32 = 48;
+
+/// An address with its kind.
+#[inline(always)]
+pub const fn pack(kind: FrameKind, address: u64) -> u64 {
+    (kind as u64) << ADDRESS_BITS | address & ((1 << ADDRESS_BITS) - 1)
+}
+
+/// The kind and the address of a packed word; `None` if there is no such kind.
+pub const fn unpack(word: u64) -> Option<(FrameKind, u64)> {
+    let kind = match word >> ADDRESS_BITS {
+        0 => FrameKind::Native,
+        1 => FrameKind::Interpreter,
+        2 => FrameKind::Boundary,
+        _ => return None,
+    };
+    Some((kind, word & ((1 << ADDRESS_BITS) - 1)))
+}
+
+/// How to get from a thread pointer to a value: the word at the first offset from it, the word at the second offset from that, and
+/// so on.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[repr(C)]
+pub struct Path {
+    /// How many offsets are followed; 0 if there is no such path.
+    pub count: u64,
+    /// The offsets in bytes, as signed numbers.
+    pub offsets: [u64; 3],
+}
+
+impl Path {
+    /// The path over these offsets, at most three.
+    pub const fn over(offsets: &[i64]) -> Option<Path> {
+        if offsets.len() > 3 {
+            return None;
+        }
+        let mut path = Path { count: offsets.len() as u64, offsets: [0; 3] };
+        let mut at = 0;
+        while at < offsets.len() {
+            path.offsets[at] = offsets[at].cast_unsigned();
+            at += 1;
+        }
+        Some(path)
+    }
+
+    /// The value at the end of the path, read by `read`; `None` if there is no path, a word cannot be read, or one on the way is 0.
+    #[inline(always)]
+    pub fn follow(&self, from: u64, read: impl Fn(u64) -> Option<u64>) -> Option<u64> {
+        let mut value = from;
+        for (at, offset) in self.offsets.iter().enumerate() {
+            if at as u64 >= self.count {
+                break;
+            }
+            if value == 0 {
+                return None;
+            }
+            value = read(value.wrapping_add(*offset))?;
+        }
+        if self.count == 0 { None } else { Some(value) }
+    }
+}
+
+/// How a run of interpreter frames that one native frame runs is told.
+pub mod entry {
+    /// By a frame of its own, which lies on the native stack; its owner byte is [`super::Interpreter::entry_owner`] or more.
+    pub const FRAME: u64 = 0;
+    /// By the owner byte of its last frame, which is not 0; each run has a record on the native stack.
+    pub const FLAG: u64 = 1;
+    /// Each frame is a run, and each run has a record on the native stack.
+    pub const EACH: u64 = 2;
+    /// Each frame is a run, and nothing of it is on the native stack.
+    pub const NOWHERE: u64 = 3;
+}
+
+/// The interpreter of a target: a value of the kernel's `INTERPRETERS` array, which the slot indexes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[repr(C)]
+pub struct Interpreter {
+    /// Not 0 if the target's interpreter frames are walked.
+    pub is_known: u64,
+    /// From the thread pointer to the state of the thread in the interpreter. 0 stands there while it runs other code.
+    pub thread_state: Path,
+    /// The same by another way, for when the first gives 0.
+    pub other_thread_state: Path,
+    /// From the thread's state to its innermost frame.
+    pub innermost: Path,
+    /// The most bytes from a thread's state to a frame that lies in it and ends the chain.
+    pub state_bytes: u64,
+    /// How many words are read of each frame, at most [`MAX_FRAME_WORDS`].
+    pub frame_words: u64,
+    /// Which of them is the caller's frame.
+    pub previous: u64,
+    /// Which of them is the object that holds the code.
+    pub code: u64,
+    /// The bits of that word that are its address.
+    pub code_mask: u64,
+    /// Which of them says where in the code the frame is.
+    pub instruction: u64,
+    /// The bits of that word that say it.
+    pub instruction_mask: u64,
+    /// Which of them has the owner byte, and how far up it is in bits.
+    pub owner: u64,
+    /// See `owner`.
+    pub owner_shift: u64,
+    /// One of [`mod@entry`].
+    pub entry: u64,
+    /// The smallest owner byte of an entry frame.
+    pub entry_owner: u64,
+    /// From the thread's state to the record of its innermost run on the native stack.
+    pub run: Path,
+    /// From such a record to the one of the run before: bytes.
+    pub run_previous: u64,
+}
+
+const _: () = assert!(size_of::<Path>() == 32);
+const _: () = assert!(size_of::<Interpreter>() == 8 + 3 * 32 + 11 * 8 + 32 + 8);
+
+/// A chain of interpreter frames while it is walked and sent: scratch memory of a processor.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Chain {
+    /// Not 0 while a program uses it.
+    pub busy: u64,
+    /// The target.
+    pub slot: u64,
+    /// The thread's state in the interpreter.
+    pub thread_state: u64,
+    /// The frame that is next.
+    pub frame: u64,
+    /// The record of the run that is next.
+    pub run: u64,
+    /// The words of the frame that is looked at.
+    pub words: [u64; MAX_FRAME_WORDS],
+    /// The hash of the words so far.
+    pub hash: u64,
+    /// What is sent.
+    pub record: crate::event::ChainRecord,
+    /// How far each native frame is above the first one's stack pointer: words.
+    pub depths: [u32; MAX_FRAMES + 1],
+    /// The chain's words.
+    pub chain: [u64; MAX_CHAIN_WORDS],
+}
+
+impl Chain {
+    /// A chain without words.
+    pub const fn empty() -> Chain {
+        let head = crate::event::Head { kind: 0, count: 0, slot: 0, thread: 0 };
+        Chain {
+            busy: 0,
+            slot: 0,
+            thread_state: 0,
+            frame: 0,
+            run: 0,
+            words: [0; MAX_FRAME_WORDS],
+            hash: 0,
+            record: crate::event::ChainRecord { head, time_ns: 0, id: 0, sp: 0, words: 0 },
+            depths: [0; MAX_FRAMES + 1],
+            chain: [0; MAX_CHAIN_WORDS],
+        }
+    }
+
+    /// The words that the chain has so far.
+    pub fn sent_words(&self) -> &[u64] {
+        self.chain.get(..self.record.words as usize).unwrap_or_default()
+    }
+
+    /// Adds a word that tells stacks apart.
+    #[inline(always)]
+    pub fn push(&mut self, word: u64) {
+        self.push_as(word, word);
+    }
+
+    /// Adds the boundary of a run. Where on the stack it is follows from the frames.
+    #[inline(always)]
+    pub fn push_boundary(&mut self, address: u64) {
+        self.push_as(pack(FrameKind::Boundary, address), pack(FrameKind::Boundary, 0));
+    }
+
+    #[inline(always)]
+    fn push_as(&mut self, word: u64, told_by: u64) {
+        let at = self.record.words as usize;
+        if at < MAX_CHAIN_WORDS
+            && let Some(place) = self.chain.get_mut(at & (MAX_CHAIN_WORDS - 1))
+        {
+            *place = word;
+            self.record.words += 1;
+            self.hash = stack::mix(self.hash, told_by);
+        }
+    }
+}
+
+/// Takes the frame whose words are in `chain.words`, at `chain.frame`, into the chain, and steps to the next one. `read` reads a word of
+/// the target. False if the chain ends here.
+#[inline(always)]
+pub fn step(interpreter: &Interpreter, chain: &mut Chain, read: impl Fn(u64) -> Option<u64>) -> bool {
+    let word = |chain: &Chain, at: u64| chain.words[at as usize & (MAX_FRAME_WORDS - 1)];
+    let owner = word(chain, interpreter.owner) >> (interpreter.owner_shift & 63) & 0xff;
+    let frame = chain.frame;
+    chain.frame = word(chain, interpreter.previous);
+    if interpreter.entry == entry::FRAME && owner >= interpreter.entry_owner {
+        // The chain may end in a frame that is part of the thread's state and run by nobody.
+        if frame.wrapping_sub(chain.thread_state) < interpreter.state_bytes {
+            return false;
+        }
+        chain.push_boundary(frame);
+        return chain.frame != 0;
+    }
+    let code = word(chain, interpreter.code) & interpreter.code_mask;
+    let instruction = word(chain, interpreter.instruction) & interpreter.instruction_mask;
+    chain.push(pack(FrameKind::Interpreter, code));
+    chain.push(pack(FrameKind::Native, instruction));
+    let ends_run = match interpreter.entry {
+        entry::FLAG => owner != 0,
+        entry::EACH => true,
+        entry::NOWHERE => {
+            chain.push_boundary(0);
+            false
+        }
+        _ => false,
+    };
+    if ends_run {
+        chain.push_boundary(chain.run);
+        chain.run =
+            if chain.run == 0 { 0 } else { read(chain.run.wrapping_add(interpreter.run_previous)).unwrap_or(0) };
+    }
+    chain.frame != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn chain(memory: &HashMap<u64, u64>, interpreter: &Interpreter, thread_state: u64) -> Vec<u64> {
+        let read = |address: u64| memory.get(&address).copied();
+        let mut chain = Box::new(Chain::empty());
+        chain.thread_state = thread_state;
+        chain.frame = interpreter.innermost.follow(thread_state, read).unwrap_or(0);
+        chain.run = interpreter.run.follow(thread_state, read).unwrap_or(0);
+        for _ in 0..MAX_INTERPRETER_FRAMES {
+            if chain.frame == 0 {
+                break;
+            }
+            for at in 0..interpreter.frame_words {
+                chain.words[at as usize] = read(chain.frame + 8 * at).unwrap_or(0);
+            }
+            if !step(interpreter, &mut chain, read) {
+                break;
+            }
+        }
+        chain.sent_words().to_vec()
+    }
+
+    const STATE: u64 = 0x5000_0000;
+
+    fn interpreter(entry: u64) -> Interpreter {
+        Interpreter {
+            is_known: 1,
+            innermost: Path::over(&[72]).unwrap(),
+            state_bytes: 4096,
+            frame_words: 4,
+            code_mask: !3,
+            previous: 1,
+            instruction: 2,
+            instruction_mask: u64::MAX,
+            owner: 3,
+            owner_shift: 16,
+            entry,
+            entry_owner: 3,
+            run: Path::over(&[80]).unwrap(),
+            run_previous: 16,
+            ..Interpreter::default()
+        }
+    }
+
+    fn frame(memory: &mut HashMap<u64, u64>, at: u64, words: [u64; 4]) {
+        words.iter().enumerate().for_each(|(index, &word)| _ = memory.insert(at + 8 * index as u64, word));
+    }
+
+    fn code(address: u64) -> u64 {
+        pack(FrameKind::Interpreter, address)
+    }
+
+    fn boundary(address: u64) -> u64 {
+        pack(FrameKind::Boundary, address)
+    }
+
+    #[test]
+    fn entry_frames_end_runs_and_a_frame_within_the_threads_state_ends_the_chain() {
+        let mut memory = HashMap::from([(STATE + 72, 0x100)]);
+        frame(&mut memory, 0x100, [0xc0de1, 0x200, 0x11, 0]);
+        frame(&mut memory, 0x200, [0xc0de8, 0x7ffc_0300, 0x22, 1 << 16]);
+        frame(&mut memory, 0x7ffc_0300, [0xbb1, 0x400, 0, 4 << 16]);
+        frame(&mut memory, 0x400, [0xc0de10, STATE + 800, 0x33, 0]);
+        frame(&mut memory, STATE + 800, [0xbb1, 0, 0, 3 << 16]);
+        let expected = vec![code(0xc0de0), 0x11, code(0xc0de8), 0x22, boundary(0x7ffc_0300), code(0xc0de10), 0x33];
+        assert_eq!(chain(&memory, &interpreter(entry::FRAME), STATE), expected);
+    }
+
+    #[test]
+    fn flags_and_single_frames_end_runs_by_their_records() {
+        let mut memory = HashMap::from([(STATE + 72, 0x100), (STATE + 80, 0x7ffc_0000)]);
+        memory.extend([(0x7ffc_0010, 0x7ffc_0800), (0x7ffc_0810, 0)]);
+        frame(&mut memory, 0x100, [0xc0de0, 0x200, 0x11, 0]);
+        frame(&mut memory, 0x200, [0xc0de8, 0x300, 0x22, 1 << 16]);
+        frame(&mut memory, 0x300, [0xc0de10, 0, 0x33, 1 << 16]);
+        let (a, b, c) = ([code(0xc0de0), 0x11], [code(0xc0de8), 0x22], [code(0xc0de10), 0x33]);
+        let expected = [&a[..], &b, &[boundary(0x7ffc_0000)], &c, &[boundary(0x7ffc_0800)]].concat();
+        assert_eq!(chain(&memory, &interpreter(entry::FLAG), STATE), expected);
+        let expected = [&a[..], &[boundary(0x7ffc_0000)], &b, &[boundary(0x7ffc_0800)], &c, &[boundary(0)]].concat();
+        assert_eq!(chain(&memory, &interpreter(entry::EACH), STATE), expected);
+        let expected = [&a[..], &[boundary(0)], &b, &[boundary(0)], &c, &[boundary(0)]].concat();
+        assert_eq!(chain(&memory, &interpreter(entry::NOWHERE), STATE), expected);
+    }
+
+    #[test]
+    fn a_circle_of_frames_ends_at_the_bound() {
+        let mut memory = HashMap::from([(STATE + 72, 0x100)]);
+        frame(&mut memory, 0x100, [0xc0de0, 0x100, 0x11, 0]);
+        let words = chain(&memory, &interpreter(entry::FRAME), STATE);
+        assert_eq!(words.len(), 2 * MAX_INTERPRETER_FRAMES);
+    }
+
+    #[test]
+    fn a_path_is_followed_word_by_word() {
+        let memory = HashMap::from([(0x1008, 0x2000), (0x2030, 0x3000), (0x2ff8, 7), (0x1010, 0)]);
+        let read = |address: u64| memory.get(&address).copied();
+        assert_eq!(Path::over(&[8, 0x30, -8]).unwrap().follow(0x1000, read), Some(7));
+        assert_eq!(Path::over(&[16, 0x30]).unwrap().follow(0x1000, read), None, "a word on the way is 0");
+        assert_eq!(Path::over(&[16]).unwrap().follow(0x1000, read), Some(0));
+        assert_eq!(Path::over(&[24]).unwrap().follow(0x1000, read), None);
+        assert_eq!(Path::default().follow(0x1000, read), None);
+        assert_eq!(Path::over(&[0; 4]), None);
+    }
+
+    #[test]
+    fn words_are_told_by_their_kinds() {
+        for kind in [FrameKind::Native, FrameKind::Interpreter, FrameKind::Boundary] {
+            assert_eq!(unpack(pack(kind, 0x7fff_ffff_fff8)), Some((kind, 0x7fff_ffff_fff8)));
+        }
+        assert_eq!(unpack(3 << 48), None);
+        assert_eq!(unpack(u64::MAX), None);
+    }
+}

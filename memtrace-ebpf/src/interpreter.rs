@@ -1,0 +1,188 @@
+//! Frames of interpreted code: the chain that an interpreter keeps for the running thread is walked beside the native stack, and
+//! sent with it. What is read where is data (`memtrace_common::interpreter`); the chain is walked anew at every call, since it is
+//! no part of the native stack that a remembered walk compares.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    btf_maps::{Array, PerCpuArray},
+    helpers::generated::{bpf_loop, bpf_probe_read_user},
+    macros::btf_map,
+};
+use memtrace_common::{
+    Slot,
+    event::{ChainRecord, Head, Kind},
+    interpreter::{self, Chain, Interpreter, MAX_CHAIN_WORDS, MAX_FRAME_WORDS, MAX_INTERPRETER_FRAMES},
+    limits::{MAX_FRAMES, MAX_TARGETS, WINDOWS},
+    stack,
+    thread::ThreadState,
+};
+
+use crate::{atomic, ring, thread};
+
+/// The interpreter of each target, by slot; user space writes it.
+#[btf_map]
+static INTERPRETERS: Array<Interpreter, MAX_TARGETS> = Array::new();
+
+/// Where chains are walked to.
+#[btf_map]
+static CHAINS: PerCpuArray<Chain, WINDOWS> = PerCpuArray::new();
+
+/// A chain of this processor.
+#[inline(always)]
+fn chain(index: u64) -> Option<&'static mut Chain> {
+    // SAFETY: a live element of this processor, which belongs to whoever has claimed it.
+    CHAINS.get_ptr_mut(index as u32).map(|chain| unsafe { &mut *chain })
+}
+
+/// Walks the chain of the running thread's interpreter frames; the hash that stands for them, 0 if there are none. The chain stays
+/// with the thread until [`close`].
+#[inline(always)]
+pub fn walk(state: &mut ThreadState, slot: u16) -> u64 {
+    state.walk.chain = WINDOWS as u64;
+    let Some(target) = INTERPRETERS.get_ptr(u32::from(slot)) else { return 0 };
+    // SAFETY: a live array element, written by user space at any moment.
+    if unsafe { (&raw const (*target).is_known).read_volatile() } == 0 {
+        return 0;
+    }
+    walk_chain(state, u32::from(slot))
+}
+
+/// [`walk`] for a target that has an interpreter. A global function, so that the verifier looks at it once and by itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn walk_chain(state: *mut ThreadState, slot: u32) -> u64 {
+    // SAFETY: null, or a reference of the caller's.
+    let Some(state) = (unsafe { state.as_mut() }) else { return 0 };
+    let Some(target) = INTERPRETERS.get_ptr(slot) else { return 0 };
+    // SAFETY: a live array element. A half-written one leads to words that are not there, or that user space cannot name.
+    let target = unsafe { &*target };
+    let Some(pointer) = thread::pointer() else { return 0 };
+    let first = target.thread_state.follow(pointer, thread::read_word).unwrap_or(0);
+    let thread_state =
+        if first != 0 { first } else { target.other_thread_state.follow(pointer, thread::read_word).unwrap_or(0) };
+    if thread_state == 0 {
+        return 0;
+    }
+    let Some(frame) = target.innermost.follow(thread_state, thread::read_word) else { return 0 };
+    if frame == 0 {
+        return 0;
+    }
+    let Some((index, chain)) = claim() else { return 0 };
+    chain.slot = u64::from(slot);
+    chain.thread_state = thread_state;
+    chain.frame = frame;
+    chain.run = target.run.follow(thread_state, thread::read_word).unwrap_or(0);
+    chain.hash = stack::seed(slot as u16, 0);
+    chain.record.words = 0;
+    let mut context: *mut Chain = chain;
+    // SAFETY: the callback has the type that bpf_loop calls, and the context outlives the loop.
+    unsafe {
+        bpf_loop(MAX_INTERPRETER_FRAMES as u32, one_frame as *mut c_void, (&raw mut context).cast(), 0);
+    }
+    if chain.record.words == 0 {
+        release(chain);
+        return 0;
+    }
+    state.walk.chain = index;
+    stack::finish(chain.hash)
+}
+
+/// Takes one frame into the chain; not 0 ends the loop.
+#[inline(never)]
+extern "C" fn one_frame(_index: u32, context: *mut c_void) -> i64 {
+    // SAFETY: the context is the pointer that `walk_chain` passed.
+    let chain: &mut Chain = unsafe { &mut **context.cast::<*mut Chain>() };
+    let Some(target) = INTERPRETERS.get_ptr(chain.slot as u32) else { return 1 };
+    // SAFETY: a live array element.
+    let target = unsafe { &*target };
+    let bytes = core::hint::black_box(target.frame_words) as u32 * 8;
+    if bytes == 0 || bytes > 8 * MAX_FRAME_WORDS as u32 {
+        return 1;
+    }
+    let address = chain.frame as *const c_void;
+    // SAFETY: there is room for so many bytes, and the helper checks the address.
+    if unsafe { bpf_probe_read_user((&raw mut chain.words).cast(), bytes, address) } != 0 {
+        return 1;
+    }
+    i64::from(!interpreter::step(target, chain, thread::read_word))
+}
+
+/// Takes a chain of this processor that no preempted program is using.
+#[inline(always)]
+fn claim() -> Option<(u64, &'static mut Chain)> {
+    for index in 0..WINDOWS as u64 {
+        let found = chain(index)?;
+        // SAFETY: a live map value. One instruction, so that nobody comes in between.
+        if unsafe { atomic::exchange(&raw mut found.busy, 1) } == 0 {
+            return Some((index, found));
+        }
+    }
+    None
+}
+
+/// Notes the stack pointer of the native frame `place`, if the stack has a chain.
+#[inline(always)]
+pub fn note_depth(state: &ThreadState, place: usize, sp: u64) {
+    if state.walk.chain >= WINDOWS as u64 {
+        return;
+    }
+    let Some(chain) = chain(state.walk.chain) else { return };
+    if place == 0 {
+        chain.record.sp = sp;
+    }
+    if let Some(depth) = chain.depths.get_mut(place & MAX_FRAMES) {
+        *depth = (sp.wrapping_sub(chain.record.sp) >> 3) as u32;
+    }
+}
+
+/// Sends the chain of the stack `id`, if it has one; whether user space will have it.
+#[inline(always)]
+pub fn send(state: &mut ThreadState, slot: u16, id: u64) -> bool {
+    if state.walk.chain >= WINDOWS as u64 {
+        return true;
+    }
+    send_chain(state, u32::from(slot), id) != 0
+}
+
+/// [`send`] for a stack that has a chain, 1 for yes. A global function, as [`walk_chain`] is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn send_chain(state: *mut ThreadState, slot: u32, id: u64) -> u32 {
+    // SAFETY: null, or a reference of the caller's.
+    let Some(state) = (unsafe { state.as_mut() }) else { return 0 };
+    let Some(chain) = chain(state.walk.chain) else { return 0 };
+    let head = Head::new(Kind::Chain, Slot(slot as u16), state.thread as u32);
+    let words = core::hint::black_box(chain.record.words) & (MAX_CHAIN_WORDS as u64 - 1);
+    chain.record = ChainRecord { head, time_ns: ring::now(), id, sp: chain.record.sp, words };
+    let bytes = (size_of::<ChainRecord>() + size_of_val(&chain.depths)) as u64 + 8 * words;
+    // SAFETY: depths and words follow the record without a gap, and there is room for so many.
+    u32::from(unsafe { ring::send_stack((&raw mut chain.record).cast(), bytes) })
+}
+
+/// Gives the chain of [`walk`] back.
+#[inline(always)]
+pub fn close(state: &mut ThreadState) {
+    if state.walk.chain >= WINDOWS as u64 {
+        return;
+    }
+    if let Some(chain) = chain(state.walk.chain) {
+        release(chain);
+    }
+    state.walk.chain = WINDOWS as u64;
+}
+
+#[inline(always)]
+fn release(chain: &mut Chain) {
+    // SAFETY: a reference. Volatile, so that it stays behind the last use.
+    unsafe { (&raw mut chain.busy).write_volatile(0) };
+}
+
+/// The target has another program: its interpreter's frames are not walked until user space has found them again.
+#[inline(always)]
+pub fn forget(slot: u16) {
+    if let Some(target) = INTERPRETERS.get_ptr_mut(u32::from(slot)) {
+        // SAFETY: a live array element.
+        unsafe { (&raw mut (*target).is_known).write_volatile(0) };
+    }
+}

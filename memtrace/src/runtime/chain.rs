@@ -1,0 +1,172 @@
+//! Interpreter frames in the place of the native frames that run them.
+
+use std::ops::Range;
+
+use memtrace_common::{
+    Address,
+    interpreter::{FrameKind, unpack},
+};
+
+use crate::event::{Chain, StackFrame};
+
+/// How interpreter frames are told apart and placed.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Placing {
+    /// Where the interpreter's loop is, for interpreters that have nothing of their own on the native stack; else empty.
+    pub evaluator: Range<u64>,
+    /// Bytes from a code object to its first instruction where a frame has the address of its instruction; `None` where it has the
+    /// offset.
+    pub first_instruction: Option<u64>,
+    /// Bytes of the unit in which offsets are counted.
+    pub unit: u64,
+}
+
+impl Placing {
+    /// The offset of an instruction from the first one of its code, in bytes; 0 if it lies elsewhere.
+    pub fn offset(&self, code: u64, instruction: u64) -> u32 {
+        let offset = match self.first_instruction {
+            Some(first) => instruction.wrapping_sub(code.wrapping_add(first)),
+            None => instruction.wrapping_mul(self.unit),
+        };
+        u32::try_from(offset).unwrap_or(0)
+    }
+
+    /// The frames of a stack in their true order, the innermost first. A native frame that runs interpreter frames is replaced by
+    /// them. Runs of which no native frame is known, since the native stack ends before, come last.
+    pub fn join(&self, native: &[Address], chain: &Chain) -> Vec<StackFrame> {
+        let mut joined = Vec::with_capacity(native.len() + chain.words.len() / 2);
+        // The first native frame that has not been taken.
+        let mut next = 0;
+        let mut run = Vec::new();
+        let mut words = chain.words.iter().copied();
+        while let Some(word) = words.next() {
+            match unpack(word) {
+                Some((FrameKind::Interpreter, code)) => {
+                    let Some(instruction) = words.next() else { break };
+                    run.push(StackFrame::Interpreter { code, offset: self.offset(code, instruction) });
+                }
+                Some((FrameKind::Boundary, address)) => {
+                    let runner = self.runner(native, chain, next, address);
+                    if let Some(runner) = runner {
+                        joined.extend(native[next..runner].iter().map(|&address| StackFrame::Native(address)));
+                        next = runner + 1;
+                    } else if run.is_empty() {
+                        continue;
+                    } else {
+                        joined.extend(native[next..].iter().map(|&address| StackFrame::Native(address)));
+                        next = native.len();
+                    }
+                    joined.append(&mut run);
+                }
+                Some((FrameKind::Native, _)) | None => {}
+            }
+        }
+        joined.extend(native[next..].iter().map(|&address| StackFrame::Native(address)));
+        joined.append(&mut run);
+        joined
+    }
+
+    /// The index of the native frame that runs the frames which end at a boundary.
+    fn runner(&self, native: &[Address], chain: &Chain, next: usize, boundary: u64) -> Option<usize> {
+        if boundary == 0 {
+            return (next..native.len()).find(|&index| self.evaluator.contains(&native[index].0.wrapping_sub(1)));
+        }
+        // The frame's part of the stack is from its own stack pointer to its caller's.
+        let holds = |index: &usize| {
+            let sp = |index: usize| chain.stack_pointers.get(index).copied();
+            sp(*index).is_some_and(|sp| sp <= boundary) && sp(index + 1).is_none_or(|sp| boundary < sp)
+        };
+        (next..native.len()).find(holds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use memtrace_common::interpreter::pack;
+
+    use super::*;
+
+    fn native(address: u64) -> StackFrame {
+        StackFrame::Native(Address(address))
+    }
+
+    fn code(code: u64, offset: u32) -> StackFrame {
+        StackFrame::Interpreter { code, offset }
+    }
+
+    const PLACING: Placing = Placing { evaluator: 0..0, first_instruction: Some(100), unit: 1 };
+
+    fn frame(code: u64, offset: u64) -> [u64; 2] {
+        [pack(FrameKind::Interpreter, code), code + 100 + offset]
+    }
+
+    fn boundary(address: u64) -> [u64; 1] {
+        [pack(FrameKind::Boundary, address)]
+    }
+
+    fn addresses(addresses: &[u64]) -> Vec<Address> {
+        addresses.iter().copied().map(Address).collect()
+    }
+
+    #[test]
+    fn a_native_frame_is_replaced_by_the_frames_that_it_runs() {
+        let chain = Chain {
+            stack_pointers: vec![0x1000, 0x1100, 0x1200, 0x1300, 0x1400],
+            words: [&frame(0x70, 4)[..], &frame(0x80, 6), &boundary(0x1150), &frame(0x90, 8), &boundary(0x1300)]
+                .concat(),
+        };
+        let joined = PLACING.join(&addresses(&[1, 2, 3, 4, 5]), &chain);
+        assert_eq!(joined, [native(1), code(0x70, 4), code(0x80, 6), native(3), code(0x90, 8), native(5)]);
+    }
+
+    #[test]
+    fn runs_beyond_the_native_stack_come_last() {
+        let chain = Chain {
+            stack_pointers: vec![0x1000, 0x1100, 0x1200],
+            words: [&frame(0x70, 4)[..], &boundary(0x1150), &frame(0x80, 0), &boundary(0x900), &frame(0x90, 2)]
+                .concat(),
+        };
+        let joined = PLACING.join(&addresses(&[1, 2, 3]), &chain);
+        assert_eq!(joined, [native(1), code(0x70, 4), native(3), code(0x80, 0), code(0x90, 2)]);
+    }
+
+    #[test]
+    fn without_an_address_the_next_frame_in_the_evaluator_runs_one_frame() {
+        let placing = Placing { evaluator: 0x500..0x600, first_instruction: None, unit: 2 };
+        let frame = |code: u64, index: u64| [pack(FrameKind::Interpreter, code), index];
+        let chain = Chain {
+            stack_pointers: vec![0; 5],
+            words: [&frame(0x70, 4)[..], &boundary(0), &frame(0x80, 6), &boundary(0), &frame(0x90, 1), &boundary(0)]
+                .concat(),
+        };
+        let joined = placing.join(&addresses(&[1, 0x501, 0x600, 3, 0x700]), &chain);
+        assert_eq!(joined, [native(1), code(0x70, 8), code(0x80, 12), native(3), native(0x700), code(0x90, 2)]);
+    }
+
+    #[test]
+    fn an_offset_that_makes_no_sense_is_the_first_instructions() {
+        assert_eq!(PLACING.offset(0x1000, 0x1064), 0);
+        assert_eq!(PLACING.offset(0x1000, 0x10), 0);
+        assert_eq!(PLACING.offset(0x1000, u64::MAX), 0);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_native_frame_is_lost_but_runners_and_no_interpreter_frame(
+            words in proptest::collection::vec(proptest::num::u64::ANY, 0..60),
+            tags in proptest::collection::vec(0u64..4, 60),
+            stack_pointers in proptest::collection::vec(0u64..1 << 20, 0..20),
+            count in 0usize..20,
+        ) {
+            let words: Vec<u64> =
+                words.iter().zip(&tags).map(|(word, tag)| tag << 48 | word & 0xf_ffff).collect();
+            let native: Vec<Address> = (0..count as u64).map(Address).collect();
+            let chain = Chain { stack_pointers, words: words.clone() };
+            let joined = PLACING.join(&native, &chain);
+            let natives = joined.iter().filter(|frame| matches!(frame, StackFrame::Native(_))).count();
+            let boundaries = words.iter().filter(|&&word| word >> 48 == 2).count();
+            proptest::prop_assert!(natives <= count && natives + boundaries >= count);
+            proptest::prop_assert!(joined.len() - natives <= words.len());
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! A piece of interpreted code: its function, its file, and the lines of its instructions.
+
+use super::python::lines::Lines;
+
+/// Code of one function, as an interpreter has it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Code {
+    /// The language, as reports name it in place of a module.
+    pub language: &'static str,
+    /// The function's name, qualified by its class where the interpreter knows that. Not escaped.
+    pub name: String,
+    /// The source file, as the interpreter has it. Not escaped.
+    pub file: Option<String>,
+    /// Which instruction is of which line.
+    pub lines: Lines,
+}
+
+impl Code {
+    /// The line of the instruction at this offset from the first one, in bytes; `None` if it belongs to none.
+    pub fn line(&self, offset: u32) -> Option<u32> {
+        self.lines.line(offset)
+    }
+
+    /// About how much memory it takes, in bytes.
+    pub fn bytes(&self) -> u64 {
+        (self.name.len() + self.file.as_ref().map_or(0, String::len) + self.lines.bytes() + 128) as u64
+    }
+}

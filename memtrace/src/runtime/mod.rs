@@ -1,0 +1,75 @@
+//! The `runtime` room: interpreters of other languages in a process, and the names of the code that they run.
+//!
+//! In: what a process has mapped, and its memory. Out: for the kernel, where an interpreter keeps its frames
+//! ([`memtrace_common::interpreter`]); for stacks, which native frame runs which interpreter frames ([`chain`]); for reports, the
+//! function, file and line of the code ([`code`]). A runtime is a folder and a line in [`find`]. It is recognised by what its
+//! files define, never by their names, and proved on a live thread before anything of it is trusted: its insides are no interface,
+//! and what is not known is said and not guessed. All memory that is read is the target's to shape: every read and every loop has
+//! a bound.
+
+pub mod chain;
+pub mod code;
+pub mod python;
+
+mod memory;
+
+use memtrace_common::interpreter::Interpreter;
+
+use self::chain::Placing;
+pub use self::{code::Code, memory::Memory};
+use crate::object::{Pid, mapped, maps::Mapping};
+
+/// An interpreter that was found in a process and proved.
+#[derive(Debug)]
+pub struct Runtime {
+    /// Its name and version, such as "Python 3.11".
+    pub name: String,
+    /// What the kernel needs to walk its frames.
+    pub interpreter: Interpreter,
+    /// Which native frame runs which of its frames.
+    pub placing: Placing,
+    /// What names its code.
+    pub reader: CodeReader,
+}
+
+/// What was found of interpreters in a process.
+#[derive(Debug)]
+pub enum Finding {
+    /// No interpreter that memtrace knows.
+    Nothing,
+    /// An interpreter that runs no code yet, by which it could be proved.
+    Waiting,
+    /// An interpreter whose frames are walked and named.
+    Proved(Box<Runtime>),
+    /// An interpreter whose frames are not named, and why, as a sentence.
+    Refused(String),
+}
+
+/// Looks for an interpreter in a process that maps these now.
+pub fn find(pid: Pid, mappings: &[Mapping]) -> Finding {
+    python::find(pid, &mapped::objects(pid, mappings))
+}
+
+/// Names the code of an interpreter in one process.
+#[derive(Debug)]
+pub enum CodeReader {
+    /// Python's.
+    Python(python::Reader),
+}
+
+impl CodeReader {
+    /// The code that the interpreter keeps at this address now; `None` if there is none.
+    pub fn read(&self, address: u64) -> Option<Code> {
+        match self {
+            CodeReader::Python(reader) => reader.read(address),
+        }
+    }
+
+    /// Stands for what is at this address, so that other code which takes its place is told from it; `None` if that cannot be read.
+    /// It costs one read.
+    pub fn identity(&self, address: u64) -> Option<u64> {
+        match self {
+            CodeReader::Python(reader) => reader.identity(address),
+        }
+    }
+}

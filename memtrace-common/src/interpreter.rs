@@ -19,7 +19,7 @@ pub const MAX_FRAME_WORDS: usize = 16;
 
 const _: () = assert!(3 * MAX_INTERPRETER_FRAMES <= MAX_CHAIN_WORDS && MAX_CHAIN_WORDS.is_power_of_two());
 
-/// The kinds of frames.
+/// What a frame of a stack is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u64)]
 pub enum FrameKind {
@@ -35,7 +35,7 @@ pub enum FrameKind {
 /// Bits of a word that hold its address; the others hold its kind.
 const ADDRESS_BITS: u32 = 48;
 
-/// An address with its kind.
+/// A word that carries an address and its kind.
 #[inline(always)]
 pub const fn pack(kind: FrameKind, address: u64) -> u64 {
     (kind as u64) << ADDRESS_BITS | address & ((1 << ADDRESS_BITS) - 1)
@@ -177,7 +177,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// A chain without words.
+    /// A chain that has no words and belongs to nobody.
     pub const fn empty() -> Chain {
         let head = crate::event::Head { kind: 0, count: 0, slot: 0, thread: 0 };
         Chain {

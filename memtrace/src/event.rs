@@ -72,7 +72,7 @@ pub enum What<'a> {
     Chain { id: StackId, chain: ChainWords<'a> },
 }
 
-/// One frame of a stack.
+/// One frame of a stack, of compiled or of interpreted code.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum StackFrame {
     /// Of compiled code: the return address.

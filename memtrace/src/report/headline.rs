@@ -11,7 +11,7 @@ use super::{
     memory::ProcessMemory,
     name::{holds, place},
     number::{bytes, count, duration, of, rate},
-    place::blamed,
+    place::{blamed, called_by},
     snapshot::{Frame, Process, Snapshot, Stack},
 };
 use crate::trend::{MIN_INTERVALS, Verdict};
@@ -329,8 +329,12 @@ fn of_what_was_seen(tally: &Tally, snapshot: &Snapshot) -> Headline {
 /// What grows; `None` when nothing does.
 fn growing(tally: &Tally) -> Option<String> {
     let first = tally.first.as_ref()?;
-    let blamed = first.frames.get(blamed(&first.frames));
-    let place = blamed.map_or_else(|| "an unknown place".to_owned(), place);
+    let at = blamed(&first.frames);
+    let mut place_of = first.frames.get(at).map_or_else(|| "an unknown place".to_owned(), place);
+    if let Some(caller) = called_by(&first.frames, at).and_then(|caller| first.frames.get(caller)) {
+        place_of = format!("{place_of}, called from {}", place(caller));
+    }
+    let place = place_of;
     let total = rate(tally.growing_rate);
     let stacks = of(tally.growing_stacks, "stack", "stacks");
     Some(match (tally.growing_stacks, tally.growing_groups) {

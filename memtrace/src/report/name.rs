@@ -24,6 +24,12 @@ pub fn function(frame: &Frame) -> String {
     frame.function.as_deref().map_or_else(|| escape(&frame.address).into_owned(), |name| escape(name).into_owned())
 }
 
+/// `7 frames of libpython3.11.so.1.0`, for functions of an interpreter that are not shown one by one.
+pub fn inside(first: &Frame, count: usize) -> String {
+    let module = first.module.as_deref().map_or_else(|| "unknown code".to_owned(), |name| escape(name).into_owned());
+    format!("{} of {}", of(count as u64, "frame", "frames"), shorten(&module, 40))
+}
+
 /// `server.c:42`; with the whole path unless `base_only`.
 pub fn source(frame: &Frame, base_only: bool) -> Option<String> {
     let file = frame.file.as_deref()?;

@@ -12,14 +12,16 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use super::snapshot::Frame;
+use super::snapshot::{Frame, FrameKind};
 
 /// What the code of a frame is for, from what is most worth blaming to what is least.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Role {
-    /// The program or one of its libraries.
+    /// The program or one of its libraries; of interpreted code the program alone.
     Own,
-    /// The runtime of a language: an interpreter, a JIT compiler, an event loop.
+    /// A library of interpreted code, which somebody installed, or the compiled part of one.
+    Library,
+    /// The runtime of a language: an interpreter with its own library, a JIT compiler, an event loop.
     Runtime,
     /// A function that allocates for whoever calls it.
     Wrapper,
@@ -43,6 +45,49 @@ pub fn blamed_below(frames: &[Frame], root: &Path, exists: impl Fn(&Path) -> boo
             && source(frame).is_some_and(|(file, _)| below(&file, root).is_some_and(|file| exists(&root.join(file))))
     };
     frames.iter().position(is_ours).unwrap_or_else(|| blamed(frames))
+}
+
+/// The index of the frame of interpreted code that called the function at `blamed`, the innermost one that is the program's own.
+/// `None` if that one is interpreted itself, or no such code called it.
+pub fn called_by(frames: &[Frame], blamed: usize) -> Option<usize> {
+    if frames.get(blamed)?.kind == FrameKind::Interpreter {
+        return None;
+    }
+    let is_own = |frame: &Frame| frame.kind == FrameKind::Interpreter && role(frame) == Role::Own;
+    (blamed..frames.len()).find(|&index| is_own(&frames[index]))
+}
+
+/// A frame as people are shown it, or several that tell them nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Shown<'a> {
+    /// A frame.
+    Frame(&'a Frame),
+    /// So many frames of an interpreter's own functions, the innermost of them this one.
+    Inside(&'a Frame, usize),
+}
+
+/// The frames of a stack as people are shown them. Where an interpreter runs the code, what it does between one function of it and
+/// the next, and before the first, is left out but for the innermost frames.
+pub fn shown(frames: &[Frame]) -> Vec<Shown<'_>> {
+    /// The innermost frames say what kind of object is made.
+    const INNERMOST: usize = 3;
+    let Some(first) = frames.iter().position(|frame| frame.kind == FrameKind::Interpreter) else {
+        return frames.iter().map(Shown::Frame).collect();
+    };
+    let mut shown = Vec::new();
+    let is_inside = |frame: &Frame| frame.kind == FrameKind::Native && role(frame) >= Role::Runtime;
+    let mut at = 0;
+    while let Some(frame) = frames.get(at) {
+        let alike = frames[at..].iter().take_while(|frame| is_inside(frame)).count();
+        if alike > 1 && (at >= first || at >= INNERMOST) {
+            shown.push(Shown::Inside(frame, alike));
+            at += alike;
+        } else {
+            shown.push(Shown::Frame(frame));
+            at += 1;
+        }
+    }
+    shown
 }
 
 /// The path of a source file relative to `root`, when it lies below it. A relative path counts from `root` on.
@@ -93,6 +138,15 @@ pub fn executable<'a>(stacks: impl Iterator<Item = &'a [Frame]> + Clone) -> Opti
 fn role(frame: &Frame) -> Role {
     let function = frame.function.as_deref().unwrap_or_default();
     let module = frame.module.as_deref().unwrap_or_default();
+    if frame.kind == FrameKind::Interpreter {
+        return match frame.file.as_deref() {
+            Some(file) if names::is_interpreters_own(file) => Role::Runtime,
+            Some(file) if names::is_installed(file) => Role::Library,
+            // Code of which nothing could be read tells nobody anything.
+            None if frame.function.is_none() => Role::Runtime,
+            _ => Role::Own,
+        };
+    }
     if names::is_script(function) {
         Role::Own
     } else if names::is_system_module(module)
@@ -104,6 +158,8 @@ fn role(frame: &Frame) -> Role {
         Role::Wrapper
     } else if names::is_runtime_module(module) || names::is_runtime_function(function) {
         Role::Runtime
+    } else if names::is_package_module(module) {
+        Role::Library
     } else {
         Role::Own
     }

@@ -4,7 +4,7 @@ use std::{fs::File, io, os::unix::fs::FileExt as _};
 
 use crate::object::Pid;
 
-/// Reads a process's memory.
+/// Reads the memory of one process.
 #[derive(Debug)]
 pub struct Memory(File);
 

@@ -20,7 +20,7 @@ use crate::{
         gate::{self, Gate, Ruling},
         group::{self, CalledBy, Group, GroupBy},
         place, rank,
-        snapshot::{Frame, Stack},
+        snapshot::{Frame, FrameKind, Stack},
     },
     symbol::{Symbolizer, family::family},
     trend::{
@@ -365,7 +365,9 @@ impl Common {
     fn of(frames: &[Frame]) -> Self {
         let function = place::blamed(frames);
         let Some(first) = frames.get(function) else { return Self::default() };
-        let mut labels = vec![first.module.clone().unwrap_or_default()];
+        // Interpreted code has its file in place of a module.
+        let module = if first.kind == FrameKind::Interpreter { &first.file } else { &first.module };
+        let mut labels = vec![module.clone().unwrap_or_default()];
         let mut ends = Vec::new();
         for (at, frame) in frames.iter().enumerate().skip(function) {
             let label = label(frame);

@@ -150,6 +150,12 @@ pub fn is_system_module(module: &str) -> bool {
     starts_with_any(module, &SYSTEM_MODULES)
 }
 
+/// Whether a module is the compiled part of a package of Python's, which is not called by its name:
+/// `_ctypes.cpython-311-x86_64-linux-gnu.so`.
+pub fn is_package_module(module: &str) -> bool {
+    module.starts_with('_') && (module.contains(".cpython-") || module.contains(".abi3."))
+}
+
 /// Whether a module is an interpreter or a virtual machine: its name alone, or with a version behind it.
 pub fn is_runtime_module(module: &str) -> bool {
     RUNTIME_MODULES.iter().filter_map(|name| module.strip_prefix(name)).any(|rest| {
@@ -170,6 +176,25 @@ pub fn is_system_function(function: &str) -> bool {
 /// Whether a source file is one of the C library's.
 pub fn is_system_file(file: &str) -> bool {
     starts_with_any(file, &SYSTEM_FILES)
+}
+
+/// Whether a source file of interpreted code is part of the interpreter's own library, or of the interpreter itself.
+pub fn is_interpreters_own(file: &str) -> bool {
+    if file.starts_with("<frozen ") {
+        return true;
+    }
+    // `/usr/lib/python3.11/json/decoder.py`, and not what is installed below it.
+    let below = |(_, rest): (&str, &str)| {
+        let (version, inside) = rest.split_once('/').unwrap_or((rest, ""));
+        let is_version = !version.is_empty() && version.chars().all(|part| part.is_ascii_digit() || part == '.');
+        is_version && !inside.is_empty()
+    };
+    !is_installed(file) && file.split_once("/lib/python").is_some_and(below)
+}
+
+/// Whether a source file of interpreted code was installed as a package.
+pub fn is_installed(file: &str) -> bool {
+    ["/site-packages/", "/dist-packages/"].iter().any(|folder| file.contains(folder))
 }
 
 /// Whether functions of this name allocate for whoever calls them.

@@ -195,3 +195,90 @@ proptest! {
         prop_assert!(frames.iter().all(|frame| role(frame) >= role(&frames[index])));
     }
 }
+
+fn script(function: &str, file: &str) -> Frame {
+    Frame { kind: FrameKind::Interpreter, ..frame(function, "[python]", Some((file, 7))) }
+}
+
+#[test]
+fn of_interpreted_code_the_programs_own_is_blamed_before_packages_and_the_interpreters_library() {
+    let python = |function: &str| frame(function, "libpython3.11.so.1.0", None);
+    let mut frames = vec![
+        python("_PyObject_Malloc"),
+        script("JSONDecoder.decode", "/usr/lib/python3.11/json/decoder.py"),
+        python("_PyEval_Vector"),
+        script("<module>", "<frozen importlib._bootstrap>"),
+        script("Session.get", "/srv/venv/lib/python3.11/site-packages/requests/sessions.py"),
+        script("handle", "/srv/app.py"),
+        script("main", "/srv/app.py"),
+    ];
+    assert_eq!((blamed(&frames), called_by(&frames, 5)), (5, None));
+    frames.truncate(5);
+    assert_eq!(blamed(&frames), 4);
+    frames.truncate(4);
+    assert_eq!(blamed(&frames), 1);
+    // A home of people's own that looks like one of the interpreter's.
+    assert_eq!(
+        blamed(&[python("x"), script("f", "/usr/lib/python3/app.py"), script("g", "/opt/lib/python-app/g.py")]),
+        2
+    );
+}
+
+#[test]
+fn compiled_code_is_blamed_with_the_interpreted_code_that_called_it() {
+    let frames = [
+        frame("keep", "leaky.so", None),
+        frame("cfunction_call", "python3.11", None),
+        script("decode", "/usr/lib/python3.11/json/decoder.py"),
+        script("handle", "/srv/app.py"),
+    ];
+    assert_eq!((blamed(&frames), called_by(&frames, 0)), (0, Some(3)));
+    let frames =
+        [frame("array_new", "_multiarray_umath.cpython-311-x86_64-linux-gnu.so", None), script("load", "/srv/a.py")];
+    assert_eq!(blamed(&frames), 1);
+    assert_eq!(called_by(&[frame("main", "server", None)], 0), None);
+    assert_eq!(called_by(&[], 0), None);
+}
+
+#[test]
+fn what_an_interpreter_does_between_two_functions_is_one_line() {
+    let python = |function: &str| frame(function, "libpython3.11.so.1.0", None);
+    let frames = [
+        python("PyByteArray_Resize"),
+        python("bytearray___init__"),
+        python("type_call"),
+        python("_PyObject_MakeTpCall"),
+        python("_PyObject_Call"),
+        script("handle", "/srv/app.py"),
+        python("_PyEval_Vector"),
+        frame("callback", "leaky.so", None),
+        python("a"),
+        python("b"),
+        script("main", "/srv/app.py"),
+        python("run"),
+        frame("_start", "python3", None),
+    ];
+    let lines: Vec<String> = shown(&frames)
+        .iter()
+        .map(|shown| match shown {
+            Shown::Frame(frame) => at(frame).into_owned(),
+            Shown::Inside(first, count) => format!("{count} from {}", at(first)),
+        })
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "PyByteArray_Resize",
+            "bytearray___init__",
+            "type_call",
+            "2 from _PyObject_MakeTpCall",
+            "handle",
+            "_PyEval_Vector",
+            "callback",
+            "2 from a",
+            "main",
+            "2 from run"
+        ]
+    );
+    assert_eq!(shown(&frames[..3]).len(), 3, "without interpreted code every frame is shown");
+}

@@ -16,9 +16,7 @@ impl Page<'_> {
     pub fn group(&mut self, number: usize, group: &Group, several: bool) -> io::Result<()> {
         self.sum(number, &group.sum, several)?;
         self.wrapped("    ", &together(group))?;
-        for frame in &group.sum.frames {
-            self.frame(frame)?;
-        }
+        self.frames(&group.sum.frames)?;
         for path in &group.paths {
             // Never all by rounding.
             let share = (path.share * 100.0).floor().clamp(0.0, 100.0);

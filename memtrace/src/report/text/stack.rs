@@ -12,9 +12,10 @@ use crate::{
         enlarged,
         escape::escape,
         focus,
-        name::{function, holding, holds, in_memory, median_age, source},
+        name::{function, holding, holds, in_memory, inside, median_age, source},
         number::{bytes, of, rate, rate_within},
-        snapshot::{Frame, Stack},
+        place::{self, Shown},
+        snapshot::{Frame, FrameKind, Stack},
     },
     trend::Verdict,
 };
@@ -51,9 +52,7 @@ impl Page<'_> {
 
     pub fn stack(&mut self, number: usize, stack: &Stack, several: bool) -> io::Result<()> {
         self.sum(number, stack, several)?;
-        for frame in &stack.frames {
-            self.frame(frame)?;
-        }
+        self.frames(&stack.frames)?;
         if let Some(reason) = &stack.truncated {
             self.wrapped("      ", &format!("the stack ends here: {}", escape(reason)))?;
         }
@@ -104,6 +103,21 @@ impl Page<'_> {
         Ok(())
     }
 
+    /// The frames of a stack, a line each.
+    pub fn frames(&mut self, frames: &[Frame]) -> io::Result<()> {
+        for shown in place::shown(frames) {
+            match shown {
+                Shown::Frame(frame) => self.frame(frame)?,
+                Shown::Inside(frame, count) => {
+                    let line = format!("      {}", inside(frame, count));
+                    let line = self.looks(Look::Dim, &line);
+                    self.line(&line)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// `function  file:line  (module)`. When it is too long the path goes first, then the middle of the function.
     pub fn frame(&mut self, frame: &Frame) -> io::Result<()> {
         let mark = if frame.inlined { "      inlined " } else { "      " };
@@ -128,7 +142,12 @@ impl Page<'_> {
         let verdict = self.verdict(stack);
         let growth = rate(stack.growth_bytes_per_hour);
         self.line(&format!("  #{number}  {verdict}  {growth}  {}", holding(stack)))?;
-        let frames = &stack.frames[..stack.frames.len().min(INTERVAL_FRAMES)];
+        // Of interpreted code, its own functions say more than the interpreter's.
+        let interpreted = stack.frames.iter().filter(|frame| frame.kind == FrameKind::Interpreter);
+        let mut frames: Vec<&Frame> = interpreted.take(INTERVAL_FRAMES).collect();
+        if frames.is_empty() {
+            frames = stack.frames.iter().take(INTERVAL_FRAMES).collect();
+        }
         if frames.is_empty() {
             return Ok(());
         }

@@ -16,8 +16,9 @@ use super::{
 };
 use crate::report::{
     escape::escape,
-    name::holding,
+    name::{holding, inside},
     number::{bytes, count, duration, of, rate},
+    place::{Shown, shown},
     snapshot::{Frame, Quantiles, Stack, StackKind},
     text::sparkline::sparkline,
 };
@@ -75,7 +76,10 @@ pub(super) fn lines(state: &State, theme: Theme, columns: u16) -> Vec<Line<'stat
     if let Some((bars, least, most)) = sparkline(&stack.series, BARS.min(columns.saturating_sub(24))) {
         say(&format!("{bars}  {} to {}", bytes(least), bytes(most)));
     }
-    lines.extend(stack.frames.iter().map(|frame| frame_line(frame, theme, columns)));
+    lines.extend(shown(&stack.frames).into_iter().map(|shown| match shown {
+        Shown::Frame(frame) => frame_line(frame, theme, columns),
+        Shown::Inside(frame, count) => Line::styled(format!("    {}", inside(frame, count)), theme.quiet()),
+    }));
     if stack.frames.is_empty() {
         lines.push(Line::styled("    its frames come with one of the next samples", theme.quiet()));
     }

@@ -8,7 +8,7 @@ use memtrace_common::interpreter::{Interpreter, Path, entry};
 
 use super::lines::Form;
 
-/// The layout of one version.
+/// Where one version of CPython keeps what is read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Layout {
     /// 3.this.
@@ -31,7 +31,7 @@ pub struct Layout {
     pub compact_head: u64,
 }
 
-/// How frames are walked.
+/// Where the frames of a thread are, and what is read of each.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Frames {
     /// From a thread's state to its innermost frame.
@@ -52,7 +52,7 @@ pub struct Frames {
     pub run_previous: u64,
 }
 
-/// Of code objects.
+/// What is read of the object that holds a function's code.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct CodeLayout {
     /// The file's name, a string.
@@ -80,11 +80,11 @@ impl CodeLayout {
     }
 }
 
-/// Of every object: its type.
+/// Where every object has the address of its type, in bytes.
 pub const TYPE: u64 = 8;
 /// Of objects of variable size: how much of it there is.
 pub const SIZE: u64 = 16;
-/// Of bytes objects: the bytes.
+/// Where bytes objects have their first byte.
 pub const BYTES: u64 = 32;
 /// Of strings: the number of characters.
 pub const LENGTH: u64 = 16;
@@ -175,7 +175,7 @@ const VERSION_14: Layout = Layout {
     ..VERSION_12
 };
 
-/// All versions that are known.
+/// All versions that are known, the oldest first.
 pub const LAYOUTS: [Layout; 8] = [
     VERSION_8,
     Layout { minor: 9, key: Some(584), ..VERSION_8 },

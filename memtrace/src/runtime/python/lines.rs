@@ -14,7 +14,7 @@ pub struct Lines {
     pub table: Vec<u8>,
 }
 
-/// The forms of tables.
+/// The forms that tables of lines have had.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Form {
     /// Up to 3.9: pairs of steps in the code and in the lines.

@@ -217,6 +217,8 @@ pub struct Frame {
     pub line: Option<u32>,
     /// Whether it was inlined into the next.
     pub inlined: bool,
+    /// `native` or `interpreter`.
+    pub kind: String,
 }
 
 impl Report {

@@ -199,8 +199,6 @@ impl Feed {
             self.state.symbols.refresh(slot, modules(pid, &mappings));
             self.unwinding.update(slot, pid, &mappings)?;
             self.runtimes.look(slot, pid, &mappings, &mut self.state)?;
-        } else if self.runtimes.is_due(slot) {
-            self.runtimes.look(slot, pid, &mappings, &mut self.state)?;
         }
         Ok(())
     }
@@ -256,6 +254,9 @@ impl Feed {
         })?;
         state.undecodable += drained.undecodable;
         failed?;
+        if let Some(slot) = self.runtimes.due() {
+            self.look_at_runtime(slot)?;
+        }
         if let Some(position) = self.settle_at
             && self.ring.has_reached(position)
         {
@@ -263,6 +264,15 @@ impl Feed {
             self.settle_at = None;
         }
         Ok(execs)
+    }
+
+    /// Looks again at a target whose interpreter ran no code before.
+    fn look_at_runtime(&mut self, slot: Slot) -> Result<(), SessionError> {
+        match self.state.process(slot).map(|pid| (pid, maps::read(pid))) {
+            Some((pid, Ok(mappings))) => self.runtimes.look(slot, pid, &mappings, &mut self.state),
+            // It has ended.
+            _ => self.runtimes.forget(slot),
+        }
     }
 
     /// [`run`](Self::run) once more; tells whether all that was sent before has arrived and is settled.

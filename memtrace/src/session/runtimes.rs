@@ -73,9 +73,11 @@ impl Runtimes {
         Ok(())
     }
 
-    /// Whether it is time to look at a target again, whose interpreter ran no code when it was looked at last.
-    pub(super) fn is_due(&self, slot: Slot) -> bool {
-        self.waiting.get(&slot).is_some_and(|waiting| waiting.next <= Instant::now())
+    /// A target that it is time to look at again, since its interpreter ran no code when it was looked at last.
+    pub(super) fn due(&self) -> Option<Slot> {
+        // Nearly always empty, and then the time is not asked for.
+        let (&slot, _) = self.waiting.iter().find(|(_, waiting)| waiting.next <= Instant::now())?;
+        Some(slot)
     }
 
     /// The target has ended or runs another program.

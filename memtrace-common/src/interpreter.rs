@@ -6,7 +6,7 @@
 //! that is run and where in it. A boundary says that the interpreter's frames before it, up to the boundary before, are run by one
 //! native frame: the one that holds the boundary's address on its part of the native stack.
 
-use crate::{limits::MAX_FRAMES, stack};
+use crate::{arch::PAGE_BYTES, limits::MAX_FRAMES, stack};
 
 /// The most frames of an interpreter that a stack carries.
 pub const MAX_INTERPRETER_FRAMES: usize = 127;
@@ -17,6 +17,11 @@ pub const MAX_CHAIN_WORDS: usize = 512;
 /// The most words that are read of one frame; a power of two.
 pub const MAX_FRAME_WORDS: usize = 16;
 
+/// Words that are read at once where frames lie close together, the callers' below; a power of two. A read costs as much as the
+/// copying of some 4 KiB.
+pub const FRAMES_WINDOW: usize = 256;
+
+const _: () = assert!(MAX_FRAME_WORDS <= FRAMES_WINDOW);
 const _: () = assert!(3 * MAX_INTERPRETER_FRAMES <= MAX_CHAIN_WORDS && MAX_CHAIN_WORDS.is_power_of_two());
 
 /// What a frame of a stack is.
@@ -162,10 +167,18 @@ pub struct Chain {
     pub thread_state: u64,
     /// The frame that is next.
     pub frame: u64,
+    /// The frame before it.
+    pub last: u64,
     /// The record of the run that is next.
     pub run: u64,
-    /// The words of the frame that is looked at.
-    pub words: [u64; MAX_FRAME_WORDS],
+    /// The address of the first word that `words` holds; 0 while it holds none.
+    pub window: u64,
+    /// How many bytes it holds from there on.
+    pub window_bytes: u64,
+    /// Where in `words` the frame begins that is looked at.
+    pub at: u64,
+    /// Memory below and at a frame, and in the second half a frame that lies elsewhere.
+    pub words: [u64; 2 * FRAMES_WINDOW],
     /// The hash of the words so far.
     pub hash: u64,
     /// What is sent.
@@ -185,8 +198,12 @@ impl Chain {
             slot: 0,
             thread_state: 0,
             frame: 0,
+            last: 0,
             run: 0,
-            words: [0; MAX_FRAME_WORDS],
+            window: 0,
+            window_bytes: 0,
+            at: 0,
+            words: [0; 2 * FRAMES_WINDOW],
             hash: 0,
             record: crate::event::ChainRecord { head, time_ns: 0, id: 0, sp: 0, words: 0 },
             depths: [0; MAX_FRAMES + 1],
@@ -226,13 +243,50 @@ impl Chain {
     }
 }
 
+/// Where the words of a frame come from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Source {
+    /// They are among those that were read.
+    Held,
+    /// To be read with the memory below them, from this address on, so many bytes, into the first half of [`Chain::words`].
+    Window(u64, u64),
+    /// To be read alone, into the second half.
+    Alone,
+}
+
+/// Where the words of the next frame come from, of which `bytes` are wanted; `chain.at` is set for it.
+#[inline(always)]
+pub fn source(chain: &mut Chain, bytes: u64) -> Source {
+    const WINDOW_BYTES: u64 = 8 * FRAMES_WINDOW as u64;
+    let inside = chain.frame.wrapping_sub(chain.window);
+    if chain.window != 0 && inside & 7 == 0 && inside < chain.window_bytes && inside + bytes <= chain.window_bytes {
+        chain.at = inside >> 3;
+        return Source::Held;
+    }
+    // Only where the callee's frame was close above are more likely to follow.
+    if chain.last.wrapping_sub(chain.frame) < WINDOW_BYTES && chain.frame & 7 == 0 {
+        // No further down than to the beginning of the frame's page: what lies below may not be there, and to find that out
+        // costs more than many reads.
+        let below = (WINDOW_BYTES - bytes).min(chain.frame & (PAGE_BYTES - 1));
+        chain.at = below >> 3;
+        return Source::Window(chain.frame - below, below + bytes);
+    }
+    chain.at = FRAMES_WINDOW as u64;
+    Source::Alone
+}
+
 /// Takes the frame whose words are in `chain.words`, at `chain.frame`, into the chain, and steps to the next one. `read` reads a word of
 /// the target. False if the chain ends here.
 #[inline(always)]
 pub fn step(interpreter: &Interpreter, chain: &mut Chain, read: impl Fn(u64) -> Option<u64>) -> bool {
-    let word = |chain: &Chain, at: u64| chain.words[at as usize & (MAX_FRAME_WORDS - 1)];
+    let word = |chain: &Chain, at: u64| {
+        // A number of which the compiler knows nothing, so that the mask stays, which the verifier needs.
+        let place = core::hint::black_box(chain.at.wrapping_add(at)) as usize & (2 * FRAMES_WINDOW - 1);
+        chain.words[place]
+    };
     let owner = word(chain, interpreter.owner) >> (interpreter.owner_shift & 63) & 0xff;
     let frame = chain.frame;
+    chain.last = frame;
     chain.frame = word(chain, interpreter.previous);
     if interpreter.entry == entry::FRAME && owner >= interpreter.entry_owner {
         // The chain may end in a frame that is part of the thread's state and run by nobody.
@@ -279,8 +333,16 @@ mod tests {
             if chain.frame == 0 {
                 break;
             }
-            for at in 0..interpreter.frame_words {
-                chain.words[at as usize] = read(chain.frame + 8 * at).unwrap_or(0);
+            let (begin, place, words) = match source(&mut chain, 8 * interpreter.frame_words) {
+                Source::Held => (0, 0, 0),
+                Source::Window(begin, bytes) => {
+                    (chain.window, chain.window_bytes) = (begin, bytes);
+                    (begin, 0, bytes / 8)
+                }
+                Source::Alone => (chain.frame, FRAMES_WINDOW, interpreter.frame_words),
+            };
+            for at in 0..words {
+                chain.words[place + at as usize] = read(begin + 8 * at).unwrap_or(0);
             }
             if !step(interpreter, &mut chain, read) {
                 break;
@@ -357,6 +419,52 @@ mod tests {
         frame(&mut memory, 0x100, [0xc0de0, 0x100, 0x11, 0]);
         let words = chain(&memory, &interpreter(entry::FRAME), STATE);
         assert_eq!(words.len(), 2 * MAX_INTERPRETER_FRAMES);
+    }
+
+    #[test]
+    fn frames_close_together_are_read_at_once_and_others_alone() {
+        let mut chain = Chain::empty();
+        let bytes = 96;
+        chain.frame = 0x1_0f00;
+        assert_eq!((source(&mut chain, bytes), chain.at), (Source::Alone, 256));
+        // 200 bytes further down: with what is below it.
+        (chain.last, chain.frame) = (0x1_0f00, 0x1_0f00 - 200);
+        let begin = 0x1_0f00 - 200 + 96 - 2048;
+        assert_eq!((source(&mut chain, bytes), chain.at), (Source::Window(begin, 2048), 256 - 12));
+        (chain.window, chain.window_bytes) = (begin, 2048);
+        (chain.last, chain.frame) = (chain.frame, chain.frame - 208);
+        assert_eq!((source(&mut chain, bytes), chain.at), (Source::Held, 256 - 12 - 26));
+        // On the native stack, and back.
+        (chain.last, chain.frame) = (chain.frame, 0x7ffc_0000);
+        assert_eq!(source(&mut chain, bytes), Source::Alone);
+        (chain.last, chain.frame) = (0x7ffc_0000, begin + 16);
+        assert_eq!((source(&mut chain, bytes), chain.at), (Source::Held, 2));
+        // Down to the beginning of the page, and no further.
+        (chain.last, chain.frame) = (begin + 16, begin - 8);
+        let offset = (begin - 8) & 0xfff;
+        assert_eq!((source(&mut chain, bytes), chain.at), (Source::Window(0x1_0000, offset + 96), offset / 8));
+        // Not a place for words.
+        (chain.last, chain.frame) = (begin + 19, begin + 3);
+        assert_eq!(source(&mut chain, bytes), Source::Alone);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_place_is_outside_of_what_there_is(
+            frame in proptest::num::u64::ANY, last in proptest::num::u64::ANY, near in 0u64..5000, window in proptest::num::u64::ANY,
+            window_bytes in 0u64..=2048, words in 1u64..=16,
+        ) {
+            for last in [last, frame.wrapping_add(near)] {
+                for window in [window, frame.wrapping_sub(near)] {
+                    let mut chain = Chain { frame, last, window, window_bytes, ..Chain::empty() };
+                    if let Source::Window(begin, bytes) = source(&mut chain, 8 * words) {
+                        proptest::prop_assert!(bytes <= 2048 && begin <= frame && bytes % 8 == 0);
+                        proptest::prop_assert!(begin & !0xfff == frame & !0xfff);
+                    }
+                    proptest::prop_assert!(chain.at + words <= 2 * FRAMES_WINDOW as u64);
+                }
+            }
+        }
     }
 
     #[test]

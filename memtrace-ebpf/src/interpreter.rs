@@ -12,7 +12,9 @@ use aya_ebpf::{
 use memtrace_common::{
     Slot,
     event::{ChainRecord, Head, Kind},
-    interpreter::{self, Chain, Interpreter, MAX_CHAIN_WORDS, MAX_FRAME_WORDS, MAX_INTERPRETER_FRAMES},
+    interpreter::{
+        self, Chain, FRAMES_WINDOW, Interpreter, MAX_CHAIN_WORDS, MAX_FRAME_WORDS, MAX_INTERPRETER_FRAMES, Source,
+    },
     limits::{MAX_FRAMES, MAX_TARGETS, WINDOWS},
     stack,
     thread::ThreadState,
@@ -72,6 +74,8 @@ extern "C" fn walk_chain(state: *mut ThreadState, slot: u32) -> u64 {
     chain.slot = u64::from(slot);
     chain.thread_state = thread_state;
     chain.frame = frame;
+    chain.last = 0;
+    chain.window = 0;
     chain.run = target.run.follow(thread_state, thread::read_word).unwrap_or(0);
     chain.hash = stack::seed(slot as u16, 0);
     chain.record.words = 0;
@@ -100,10 +104,31 @@ extern "C" fn one_frame(_index: u32, context: *mut c_void) -> i64 {
     if bytes == 0 || bytes > 8 * MAX_FRAME_WORDS as u32 {
         return 1;
     }
-    let address = chain.frame as *const c_void;
-    // SAFETY: there is room for so many bytes, and the helper checks the address.
-    if unsafe { bpf_probe_read_user((&raw mut chain.words).cast(), bytes, address) } != 0 {
-        return 1;
+    let mut source = interpreter::source(chain, bytes.into());
+    if let Source::Window(begin, window_bytes) = source {
+        (chain.window, chain.window_bytes) = (begin, window_bytes);
+        let window_bytes = core::hint::black_box(window_bytes) as u32;
+        if window_bytes == 0 || window_bytes > 8 * FRAMES_WINDOW as u32 {
+            return 1;
+        }
+        // SAFETY: there is room for so many bytes, and the helper checks the address.
+        let failed =
+            unsafe { bpf_probe_read_user((&raw mut chain.words).cast(), window_bytes, begin as *const c_void) };
+        if failed != 0 {
+            chain.window = 0;
+            chain.at = FRAMES_WINDOW as u64;
+            source = Source::Alone;
+        }
+    }
+    if source == Source::Alone {
+        // SAFETY: as above, in the second half.
+        let failed = unsafe {
+            let place = (&raw mut chain.words).cast::<u64>().add(FRAMES_WINDOW);
+            bpf_probe_read_user(place.cast(), bytes, chain.frame as *const c_void)
+        };
+        if failed != 0 {
+            return 1;
+        }
     }
     i64::from(!interpreter::step(target, chain, thread::read_word))
 }

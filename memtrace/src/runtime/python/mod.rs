@@ -255,6 +255,7 @@ fn chain(memory: &Memory, interpreter: &Interpreter, thread_state: u64) -> Vec<u
     for _ in 0..MAX_INTERPRETER_FRAMES {
         let words = (interpreter.frame_words as usize).min(MAX_FRAME_WORDS);
         let Some(bytes) = memory.at_most(chain.frame, 8 * words as u64, 8 * MAX_FRAME_WORDS as u64) else { break };
+        chain.at = 0;
         for (to, from) in chain.words.iter_mut().zip(bytes.chunks_exact(8)) {
             *to = from.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
         }

@@ -45,18 +45,18 @@ growth\t'growth in bytes per hour'"
 complete -c memtrace -n "__fish_memtrace_needs_command" -l output -d 'Write the report to this file instead of standard output' -r -F
 complete -c memtrace -n "__fish_memtrace_needs_command" -l min-size -d 'Leave out blocks smaller than this, such as 64 or 4KiB' -r
 complete -c memtrace -n "__fish_memtrace_needs_command" -l max-size -d 'Leave out blocks larger than this' -r
-complete -c memtrace -n "__fish_memtrace_needs_command" -l mode -d 'What is watched: every block (allocations), or only what makes the process larger (growth), by no probe in it: cheap enough to leave on, but it names who grew the heap, not whose blocks stay' -r -f -a "allocations\t'Every call that allocates or releases'
+complete -c memtrace -n "__fish_memtrace_needs_command" -l mode -d 'What is watched: every block (allocations), or only what makes the process larger (growth). growth puts no probe into the target, and slows the system calls and page faults of every process on the machine a little; it shows who enlarged the process, not whose blocks stay' -r -f -a "allocations\t'Every call that allocates or releases'
 growth\t'brk, mappings and first writes to pages'"
 complete -c memtrace -n "__fish_memtrace_needs_command" -l sample -d 'Look at a sample of the heap blocks only: on the average one for every so many bytes that are allocated, such as 512KiB. Costs less, and sizes become estimates with their error' -r
-complete -c memtrace -n "__fish_memtrace_needs_command" -l max-overhead -d 'Slow the targets down by no more than this percentage, such as 5%: see fewer blocks when it would cost more, or leave allocations out for a while, or look at nothing for a while' -r
-complete -c memtrace -n "__fish_memtrace_needs_command" -l alloc -d 'Trace this function as malloc is traced: \'FILE:FUNCTION(size=arg0)\', with count=argN for a product and result=argN where the address is stored there; FILE may be \'exe\', FUNCTION an address 0x...; may be repeated' -r
+complete -c memtrace -n "__fish_memtrace_needs_command" -l max-overhead -d 'Keep the slowdown near this percentage of the processor time that the targets use, such as 5%; the first seconds may exceed it. When tracing would cost more, fewer blocks are sampled, then recording pauses for allocations, then for releases too' -r
+complete -c memtrace -n "__fish_memtrace_needs_command" -l alloc -d 'Trace this function as malloc is traced: \'FILE:FUNCTION(size=arg0)\', with count=argN for a product and result=argN where the address is stored there; FILE may be \'exe\', FUNCTION an address 0x...; name a C++ function that may throw by its mangled symbol, not by its address, or an exception ends the program; may be repeated' -r
 complete -c memtrace -n "__fish_memtrace_needs_command" -l realloc -d 'Trace this function as realloc is traced: \'FILE:FUNCTION(ptr=arg0,size=arg1)\'' -r
 complete -c memtrace -n "__fish_memtrace_needs_command" -l free -d 'Trace this function as free is traced: \'FILE:FUNCTION(ptr=arg0)\'' -r
 complete -c memtrace -n "__fish_memtrace_needs_command" -l ring-size -d 'Size of the buffer between kernel and memtrace; a power of two' -r
 complete -c memtrace -n "__fish_memtrace_needs_command" -l unwind-memory -d 'The most kernel memory for unwind tables; when it is full, the least recently used ones are removed' -r
 complete -c memtrace -n "__fish_memtrace_needs_command" -l include -d 'Show and judge only stacks with a function, module or source file that this is found in (* any text, ^ and $ the ends), or by function:, module:, file:, stack:a;b;c; may be given more than once' -r
-complete -c memtrace -n "__fish_memtrace_needs_command" -l exclude -d 'Hide these stacks, and do not judge them; may be given more than once' -r
-complete -c memtrace -n "__fish_memtrace_needs_command" -l older -d 'Of what a stack holds count only blocks older than this, such as 30s, to leave out those in use' -r
+complete -c memtrace -n "__fish_memtrace_needs_command" -l exclude -d 'Hide stacks that match this pattern, written as for --include, and do not judge them; may be given more than once' -r
+complete -c memtrace -n "__fish_memtrace_needs_command" -l older -d 'Count only blocks older than this, such as 30s, to leave out those of requests in flight; verdicts are still made of all blocks' -r
 complete -c memtrace -n "__fish_memtrace_needs_command" -l leak-threshold -d 'Let growing stacks pass whose estimated rate is below this, such as 1MB/h or 64KiB/s (per s, min, h or d)' -r
 complete -c memtrace -n "__fish_memtrace_needs_command" -l suppressions -d 'Known leaks that pass: a file with a rule a line, as LeakSanitizer has them (leak:PATTERN), or function:, module:, file:, stack:a;b;c; may be given more than once' -r -F
 complete -c memtrace -n "__fish_memtrace_needs_command" -l junit -d 'Also write the result to this file as JUnit XML' -r -F
@@ -66,12 +66,12 @@ complete -c memtrace -n "__fish_memtrace_needs_command" -l no-hold -d 'Do not ho
 complete -c memtrace -n "__fish_memtrace_needs_command" -l exit-code -d 'End with the exit status of the command, 128 and its signal\'s number if one ended it'
 complete -c memtrace -n "__fish_memtrace_needs_command" -l tui -d 'Watch the stacks in this terminal while the run goes on; the report comes at its end'
 complete -c memtrace -n "__fish_memtrace_needs_command" -l syscalls -d 'Take mappings and brk from system-call tracepoints, for programs that call the kernel without libc; this slows the system calls of every process on the machine a little'
-complete -c memtrace -n "__fish_memtrace_needs_command" -l no-return-probes -d 'See the ends of calls by probes on every way out of a function, and use no return probe: for processes that a seccomp filter would kill at one; each call costs more'
+complete -c memtrace -n "__fish_memtrace_needs_command" -l no-return-probes -d 'See the ends of calls by probes on every way out of a function, and use no return probe: for processes that a seccomp filter would kill at one. A call costs eight to nine times as much as usual; no other tracer may run at the time'
 complete -c memtrace -n "__fish_memtrace_needs_command" -l no-prediction -d 'Always probe the returns of allocating functions, also where the block can be told at the entry, as with glibc\'s malloc and jemalloc; each call costs more'
 complete -c memtrace -n "__fish_memtrace_needs_command" -l verify-stacks -d 'Walk every stack that a thread remembers all the same, and count where the two differ: a test of the tracer'
 complete -c memtrace -n "__fish_memtrace_needs_command" -l empty-programs -d 'Attach programs that do nothing: the floor that the benchmark compares with'
 complete -c memtrace -n "__fish_memtrace_needs_command" -l mark -d 'Say on standard error how a new measuring window is started: by SIGUSR1, or `memtrace mark PID`'
-complete -c memtrace -n "__fish_memtrace_needs_command" -l fail-on-leak -d 'Exit with status 3 when a stack is growing at the end'
+complete -c memtrace -n "__fish_memtrace_needs_command" -l fail-on-leak -d 'Exit with status 3 when a stack or a group of stacks is growing at the end, or 4 when an allocator in use cannot be seen'
 complete -c memtrace -n "__fish_memtrace_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c memtrace -n "__fish_memtrace_needs_command" -s V -l version -d 'Print version'
 complete -c memtrace -n "__fish_memtrace_needs_command" -a "doctor" -d 'Can memtrace run here, what would it attach to, and what would that cost?'
@@ -88,7 +88,7 @@ complete -c memtrace -n "__fish_memtrace_using_subcommand doctor" -l container -
 complete -c memtrace -n "__fish_memtrace_using_subcommand doctor" -l measure -d 'Trace the processes for this long to count their calls, and say how much slower that makes them' -r
 complete -c memtrace -n "__fish_memtrace_using_subcommand doctor" -l format -d 'Text, or one object of JSON' -r -f -a "text\t'For people, 80 columns'
 json\t'One object a line, for scripts'"
-complete -c memtrace -n "__fish_memtrace_using_subcommand doctor" -l alloc -d 'Trace this function as malloc is traced: \'FILE:FUNCTION(size=arg0)\', with count=argN for a product and result=argN where the address is stored there; FILE may be \'exe\', FUNCTION an address 0x...; may be repeated' -r
+complete -c memtrace -n "__fish_memtrace_using_subcommand doctor" -l alloc -d 'Trace this function as malloc is traced: \'FILE:FUNCTION(size=arg0)\', with count=argN for a product and result=argN where the address is stored there; FILE may be \'exe\', FUNCTION an address 0x...; name a C++ function that may throw by its mangled symbol, not by its address, or an exception ends the program; may be repeated' -r
 complete -c memtrace -n "__fish_memtrace_using_subcommand doctor" -l realloc -d 'Trace this function as realloc is traced: \'FILE:FUNCTION(ptr=arg0,size=arg1)\'' -r
 complete -c memtrace -n "__fish_memtrace_using_subcommand doctor" -l free -d 'Trace this function as free is traced: \'FILE:FUNCTION(ptr=arg0)\'' -r
 complete -c memtrace -n "__fish_memtrace_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -118,8 +118,8 @@ complete -c memtrace -n "__fish_memtrace_using_subcommand watch" -l cgroup -d 'W
 complete -c memtrace -n "__fish_memtrace_using_subcommand watch" -l container -d 'Watch this container as a whole and its largest processes: its name or id' -r
 complete -c memtrace -n "__fish_memtrace_using_subcommand watch" -l interval -d 'How often to look, such as 10s or 500ms' -r
 complete -c memtrace -n "__fish_memtrace_using_subcommand watch" -l window -d 'How far back the growth rate looks' -r
-complete -c memtrace -n "__fish_memtrace_using_subcommand watch" -l alert-growth -d 'Alert when growth is faster than this for sure, such as 50MB/h' -r
-complete -c memtrace -n "__fish_memtrace_using_subcommand watch" -l alert-size -d 'Alert when the size passes this, such as 2GB' -r
+complete -c memtrace -n "__fish_memtrace_using_subcommand watch" -l alert-growth -d 'Alert when the lower end of the growth rate\'s 95% interval is above this, such as 50MB/h' -r
+complete -c memtrace -n "__fish_memtrace_using_subcommand watch" -l alert-size -d 'Alert when RSS and swap of a process, or the working set of a cgroup, pass this, such as 2GB' -r
 complete -c memtrace -n "__fish_memtrace_using_subcommand watch" -l escalate -d 'When an alert begins, trace the process for this long and report the stacks behind it' -r
 complete -c memtrace -n "__fish_memtrace_using_subcommand watch" -l duration -d 'End the watch after this long' -r
 complete -c memtrace -n "__fish_memtrace_using_subcommand watch" -l format -d 'The form of the lines' -r -f -a "text\t'For people, 80 columns'

@@ -174,6 +174,9 @@ pub struct ChainRecord {
     pub words: u64,
 }
 
+/// The depth of a native frame on another stack than the first one's.
+pub const UNKNOWN_DEPTH: u32 = u32::MAX;
+
 /// The depths that a chain's record carries, of which as many mean something as the stack has native frames.
 pub const DEPTHS: usize = crate::limits::MAX_FRAMES + 1;
 

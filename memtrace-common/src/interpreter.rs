@@ -32,10 +32,13 @@ pub enum FrameKind {
     Native = 0,
     /// Of interpreted code: the address of the object that holds the code, followed by a word that says where in it.
     Interpreter = 1,
-    /// The end of a run of interpreter frames that one native frame runs: an address within that frame, or 0 where it is not
-    /// known.
+    /// The end of a run of interpreter frames that one native frame runs: an address within that frame, 0 where it is not
+    /// known, or [`CUT`].
     Boundary = 2,
 }
+
+/// The address of a boundary behind which frames are missing: the chain was cut at its bound, or could not be read on.
+pub const CUT: u64 = 1;
 
 /// Bits of a word that hold its address; the others hold its kind.
 const ADDRESS_BITS: u32 = 48;
@@ -228,6 +231,15 @@ impl Chain {
         self.push_as(pack(FrameKind::Boundary, address), pack(FrameKind::Boundary, 0));
     }
 
+    /// Ends a chain whose frames do not end here.
+    #[inline(always)]
+    pub fn cut(&mut self) {
+        if self.run != 0 {
+            self.push_boundary(self.run);
+        }
+        self.push_as(pack(FrameKind::Boundary, CUT), pack(FrameKind::Boundary, CUT));
+    }
+
     #[inline(always)]
     fn push_as(&mut self, word: u64, told_by: u64) {
         if self.record.words >= MAX_CHAIN_WORDS as u64 {
@@ -291,6 +303,7 @@ pub fn step(interpreter: &Interpreter, chain: &mut Chain, read: impl Fn(u64) -> 
     if interpreter.entry == entry::FRAME && owner >= interpreter.entry_owner {
         // The chain may end in a frame that is part of the thread's state and run by nobody.
         if frame.wrapping_sub(chain.thread_state) < interpreter.state_bytes {
+            chain.frame = 0;
             return false;
         }
         chain.push_boundary(frame);

@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use memtrace_common::{
     Slot,
-    event::{ChainRecord, Head, Kind},
+    event::{ChainRecord, Head, Kind, UNKNOWN_DEPTH},
     interpreter::{
         self, Chain, FRAMES_WINDOW, Interpreter, MAX_CHAIN_WORDS, MAX_FRAME_WORDS, MAX_INTERPRETER_FRAMES, Source,
     },
@@ -88,6 +88,9 @@ extern "C" fn walk_chain(state: *mut ThreadState, slot: u32) -> u64 {
         release(chain);
         return 0;
     }
+    if chain.frame != 0 {
+        chain.cut();
+    }
     state.walk.chain = index;
     stack::finish(chain.hash)
 }
@@ -157,7 +160,8 @@ pub fn note_depth(state: &ThreadState, place: usize, sp: u64) {
         chain.record.sp = sp;
     }
     if let Some(depth) = chain.depths.get_mut(place & MAX_FRAMES) {
-        *depth = (sp.wrapping_sub(chain.record.sp) >> 3) as u32;
+        let words = sp.wrapping_sub(chain.record.sp) >> 3;
+        *depth = if words >= u64::from(UNKNOWN_DEPTH) { UNKNOWN_DEPTH } else { words as u32 };
     }
 }
 

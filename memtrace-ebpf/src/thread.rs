@@ -154,9 +154,13 @@ pub fn id() -> u32 {
     unsafe { bpf_get_current_pid_tgid() as u32 }
 }
 
-/// The running thread's thread pointer, where its thread-local storage is.
+/// The running thread's thread pointer, where its thread-local storage is; `None` if the kernel's type information does not say
+/// where to find it.
 #[inline(always)]
 pub fn pointer() -> Option<u64> {
+    if THREAD_POINTER.load() == 0 {
+        return None;
+    }
     let mut pointer = 0u64;
     // SAFETY: the helper checks the address.
     let failed = unsafe {

@@ -6,7 +6,7 @@
 use bytes::Buf;
 use memtrace_common::{
     Address, Slot, StackId,
-    event::{DEPTHS, Kind},
+    event::{DEPTHS, Kind, UNKNOWN_DEPTH},
     interpreter::MAX_CHAIN_WORDS,
     sampling,
     unwind::StackEnd,
@@ -95,8 +95,8 @@ impl From<Address> for StackFrame {
 /// The interpreter frames of a stack.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Chain {
-    /// The stack pointers of the native frames, the innermost first.
-    pub stack_pointers: Vec<u64>,
+    /// The stack pointers of the native frames, the innermost first; `None` for one on another stack.
+    pub stack_pointers: Vec<Option<u64>>,
     /// The words of the interpreter frames (see [`memtrace_common::interpreter`]).
     pub words: Vec<u64>,
 }
@@ -112,9 +112,10 @@ pub struct ChainWords<'a> {
 impl ChainWords<'_> {
     /// The frames of a stack that has so many native ones.
     pub fn with_native(self, native: usize) -> Chain {
-        let depths = self.depths.chunks_exact(4).take(native).map(|mut depth| u64::from(depth.get_u32_ne()));
+        let depths = self.depths.chunks_exact(4).take(native).map(|mut depth| depth.get_u32_ne());
+        let place = |depth| (depth != UNKNOWN_DEPTH).then(|| self.sp.wrapping_add(8 * u64::from(depth)));
         Chain {
-            stack_pointers: depths.map(|depth| self.sp.wrapping_add(8 * depth)).collect(),
+            stack_pointers: depths.map(place).collect(),
             words: self.words.chunks_exact(8).map(|mut word| word.get_u64_ne()).collect(),
         }
     }
@@ -273,7 +274,7 @@ mod tests {
         let What::Chain { id, chain } = decode(&bytes).expect("a whole record").what else { panic!("a chain") };
         assert_eq!(id, StackId(0xabc));
         let Chain { stack_pointers, words } = chain.with_native(3);
-        assert_eq!(stack_pointers, [0x7000, 0x7008, 0x7010]);
+        assert_eq!(stack_pointers, [0x7000, 0x7008, 0x7010].map(Some));
         assert_eq!(words, [1 << 48 | 0x10, 0x20]);
         // A count beyond what there is.
         let mut bytes = bytes;

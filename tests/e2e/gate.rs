@@ -65,7 +65,8 @@ fn a_suppressed_leak_is_shown_marked_and_lets_the_build_pass() -> Result<()> {
     let others = report["stacks"].as_array().context("stacks")?.iter();
     let holding: Vec<_> = others.filter(|stack| stack["outstanding_blocks"] != 0).collect();
     assert!(holding.len() > 1 && holding.last().is_some_and(|last| !last["suppressed"].is_null()), "{holding:#?}");
-    let unused: Vec<_> = finished.errors.iter().filter(|line| line.contains("suppression matched nothing")).collect();
+    let unused: Vec<_> =
+        finished.errors.iter().filter(|line| line.contains("suppression matched no growing stack")).collect();
     assert!(unused.len() == 1 && unused[0].contains("leak:^nothing_like_it$") && unused[0].contains("known.supp:2"));
     service.exit()
 }

@@ -118,6 +118,11 @@ fn frames_are_those_that_every_interpreter_itself_names() -> Result<()> {
             memtrace.report_where("every case's blocks", is_there).with_context(|| format!("{}", python.display()))?;
         for (case, kept) in &cases {
             for stack in stacks_of(&report, kept) {
+                let is_cut = kept.frames.len() > MAX_FRAMES;
+                ensure!(
+                    !is_cut || stack.truncated.is_some(),
+                    "{python:?} {case}: frames are missing, and nothing says so"
+                );
                 check(case, &stack, kept).with_context(|| format!("{}: {stack:#?}", python.display()))?;
                 // What runs Python code is not shown beside it, and what it calls is.
                 let is_loop = |frame: &Frame| frame.function.as_deref() == Some("_PyEval_EvalFrameDefault");

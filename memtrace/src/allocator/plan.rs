@@ -120,7 +120,7 @@ pub enum AllocatorError {
     /// A file has no function of the name that the user gave.
     #[error(
         "{wrapper}: {object} has no such function: looked in its symbol tables, its .gnu_debugdata and its debug file; \
-             name it by address as FILE:0xADDRESS"
+             name it by address as FILE:0xADDRESS, unless it is C++ that may throw"
     )]
     NoFunction {
         /// As typed.

@@ -37,8 +37,9 @@ pub enum Mode {
     name = "memtrace",
     version,
     about,
-    after_help = "Exit status: 0 done; 1 could not trace; 2 bad usage; 3 a stack is growing (with --fail-on-leak) \
-                  or there was an alert (watch --fail-on-alert); 4 an allocator in use cannot be seen (with --fail-on-leak).\n\
+    after_help = "Exit status: 0 done; 1 could not trace; 2 bad usage; 3 a stack or a group of stacks is growing (with \
+                  --fail-on-leak) or there was an alert (watch --fail-on-alert); 4 an allocator in use cannot be seen (with \
+                  --fail-on-leak). With --exit-code the command's own status, unless 3 or 4 applies.\n\
                   The report goes to standard output, everything else to standard error. Ctrl-C ends the run and prints \
                   the final report.",
     args_conflicts_with_subcommands = true
@@ -118,8 +119,9 @@ pub struct Flags {
     #[arg(long, value_name = "SIZE", help_heading = RECORDED)]
     pub max_size: Option<String>,
 
-    /// What is watched: every block (allocations), or only what makes the process larger (growth), by no probe in it: cheap
-    /// enough to leave on, but it names who grew the heap, not whose blocks stay
+    /// What is watched: every block (allocations), or only what makes the process larger (growth). growth puts no probe into the
+    /// target, and slows the system calls and page faults of every process on the machine a little; it shows who enlarged the
+    /// process, not whose blocks stay
     #[arg(long, value_name = "MODE", value_enum, default_value_t, help_heading = RECORDED)]
     pub mode: Mode,
 
@@ -128,8 +130,8 @@ pub struct Flags {
     #[arg(long, value_name = "SIZE", help_heading = RECORDED)]
     pub sample: Option<String>,
 
-    /// Slow the targets down by no more than this percentage, such as 5%: see fewer blocks when it would cost more, or leave allocations
-    /// out for a while, or look at nothing for a while
+    /// Keep the slowdown near this percentage of the processor time that the targets use, such as 5%; the first seconds may exceed
+    /// it. When tracing would cost more, fewer blocks are sampled, then recording pauses for allocations, then for releases too
     #[arg(long, value_name = "PERCENT", conflicts_with = "sample", help_heading = RECORDED)]
     pub max_overhead: Option<String>,
 
@@ -139,7 +141,7 @@ pub struct Flags {
     pub syscalls: bool,
 
     /// See the ends of calls by probes on every way out of a function, and use no return probe: for processes that a seccomp
-    /// filter would kill at one; each call costs more
+    /// filter would kill at one. A call costs eight to nine times as much as usual; no other tracer may run at the time
     #[arg(long, help_heading = PROBES)]
     pub no_return_probes: bool,
 
@@ -207,7 +209,8 @@ pub enum SubcommandFlags {
 #[command(next_help_heading = "Allocators of the program's own")]
 pub struct WrapperFlags {
     /// Trace this function as malloc is traced: 'FILE:FUNCTION(size=arg0)', with count=argN for a product and
-    /// result=argN where the address is stored there; FILE may be 'exe', FUNCTION an address 0x...; may be repeated
+    /// result=argN where the address is stored there; FILE may be 'exe', FUNCTION an address 0x...; name a C++ function that may
+    /// throw by its mangled symbol, not by its address, or an exception ends the program; may be repeated
     #[arg(long, value_name = "FUNCTION")]
     pub alloc: Vec<String>,
 

@@ -17,11 +17,12 @@ pub struct FocusFlags {
     #[arg(long, value_name = "PATTERN")]
     pub include: Vec<String>,
 
-    /// Hide these stacks, and do not judge them; may be given more than once
+    /// Hide stacks that match this pattern, written as for --include, and do not judge them; may be given more than once
     #[arg(long, value_name = "PATTERN")]
     pub exclude: Vec<String>,
 
-    /// Of what a stack holds count only blocks older than this, such as 30s, to leave out those in use
+    /// Count only blocks older than this, such as 30s, to leave out those of requests in flight; verdicts are still made of all
+    /// blocks
     #[arg(long, value_name = "AGE")]
     pub older: Option<String>,
 

@@ -11,7 +11,7 @@ use crate::{report::rules, session::GateConfig};
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "As a gate")]
 pub struct GateFlags {
-    /// Exit with status 3 when a stack is growing at the end
+    /// Exit with status 3 when a stack or a group of stacks is growing at the end, or 4 when an allocator in use cannot be seen
     #[arg(long)]
     pub fail_on_leak: bool,
 

@@ -38,11 +38,11 @@ pub struct WatchFlags {
     #[arg(long, value_name = "TIME", default_value = "10m")]
     pub window: String,
 
-    /// Alert when growth is faster than this for sure, such as 50MB/h
+    /// Alert when the lower end of the growth rate's 95% interval is above this, such as 50MB/h
     #[arg(long, value_name = "RATE")]
     pub alert_growth: Option<String>,
 
-    /// Alert when the size passes this, such as 2GB
+    /// Alert when RSS and swap of a process, or the working set of a cgroup, pass this, such as 2GB
     #[arg(long, value_name = "SIZE")]
     pub alert_size: Option<String>,
 

@@ -217,26 +217,22 @@ struct Prepared {
 }
 
 impl Preparation {
-    /// Begins. With `predicts` the thread pointer's place is found, too, as [`Options::predicts`] needs it.
-    pub fn begin(predicts: bool) -> Self {
-        Self(thread::spawn(move || Prepared::make(predicts)))
+    /// Begins, in a thread of its own.
+    pub fn begin() -> Self {
+        Self(thread::spawn(Prepared::make))
     }
 
-    fn finish(self, predicts: bool) -> Prepared {
+    fn finish(self) -> Prepared {
         // A thread that panicked leaves its work to us.
-        self.0.join().unwrap_or_else(|_panicked| Prepared::make(predicts))
+        self.0.join().unwrap_or_else(|_panicked| Prepared::make())
     }
 }
 
 impl Prepared {
-    fn make(predicts: bool) -> Self {
+    fn make() -> Self {
         // Both read the kernel's type information, millions of bytes.
         let loader = EbpfLoader::new();
-        let thread_pointer = if predicts && features::has_sessions() {
-            fs::read(features::BTF).ok().and_then(|btf| btf::thread_pointer(&btf))
-        } else {
-            None
-        };
+        let thread_pointer = fs::read(features::BTF).ok().and_then(|btf| btf::thread_pointer(&btf));
         // Asks the kernel what it knows of type information, once.
         aya::features();
         Self { loader, object: Object::parse(OBJECT).ok(), thread_pointer }
@@ -278,7 +274,7 @@ impl Tracer {
         // An empty table of so many blocks is 64 MiB, which the kernel fills with zeros.
         let drawn = if options.samples { MAX_SAMPLED as u32 } else { 1 };
         // Without the thread pointer nothing is predicted.
-        let Prepared { loader, object, thread_pointer } = preparation.finish(options.predicts);
+        let Prepared { loader, object, thread_pointer } = preparation.finish();
         let mut loader: EbpfLoader<'_> = loader;
         let mut programs = loader
             // Task storage is used by the programs only.
@@ -322,7 +318,7 @@ impl Tracer {
             running: typed(&mut programs, "RUNNING")?,
             predictions: typed(&mut programs, "PREDICTIONS")?,
             prediction_number: 0,
-            predicts: thread_pointer.is_some(),
+            predicts: thread_pointer.is_some() && options.predicts && features::has_sessions(),
             targets: typed(&mut programs, "TARGETS")?,
             slots: typed(&mut programs, "SLOTS")?,
             generations: Vec::new(),

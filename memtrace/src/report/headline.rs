@@ -39,7 +39,7 @@ pub enum State {
     Unexplained,
     /// It is too early to tell.
     Undecided,
-    /// Nothing that matters grows.
+    /// No stack is known to grow, and the process does not grow by an amount that matters.
     #[default]
     Level,
     /// memtrace does not see what an allocator in use hands out.
@@ -60,6 +60,8 @@ pub struct Headline {
     pub growth_bytes_per_hour: Option<f64>,
     /// What live blocks account for of the processes' growth since the attach, 0 to 1; `None` when they hardly grew.
     pub explained: Option<f64>,
+    /// Whether some of what the processes allocate could not be seen, whatever else is said.
+    pub blind: bool,
 }
 
 /// Sums over all stacks and groups of a run.
@@ -214,16 +216,17 @@ pub fn answer(tally: &Tally, snapshot: &Snapshot) -> Headline {
     };
     if let Some((pid, moved_ms)) = first(|process| process.code_moved_ms) {
         let why = format!(
-            "{} after the attach process {pid} was found to run its code from memory without a file; no allocation after \
-             that is seen (--mode growth shows who touches memory). Until then",
+            "since {} after the attach process {pid} has run its code from memory without a file, where no probe can be; what \
+             that code allocates is not seen, and a leak there is not shown (run memtrace again with --mode growth to see who \
+             touches memory). Of what is seen",
             duration(moved_ms)
         );
         headline.blind(&why);
     }
     if let Some((pid, unprobed_ms)) = first(|process| process.unprobed_ms) {
         let why = format!(
-            "{} after the attach the probes on process {pid} were found to be gone, and they cannot be put back; nothing after \
-             that is seen. Until then",
+            "{} after the attach the probes on process {pid} were found to be gone; memtrace tries to put them back twice a \
+             second, and until it succeeds nothing that the process allocates or releases is recorded. Of what was seen",
             duration(unprobed_ms)
         );
         headline.blind(&why);
@@ -248,6 +251,7 @@ impl Headline {
     /// Says first `why` not everything is seen; what is seen to grow still does.
     fn blind(&mut self, why: &str) {
         self.text = format!("Blind: {why}: {}", lower_first(&self.text));
+        self.blind = true;
         if self.state != State::Growing {
             self.state = State::Blind;
         }
@@ -262,11 +266,17 @@ fn of_what_was_seen(tally: &Tally, snapshot: &Snapshot) -> Headline {
     let resident: u64 = snapshot.processes.iter().map(|process| process.rss_bytes).fold(0, u64::saturating_add);
     let explained = if whole.matters() { whole.explained() } else { None };
     let is_growth_mode = snapshot.stacks.iter().any(|stack| stack.kind == super::snapshot::StackKind::Page);
-    let say = |state, growth_bytes_per_hour, text: String| Headline { text, state, growth_bytes_per_hour, explained };
+    let say = |state, growth_bytes_per_hour, text: String| Headline {
+        text,
+        state,
+        growth_bytes_per_hour,
+        explained,
+        blind: false,
+    };
     if let Some(sentence) = growing(tally) {
         if whole.matters() && tally.growing_rate < EXPLAINED * whole.low {
             let share = percent(tally.growing_rate / whole.rate);
-            let text = format!("{}, of which what is known to grow explains {share}: {sentence}", whole.says());
+            let text = format!("{}; growing stacks explain only {share} of that: {sentence}", whole.says());
             return say(State::Growing, Some(tally.growing_rate), text);
         }
         return say(State::Growing, Some(tally.growing_rate), sentence);
@@ -277,7 +287,7 @@ fn of_what_was_seen(tally: &Tally, snapshot: &Snapshot) -> Headline {
         let share = whole.explained().unwrap_or(0.0);
         if share < EXPLAINED {
             let text = format!(
-                "{}, and no stack explains it: live blocks account for {} of the growth since the attach; {}.",
+                "{}, and most of that is not explained by stacks: live blocks account for {} of the growth since the attach; {}.",
                 whole.says(),
                 percent(share),
                 whole.rest(is_growth_mode)
@@ -297,8 +307,11 @@ fn of_what_was_seen(tally: &Tally, snapshot: &Snapshot) -> Headline {
         );
         return say(State::Unexplained, Some(whole.rate), text);
     }
-    let small =
-        if whole.processes > 0 { format!(" Memory rose by {} only.", bytes(whole.growth)) } else { String::new() };
+    let small = if whole.processes > 0 {
+        format!(" Memory rose by {} ({}), too little to be judged.", bytes(whole.growth), rate(whole.rate))
+    } else {
+        String::new()
+    };
     if let Some(intervals) = tally.intervals.filter(|&intervals| intervals < MIN_INTERVALS && tally.undecided > 0) {
         let passed = of(intervals as u64, "has passed", "have passed");
         let text = format!("Too early to tell: a verdict takes {MIN_INTERVALS} intervals, and {passed}.");
@@ -318,7 +331,7 @@ fn of_what_was_seen(tally: &Tally, snapshot: &Snapshot) -> Headline {
         (_, 0) => "No stack keeps growing: nothing is held that was allocated since the attach.".to_owned(),
         (0, _) => "No stack keeps growing.".to_owned(),
         (some, _) => format!(
-            "Nothing that matters grows: {} {} in all.",
+            "No stack is known to grow; {} only {} in all, too little to be judged important.",
             of(some, "stack is undecided and holds", "stacks are undecided and hold"),
             bytes(tally.undecided_bytes)
         ),
@@ -339,7 +352,7 @@ fn growing(tally: &Tally) -> Option<String> {
     let stacks = of(tally.growing_stacks, "stack", "stacks");
     Some(match (tally.growing_stacks, tally.growing_groups) {
         (1, 0) => format!("1 stack keeps growing: {total} in {place}"),
-        (_, 0) => format!("{stacks} keep growing: {total} together, first in {place}"),
+        (_, 0) => format!("{stacks} keep growing: {total} together, the fastest in {place}"),
         (0, 1) => match first.group {
             Some((GroupBy::Process | GroupBy::Heap, many)) => format!(
                 "The memory of {} grows together: {total}, and no few of them account for it",
@@ -348,10 +361,12 @@ fn growing(tally: &Tally) -> Option<String> {
             Some((_, many)) => format!("A group of {} keeps growing: {total} in {place}", of(many, "stack", "stacks")),
             None => format!("1 group of stacks keeps growing: {total} in {place}"),
         },
-        (0, groups) => format!("{} groups of stacks keep growing: {total} together, first in {place}", count(groups)),
+        (0, groups) => {
+            format!("{} groups of stacks keep growing: {total} together, the fastest in {place}", count(groups))
+        }
         (_, groups) => {
             let groups = of(groups, "group of stacks", "groups of stacks");
-            format!("{groups} and {stacks} keep growing: {total} together, first in {place}")
+            format!("{groups} and {stacks} keep growing: {total} together, the fastest in {place}")
         }
     })
 }
@@ -412,7 +427,7 @@ mod tests {
             "1 stack keeps growing: +36.2 MB/h in leak_here (server.c:42)"
         );
         let two = said(vec![growing(), growing(), stack(Verdict::Plateau, 1)], None, 12);
-        assert_eq!(two.text, "2 stacks keep growing: +72.4 MB/h together, first in leak_here (server.c:42)");
+        assert_eq!(two.text, "2 stacks keep growing: +72.4 MB/h together, the fastest in leak_here (server.c:42)");
         assert_eq!((two.state, two.growth_bytes_per_hour), (State::Growing, Some(72_400_800.0)));
         let nameless = Stack { frames: Vec::new(), ..growing() };
         assert_eq!(said(vec![nameless], None, 12).text, "1 stack keeps growing: +36.2 MB/h in an unknown place");
@@ -455,7 +470,7 @@ mod tests {
         assert_eq!(unexplained.state, State::Unexplained);
         assert!(
             unexplained.text.starts_with(
-                "The process grows by +35.0 MB/h (+30.0 MB/h to +40.0 MB/h), and no stack explains it: live blocks account \
+                "The process grows by +35.0 MB/h (+30.0 MB/h to +40.0 MB/h), and most of that is not explained by stacks: live blocks account \
                  for less than 1% of the growth since the attach; "
             ),
             "{}",
@@ -466,7 +481,7 @@ mod tests {
         let partly = said(vec![small], Some((5_000_000, 9000)), 12);
         assert!(
             partly.text.contains("The process grows by +35.0 MB/h")
-                && partly.text.ends_with("explains 2%: 1 stack keeps growing: +1.00 MB/h in leak_here (server.c:42)"),
+                && partly.text.ends_with("; growing stacks explain only 2% of that: 1 stack keeps growing: +1.00 MB/h in leak_here (server.c:42)"),
             "{}",
             partly.text
         );
@@ -478,7 +493,10 @@ mod tests {
         let level = said(vec![stack(Verdict::Plateau, 4_500_000)], Some((5_000_000, 4_500_000)), 12);
         assert_eq!(level.state, State::Unexplained, "{}", level.text);
         let little = said(vec![stack(Verdict::Plateau, 9000)], Some((90_000, 9000)), 12);
-        assert_eq!(little.text, "No stack keeps growing. Memory rose by 90.0 kB only.");
+        assert_eq!(
+            little.text,
+            "No stack keeps growing. Memory rose by 90.0 kB (+35.0 MB/h), too little to be judged."
+        );
     }
 
     #[test]
@@ -518,7 +536,7 @@ mod tests {
         let crumbs = || vec![stack(Verdict::Undecided, 21), stack(Verdict::Plateau, 1 << 20)];
         assert_eq!(
             said(crumbs(), None, 12).text,
-            "Nothing that matters grows: 1 stack is undecided and holds 21 B in all."
+            "No stack is known to grow; 1 stack is undecided and holds only 21 B in all, too little to be judged important."
         );
         assert_eq!(said(crumbs(), None, 3).text, "Too early to tell: a verdict takes 5 intervals, and 3 have passed.");
         let large = said(vec![stack(Verdict::Undecided, 5 << 20), stack(Verdict::Plateau, 7)], None, 12);

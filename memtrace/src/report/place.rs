@@ -75,10 +75,11 @@ pub fn shown(frames: &[Frame]) -> Vec<Shown<'_>> {
         return frames.iter().map(Shown::Frame).collect();
     };
     let mut shown = Vec::new();
-    let is_inside = |frame: &Frame| frame.kind == FrameKind::Native && role(frame) >= Role::Runtime;
+    let is_inside = |frame: &Frame| frame.kind == FrameKind::Native && role(frame) == Role::Runtime;
     let mut at = 0;
     while let Some(frame) = frames.get(at) {
-        let alike = frames[at..].iter().take_while(|frame| is_inside(frame)).count();
+        let is_alike = |other: &&Frame| is_inside(other) && other.module == frame.module;
+        let alike = frames[at..].iter().take_while(is_alike).count();
         if alike > 1 && (at >= first || at >= INNERMOST) {
             shown.push(Shown::Inside(frame, alike));
             at += alike;

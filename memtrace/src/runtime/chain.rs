@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use memtrace_common::{
     Address,
-    interpreter::{FrameKind, unpack},
+    interpreter::{CUT, FrameKind, unpack},
 };
 
 use crate::event::{Chain, StackFrame};
@@ -21,31 +21,42 @@ pub struct Placing {
     pub unit: u64,
 }
 
+/// The offset of an instruction that is not in its code: which code it was is not known.
+pub const ELSEWHERE: u32 = u32::MAX;
+
 impl Placing {
-    /// The offset of an instruction from the first one of its code, in bytes; 0 if it lies elsewhere.
-    pub fn offset(&self, code: u64, instruction: u64) -> u32 {
+    /// The offset of an instruction from the first one of its code, in bytes; `None` if it lies elsewhere.
+    pub fn offset(&self, code: u64, instruction: u64) -> Option<u32> {
         let offset = match self.first_instruction {
-            Some(first) => instruction.wrapping_sub(code.wrapping_add(first)),
-            None => instruction.wrapping_mul(self.unit),
+            Some(first) => instruction.checked_sub(code.checked_add(first)?)?,
+            // Before the first instruction is run, which is then what comes.
+            None if instruction == u64::from(u32::MAX) => 0,
+            None => instruction.checked_mul(self.unit)?,
         };
-        u32::try_from(offset).unwrap_or(0)
+        u32::try_from(offset).ok()
     }
 
     /// The frames of a stack in their true order, the innermost first. A native frame that runs interpreter frames is replaced by
-    /// them. Runs of which no native frame is known, since the native stack ends before, come last.
-    pub fn join(&self, native: &[Address], chain: &Chain) -> Vec<StackFrame> {
+    /// them. Runs of which no native frame is known, since the native stack ends before, come last. Also whether frames are missing.
+    pub fn join(&self, native: &[Address], chain: &Chain) -> (Vec<StackFrame>, bool) {
         let mut joined = Vec::with_capacity(native.len() + chain.words.len() / 2);
         // The first native frame that has not been taken.
         let mut next = 0;
         let mut run = Vec::new();
+        let mut is_cut = false;
         let mut words = chain.words.iter().copied();
         while let Some(word) = words.next() {
             match unpack(word) {
                 Some((FrameKind::Interpreter, code)) => {
                     let Some(instruction) = words.next() else { break };
-                    run.push(StackFrame::Interpreter { code, offset: self.offset(code, instruction) });
+                    let offset = self.offset(code, instruction).unwrap_or(ELSEWHERE);
+                    run.push(StackFrame::Interpreter { code, offset });
                 }
                 Some((FrameKind::Boundary, address)) => {
+                    is_cut |= address == CUT;
+                    if address == CUT && run.is_empty() {
+                        continue;
+                    }
                     let runner = self.runner(native, chain, next, address);
                     if let Some(runner) = runner {
                         joined.extend(native[next..runner].iter().map(|&address| StackFrame::Native(address)));
@@ -63,18 +74,19 @@ impl Placing {
         }
         joined.extend(native[next..].iter().map(|&address| StackFrame::Native(address)));
         joined.append(&mut run);
-        joined
+        (joined, is_cut)
     }
 
     /// The index of the native frame that runs the frames which end at a boundary.
     fn runner(&self, native: &[Address], chain: &Chain, next: usize, boundary: u64) -> Option<usize> {
-        if boundary == 0 {
+        if boundary == 0 || boundary == CUT {
             return (next..native.len()).find(|&index| self.evaluator.contains(&native[index].0.wrapping_sub(1)));
         }
         // The frame's part of the stack is from its own stack pointer to its caller's.
+        // One whose caller is not known may end anywhere.
         let holds = |index: &usize| {
-            let sp = |index: usize| chain.stack_pointers.get(index).copied();
-            sp(*index).is_some_and(|sp| sp <= boundary) && sp(index + 1).is_none_or(|sp| boundary < sp)
+            let sp = |index: usize| chain.stack_pointers.get(index).copied().flatten();
+            sp(*index).is_some_and(|sp| sp <= boundary) && sp(index + 1).is_some_and(|sp| boundary < sp)
         };
         (next..native.len()).find(holds)
     }
@@ -111,23 +123,25 @@ mod tests {
     #[test]
     fn a_native_frame_is_replaced_by_the_frames_that_it_runs() {
         let chain = Chain {
-            stack_pointers: vec![0x1000, 0x1100, 0x1200, 0x1300, 0x1400],
+            stack_pointers: [0x1000, 0x1100, 0x1200, 0x1300, 0x1400].map(Some).to_vec(),
             words: [&frame(0x70, 4)[..], &frame(0x80, 6), &boundary(0x1150), &frame(0x90, 8), &boundary(0x1300)]
                 .concat(),
         };
-        let joined = PLACING.join(&addresses(&[1, 2, 3, 4, 5]), &chain);
+        let (joined, is_cut) = PLACING.join(&addresses(&[1, 2, 3, 4, 5]), &chain);
         assert_eq!(joined, [native(1), code(0x70, 4), code(0x80, 6), native(3), code(0x90, 8), native(5)]);
+        assert!(!is_cut);
     }
 
     #[test]
     fn runs_beyond_the_native_stack_come_last() {
         let chain = Chain {
-            stack_pointers: vec![0x1000, 0x1100, 0x1200],
+            stack_pointers: [0x1000, 0x1100, 0x1200].map(Some).to_vec(),
             words: [&frame(0x70, 4)[..], &boundary(0x1150), &frame(0x80, 0), &boundary(0x900), &frame(0x90, 2)]
                 .concat(),
         };
-        let joined = PLACING.join(&addresses(&[1, 2, 3]), &chain);
+        let (joined, is_cut) = PLACING.join(&addresses(&[1, 2, 3]), &chain);
         assert_eq!(joined, [native(1), code(0x70, 4), native(3), code(0x80, 0), code(0x90, 2)]);
+        assert!(!is_cut);
     }
 
     #[test]
@@ -135,19 +149,43 @@ mod tests {
         let placing = Placing { evaluator: 0x500..0x600, first_instruction: None, unit: 2 };
         let frame = |code: u64, index: u64| [pack(FrameKind::Interpreter, code), index];
         let chain = Chain {
-            stack_pointers: vec![0; 5],
+            stack_pointers: vec![None; 5],
             words: [&frame(0x70, 4)[..], &boundary(0), &frame(0x80, 6), &boundary(0), &frame(0x90, 1), &boundary(0)]
                 .concat(),
         };
-        let joined = placing.join(&addresses(&[1, 0x501, 0x600, 3, 0x700]), &chain);
+        let (joined, is_cut) = placing.join(&addresses(&[1, 0x501, 0x600, 3, 0x700]), &chain);
         assert_eq!(joined, [native(1), code(0x70, 8), code(0x80, 12), native(3), native(0x700), code(0x90, 2)]);
+        assert!(!is_cut);
     }
 
     #[test]
-    fn an_offset_that_makes_no_sense_is_the_first_instructions() {
-        assert_eq!(PLACING.offset(0x1000, 0x1064), 0);
-        assert_eq!(PLACING.offset(0x1000, 0x10), 0);
-        assert_eq!(PLACING.offset(0x1000, u64::MAX), 0);
+    fn a_chain_that_was_cut_goes_to_the_next_frame_in_the_evaluator_and_says_so() {
+        let placing = Placing { evaluator: 0x500..0x600, ..PLACING };
+        let chain = Chain {
+            stack_pointers: [0x1000, 0x1100, 0x1200, 0x1300].map(Some).to_vec(),
+            words: [&frame(0x70, 4)[..], &boundary(CUT)].concat(),
+        };
+        let (joined, is_cut) = placing.join(&addresses(&[1, 0x501, 3, 4]), &chain);
+        assert_eq!((joined, is_cut), (vec![native(1), code(0x70, 4), native(3), native(4)], true));
+        // A frame whose caller is not known is nobody's runner.
+        let chain = Chain {
+            stack_pointers: [0x1000, 0x1100].map(Some).to_vec(),
+            words: [&frame(0x70, 4)[..], &boundary(0x2000)].concat(),
+        };
+        let (joined, _) = PLACING.join(&addresses(&[1, 2]), &chain);
+        assert_eq!(joined, [native(1), native(2), code(0x70, 4)]);
+    }
+
+    #[test]
+    fn an_instruction_elsewhere_has_no_offset() {
+        assert_eq!(PLACING.offset(0x1000, 0x1064), Some(0));
+        assert_eq!(PLACING.offset(0x1000, 0x1066), Some(2));
+        assert_eq!(PLACING.offset(0x1000, 0x10), None);
+        assert_eq!(PLACING.offset(0x1000, u64::MAX), None);
+        assert_eq!(PLACING.offset(u64::MAX, 0), None);
+        let by_number = Placing { first_instruction: None, unit: 2, ..PLACING };
+        assert_eq!(by_number.offset(0x1000, 4), Some(8));
+        assert_eq!(by_number.offset(0x1000, u32::MAX.into()), Some(0), "before its first instruction");
     }
 
     proptest::proptest! {
@@ -161,8 +199,9 @@ mod tests {
             let words: Vec<u64> =
                 words.iter().zip(&tags).map(|(word, tag)| tag << 48 | word & 0xf_ffff).collect();
             let native: Vec<Address> = (0..count as u64).map(Address).collect();
+            let stack_pointers = stack_pointers.into_iter().map(Some).collect();
             let chain = Chain { stack_pointers, words: words.clone() };
-            let joined = PLACING.join(&native, &chain);
+            let (joined, _) = PLACING.join(&native, &chain);
             let natives = joined.iter().filter(|frame| matches!(frame, StackFrame::Native(_))).count();
             let boundaries = words.iter().filter(|&&word| word >> 48 == 2).count();
             proptest::prop_assert!(natives <= count && natives + boundaries >= count);

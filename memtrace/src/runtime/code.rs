@@ -11,18 +11,28 @@ pub struct Code {
     pub name: String,
     /// The source file, as the interpreter has it. Not escaped.
     pub file: Option<String>,
-    /// Which instruction is of which line.
-    pub lines: Lines,
+    /// Bytes of its instructions.
+    pub instruction_bytes: u64,
+    /// Which instruction is of which line; `None` where that could not be read.
+    pub lines: Option<Lines>,
 }
 
 impl Code {
     /// The line of the instruction at this offset from the first one, in bytes; `None` if it belongs to none.
     pub fn line(&self, offset: u32) -> Option<u32> {
-        self.lines.line(offset)
+        self.lines.as_ref()?.line(offset)
+    }
+
+    /// Whether one of its instructions is at this offset.
+    pub fn has(&self, offset: u32) -> bool {
+        u64::from(offset) < self.instruction_bytes
     }
 
     /// About how much memory it takes, in bytes.
     pub fn bytes(&self) -> u64 {
-        (self.name.len() + self.file.as_ref().map_or(0, String::len) + self.lines.bytes() + 128) as u64
+        (self.name.len()
+            + self.file.as_ref().map_or(0, String::len)
+            + self.lines.as_ref().map_or(0, Lines::bytes)
+            + 128) as u64
     }
 }

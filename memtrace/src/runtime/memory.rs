@@ -1,12 +1,21 @@
 //! The memory of a process that may change it or end while it is read.
 
-use std::{fs::File, io, os::unix::fs::FileExt as _};
+use std::{fs::File, io, ops::Range, os::unix::fs::FileExt as _};
 
-use crate::object::Pid;
+use crate::object::{Pid, maps::Mapping};
 
 /// Reads the memory of one process.
+///
+/// Where a file is mapped nothing is read, but for one file: the file may be of a file system that the process itself serves, which
+/// could keep whoever reads it waiting for ever.
 #[derive(Debug)]
-pub struct Memory(File);
+pub struct Memory {
+    file: File,
+    /// Device and inode of the file that may be read.
+    readable: ((u32, u32), u64),
+    /// Where other files are mapped, in the order of their addresses.
+    others: Vec<Range<u64>>,
+}
 
 impl Memory {
     /// Opens the memory of a process; what is read is that of this process, whoever has its id later.
@@ -14,13 +23,30 @@ impl Memory {
     /// # Errors
     ///
     /// When there is no such process, or its memory may not be read.
-    pub fn open(pid: Pid) -> io::Result<Memory> {
-        File::open(pid.proc_path("mem")).map(Memory)
+    pub fn open(pid: Pid, readable: ((u32, u32), u64)) -> io::Result<Memory> {
+        Ok(Memory { file: File::open(pid.proc_path("mem"))?, readable, others: Vec::new() })
+    }
+
+    /// What the process maps from now on.
+    pub fn confine(&mut self, mappings: &[Mapping]) {
+        let is_other = |mapping: &&Mapping| mapping.inode != 0 && (mapping.device, mapping.inode) != self.readable;
+        self.others = mappings.iter().filter(is_other).map(|mapping| mapping.start..mapping.end).collect();
+        self.others.sort_unstable_by_key(|range| range.start);
+    }
+
+    /// Whether none of these bytes is of a file that may not be read.
+    fn may_read(&self, address: u64, bytes: u64) -> bool {
+        let Some(end) = address.checked_add(bytes) else { return false };
+        let next = self.others.partition_point(|range| range.end <= address);
+        self.others.get(next).is_none_or(|range| end <= range.start)
     }
 
     /// Fills `bytes` from an address on; `None` if not all of it is there.
     pub fn fill(&self, address: u64, bytes: &mut [u8]) -> Option<()> {
-        self.0.read_exact_at(bytes, address).ok()
+        if !self.may_read(address, bytes.len() as u64) {
+            return None;
+        }
+        self.file.read_exact_at(bytes, address).ok()
     }
 
     /// The `N` bytes at an address.
@@ -64,10 +90,11 @@ pub fn half_word_at(bytes: &[u8], at: usize) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::object::maps;
 
     #[test]
     fn ones_own_memory_reads_as_it_is_and_what_is_not_there_does_not() {
-        let memory = Memory::open(Pid(std::process::id())).expect("one's own memory");
+        let memory = Memory::open(Pid(std::process::id()), ((0, 0), 0)).expect("one's own memory");
         let words = [7u64, u64::MAX, 3];
         let address = words.as_ptr() as u64;
         assert_eq!((memory.word(address), memory.word(address + 16)), (Some(7), Some(3)));
@@ -75,6 +102,25 @@ mod tests {
         assert_eq!(memory.at_most(address, 24, 24).map(|bytes| bytes.len()), Some(24));
         assert_eq!(memory.at_most(address, 24, 23), None);
         assert_eq!((memory.word(8), memory.word(u64::MAX - 3)), (None, None));
+    }
+
+    #[test]
+    fn mapped_files_are_not_read_but_for_one() {
+        let pid = Pid(std::process::id());
+        let mappings = maps::read(pid).expect("one's own mappings");
+        let is_file = |mapping: &&Mapping| mapping.inode != 0 && mapping.executable;
+        let files: Vec<_> = mappings.iter().filter(is_file).collect();
+        let [own, .., other] = &files[..] else { panic!("the program and a library in {mappings:?}") };
+        let mut memory = Memory::open(pid, (own.device, own.inode)).expect("one's own memory");
+        assert!(memory.word(other.start).is_some());
+        memory.confine(&mappings);
+        assert!(memory.word(own.start).is_some());
+        assert_eq!(
+            (memory.word(other.start), memory.word(other.start - 4), memory.word(other.end - 4)),
+            (None, None, None)
+        );
+        let local = 7u64;
+        assert_eq!(memory.word(&raw const local as u64), Some(7));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use memtrace_common::interpreter::Interpreter;
 
 use self::chain::Placing;
 pub use self::{code::Code, memory::Memory};
-use crate::object::{Pid, mapped, maps::Mapping};
+use crate::object::{Pid, maps::Mapping};
 
 /// An interpreter that was found in a process and proved.
 #[derive(Debug)]
@@ -41,13 +41,15 @@ pub enum Finding {
     Waiting,
     /// An interpreter whose frames are walked and named.
     Proved(Box<Runtime>),
+    /// An interpreter whose frames led nowhere, and what that means if it stays so, as a sentence.
+    Unproved(String),
     /// An interpreter whose frames are not named, and why, as a sentence.
     Refused(String),
 }
 
-/// Looks for an interpreter in a process that maps these now.
-pub fn find(pid: Pid, mappings: &[Mapping]) -> Finding {
-    python::find(pid, &mapped::objects(pid, mappings))
+/// Looks for an interpreter in a process that maps these now. `known` says which files have none; more are added.
+pub fn find(pid: Pid, mappings: &[Mapping], known: &mut python::WithoutInterpreter) -> Finding {
+    python::find(pid, mappings, known)
 }
 
 /// Names the code of an interpreter in one process.
@@ -62,6 +64,13 @@ impl CodeReader {
     pub fn read(&self, address: u64) -> Option<Code> {
         match self {
             CodeReader::Python(reader) => reader.read(address),
+        }
+    }
+
+    /// What the process maps from now on.
+    pub fn confine(&mut self, mappings: &[Mapping]) {
+        match self {
+            CodeReader::Python(reader) => reader.confine(mappings),
         }
     }
 

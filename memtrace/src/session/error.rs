@@ -49,7 +49,7 @@ pub enum SessionError {
     /// A return probe might kill the target.
     #[error(
         "process {0} is confined by seccomp, and on this kernel that may kill it at the first return probe; \
-         use Linux 6.14 or later, or --no-return-probes, which costs more a call"
+         use Linux 6.14 or later, or --no-return-probes, with which a call costs eight to nine times as much"
     )]
     Seccomp(Pid),
     /// Nobody could watch.

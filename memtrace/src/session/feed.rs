@@ -10,6 +10,7 @@ use std::{
 use memtrace_common::{
     Slot,
     sampling::{LEVELS, MAX_DISTANCE, Sampling, distance},
+    unwind::StackEnd,
 };
 
 use super::{SessionError, runtimes::Runtimes, state::State, unwinding::Unwinding};
@@ -156,7 +157,7 @@ impl Feed {
     pub(super) fn ended(&mut self, slot: Slot) -> Result<(), SessionError> {
         if self.state.ended(slot) {
             self.unwinding.remove(slot)?;
-            self.runtimes.forget(slot)?;
+            self.runtimes.ended(slot)?;
         }
         Ok(())
     }
@@ -164,6 +165,8 @@ impl Feed {
     /// An ended target's slot is about to be another's: everything that is known by it is dropped. Its ledger comes back.
     pub(super) fn forget(&mut self, slot: Slot) -> Option<Box<ProcessLedger>> {
         self.code.remove(&slot);
+        // The map is there as long as the run.
+        let _ = self.runtimes.forget(slot);
         let ledger = self.state.forget(slot);
         if let (Some(sampler), Some(ledger)) = (&mut self.sampler, &ledger) {
             sampler.forget(slot, ledger.addresses());
@@ -192,13 +195,16 @@ impl Feed {
     fn refresh_code(&mut self, slot: Slot, pid: Pid) -> Result<(), SessionError> {
         // One that has ended keeps what it had.
         let Ok(mut mappings) = maps::read(pid) else { return Ok(()) };
+        self.state.symbols.confine_reader(slot, &mappings);
         let now = fingerprint(&mappings);
         if !mappings.is_empty() && self.code.insert(slot, now) != Some(now) {
-            note_files(&mut self.files, &mut self.new_files, slot, &mappings);
+            let has_new_files = note_files(&mut self.files, &mut self.new_files, slot, &mappings);
             moved::restore(pid, &mut mappings);
             self.state.symbols.refresh(slot, modules(pid, &mappings));
             self.unwinding.update(slot, pid, &mappings)?;
-            self.runtimes.look(slot, pid, &mappings, &mut self.state)?;
+            if has_new_files {
+                self.runtimes.look(slot, pid, &mappings, &mut self.state)?;
+            }
         }
         Ok(())
     }
@@ -220,7 +226,12 @@ impl Feed {
         let drained = ring.drain(|event| match event.what {
             What::Stack { id, end, frames } => {
                 let end = unwinding.end(event.slot, frames.iter(), end);
-                let frames = runtimes.frames(event.slot, id, frames.iter());
+                // Two processors that meet a new stack at once send it twice, and its chain may be one of the two only.
+                if !runtimes.is_complete(event.slot, id) && state.symbols.contains(event.slot, id) {
+                    return;
+                }
+                let (frames, is_cut) = runtimes.frames(event.slot, id, frames.iter());
+                let end = if is_cut { StackEnd::TooDeep } else { end };
                 let observed = state.symbols.observe(event.slot, id, frames.iter().copied(), end);
                 if observed.unknown_addresses
                     && let Some(pid) = state.process(event.slot)
@@ -269,7 +280,10 @@ impl Feed {
     /// Looks again at a target whose interpreter ran no code before.
     fn look_at_runtime(&mut self, slot: Slot) -> Result<(), SessionError> {
         match self.state.process(slot).map(|pid| (pid, maps::read(pid))) {
-            Some((pid, Ok(mappings))) => self.runtimes.look(slot, pid, &mappings, &mut self.state),
+            Some((pid, Ok(mut mappings))) => {
+                moved::restore(pid, &mut mappings);
+                self.runtimes.look(slot, pid, &mappings, &mut self.state)
+            }
             // It has ended.
             _ => self.runtimes.forget(slot),
         }
@@ -305,12 +319,14 @@ fn file_fingerprint(mappings: &[Mapping]) -> u64 {
     hasher.finish()
 }
 
-/// Notes whether a target has mapped other files.
-fn note_files(files: &mut HashMap<Slot, u64>, new_files: &mut Vec<Slot>, slot: Slot, mappings: &[Mapping]) {
+/// Notes whether a target has mapped other files, which is returned.
+fn note_files(files: &mut HashMap<Slot, u64>, new_files: &mut Vec<Slot>, slot: Slot, mappings: &[Mapping]) -> bool {
     let now = file_fingerprint(mappings);
-    if files.insert(slot, now) != Some(now) && !new_files.contains(&slot) {
+    let is_new = files.insert(slot, now) != Some(now);
+    if is_new && !new_files.contains(&slot) {
         new_files.push(slot);
     }
+    is_new
 }
 
 /// The executable ones, as the symbolizer wants them; the program by the name that it was started by.

@@ -32,7 +32,7 @@ pub(super) struct Attached<'a> {
 pub(super) fn attached(processes: &[Attached<'_>], took: Duration, config: &TraceConfig) {
     let what = |sites: usize, emulated: usize| match config.probes.growth {
         true => "no probes; system calls and page faults".to_owned(),
-        false => format!("{sites} probe sites ({emulated} of them cheap)"),
+        false => format!("{sites} probe sites ({emulated} of them emulated: one trap a hit instead of two)"),
     };
     let times = format!(
         "in {} ms; report every {}, {}",
@@ -62,8 +62,12 @@ pub(super) fn attached(processes: &[Attached<'_>], took: Duration, config: &Trac
     }
     if config.probes.syscalls {
         eprintln!(
-            "memtrace: {}: every process on this machine makes slightly slower system calls until the run ends",
-            if config.probes.growth { "--mode growth" } else { "--syscalls" }
+            "memtrace: {} of every process on this machine are slightly slower until the run ends",
+            if config.probes.growth {
+                "--mode growth: system calls and page faults"
+            } else {
+                "--syscalls: system calls"
+            }
         );
     }
 }
@@ -195,13 +199,17 @@ pub(super) fn unused<'a>(suppressions: impl Iterator<Item = &'a Suppression>) {
     for (number, suppression) in suppressions.enumerate() {
         if number < SHOWN {
             let (rule, place) = (suppression.rule.to_string(), &suppression.place);
-            eprintln!("memtrace: this suppression matched nothing: {} ({})", escape(&rule), escape(place));
+            eprintln!(
+                "memtrace: this suppression matched no growing stack in this run: {} ({})",
+                escape(&rule),
+                escape(place)
+            );
         } else {
             more += 1;
         }
     }
     if more > 0 {
-        eprintln!("memtrace: {more} further suppressions matched nothing");
+        eprintln!("memtrace: {more} further suppressions matched no growing stack");
     }
 }
 
@@ -285,7 +293,7 @@ pub(super) fn joined(process: &Attached<'_>, others: usize) {
 
 /// A process belongs to the run and cannot be traced.
 pub(super) fn not_joined(pid: Pid, reason: &dyn std::fmt::Display) {
-    eprintln!("memtrace: warning: {pid} is not traced: {reason}");
+    eprintln!("memtrace: warning: process {pid} is not traced: {reason}");
 }
 
 /// How the command that was run ended, when that is worth a word.
@@ -299,7 +307,9 @@ pub(super) fn command_ended(pid: Pid, status: Option<ExitStatus>) {
 
 /// The target's new program cannot be traced.
 pub(super) fn exec_untraced(pid: Pid, reason: &dyn std::fmt::Display) {
-    eprintln!("memtrace: warning: {pid} replaced its program (exec), and the new one is not fully traced: {reason}");
+    eprintln!(
+        "memtrace: warning: process {pid} replaced its program (exec), and the new one is not fully traced: {reason}"
+    );
 }
 
 /// A target was ended by a signal that probes cause.
@@ -311,13 +321,13 @@ pub(super) fn ended_by_probes(pid: Pid, signal: u32) {
 
 /// The code that a target's interpreter runs is not named; `reason` is a sentence.
 pub(super) fn runtime_refused(pid: Pid, reason: &str) {
-    eprintln!("memtrace: warning: {pid}: {reason}");
+    eprintln!("memtrace: warning: process {pid}: {}", escape(reason));
 }
 
 /// A target that may copy its probed code could not be held.
 pub(super) fn not_held(pid: Pid, reason: &io::Error) {
     eprintln!(
-        "memtrace: warning: {pid} cannot be held by ptrace ({reason}): if it copies its own code while it is probed, SIGTRAP will \
+        "memtrace: warning: process {pid} cannot be held by ptrace ({reason}): if it copies its own code while it is probed, SIGTRAP will \
          end it"
     );
 }
@@ -325,7 +335,7 @@ pub(super) fn not_held(pid: Pid, reason: &io::Error) {
 /// A target's children are not held at their start.
 pub(super) fn not_followed(pid: Pid, reason: &dyn std::fmt::Display) {
     eprintln!(
-        "memtrace: warning: {pid} cannot be held by ptrace ({reason}): its children are traced from a tenth of a second \
+        "memtrace: warning: process {pid} cannot be held by ptrace ({reason}): its children are traced from a tenth of a second \
          after their start, and shorter-lived ones not at all; further such processes are not listed"
     );
 }
@@ -341,8 +351,8 @@ pub(super) fn nobody_held(reason: &dyn std::fmt::Display) {
 /// A process has waited in vain.
 pub(super) fn late(pid: Pid) {
     eprintln!(
-        "memtrace: warning: {pid} waited too long at its start and was let go; what it and other such processes do before \
-         they are attached is not recorded"
+        "memtrace: warning: process {pid} was held at its start until memtrace could attach; that took too long, so it now \
+         runs on. What it does before memtrace attaches is not recorded. Further such processes are only counted (starts_unseen)"
     );
 }
 
@@ -350,7 +360,7 @@ pub(super) fn late(pid: Pid) {
 pub(super) fn by_system_call(pid: Pid, functions: &[String]) {
     if !functions.is_empty() {
         eprintln!(
-            "memtrace: warning: {pid}: another tracer holds probes with a reference counter on {}, so system calls are traced in \
+            "memtrace: warning: process {pid}: another tracer holds probes with a reference counter on {}, so system calls are traced in \
              their place; every process on this machine makes slightly slower system calls until the run ends",
             escape(&functions.join(", "))
         );
@@ -360,29 +370,30 @@ pub(super) fn by_system_call(pid: Pid, functions: &[String]) {
 /// Another tracer took memtrace's probes away with its own; they are put back.
 pub(super) fn probes_lost(pid: Pid) {
     eprintln!(
-        "memtrace: warning: {pid}: its first thread has ended, and another tracer has left, with whose probes the kernel took those \
-         of memtrace away; they are put back, and what was called in between is missing"
+        "memtrace: warning: process {pid} lost memtrace's probes: its first thread has ended, and when another tracer detached the \
+         kernel removed both tracers' probes. memtrace now attaches its own again; calls made in between are not recorded"
     );
 }
 
 /// Probes that another tracer's leaving took away cannot be put back.
 pub(super) fn not_put_back(pid: Pid, reason: &dyn std::fmt::Display) {
     eprintln!(
-        "memtrace: warning: {pid} is not probed any more, and nothing that it calls is recorded: its first thread has ended, \
-         and probes cannot be attached by another one ({reason}); it is tried again twice a second"
+        "memtrace: warning: process {pid} is not probed any more, and nothing that it calls is recorded: its first thread has \
+         ended, and probes cannot be attached through another one ({reason}); memtrace tries again twice a second"
     );
 }
 
 /// Probes are in place again after [`not_put_back`].
 pub(super) fn put_back(pid: Pid) {
-    eprintln!("memtrace: {pid} is probed again; what it called in between is missing");
+    eprintln!("memtrace: process {pid} is probed again; calls made in between are not recorded");
 }
 
 /// A target ran a copy of its probed code.
 pub(super) fn copied(pid: Pid, breakpoints: u64) {
     eprintln!(
-        "memtrace: warning: {pid} runs a copy of its own code, which cannot be probed: {} taken out of the copy; what it \
-         allocates from now on is seen by --mode growth only",
+        "memtrace: warning: process {pid} runs a copy of its own code, which cannot be probed: {} taken out of the copy; what \
+         that code allocates from now on is not recorded, so a leak in it is not shown. To see it, run memtrace again with \
+         --mode growth",
         number::of(breakpoints, "breakpoint was", "breakpoints were"),
     );
 }
@@ -390,8 +401,8 @@ pub(super) fn copied(pid: Pid, breakpoints: u64) {
 /// A target's probed code is not mapped from its file any more.
 pub(super) fn moved(pid: Pid) {
     eprintln!(
-        "memtrace: warning: {pid} has replaced its own code by anonymous memory, which cannot be probed; what it \
-         allocates from now on is seen by --mode growth only"
+        "memtrace: warning: process {pid} has replaced its own code by anonymous memory, which cannot be probed; what that code \
+         allocates from now on is not recorded, so a leak in it is not shown. To see it, run memtrace again with --mode growth"
     );
 }
 
@@ -406,7 +417,7 @@ pub(super) fn loaded(target: &Target, sites: usize) {
 
 /// The target has loaded files whose functions cannot be probed.
 pub(super) fn loaded_untraced(pid: Pid, reason: &dyn std::fmt::Display) {
-    eprintln!("memtrace: warning: {pid} has loaded more code whose allocators are not traced: {reason}");
+    eprintln!("memtrace: warning: process {pid} has loaded more code whose allocators are not traced: {reason}");
 }
 
 #[cfg(test)]

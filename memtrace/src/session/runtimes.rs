@@ -2,7 +2,7 @@
 //! proved, and asked for names.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -13,7 +13,7 @@ use crate::{
     event::{Chain, ChainWords, StackFrame},
     kernel::interpreters::Interpreters,
     object::maps::Mapping,
-    runtime::{self, Finding, chain::Placing},
+    runtime::{self, Finding, chain::Placing, python::WithoutInterpreter},
     target::Pid,
 };
 
@@ -24,11 +24,17 @@ const MAX_CHAINS: usize = 1024;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// How often an interpreter's frames may lead nowhere before that is its build's fault.
+const FAILURES: u32 = 6;
+
 /// What is known of the targets' interpreters.
 pub(super) struct Runtimes {
     kernel: Interpreters,
+    known: WithoutInterpreter,
     placings: HashMap<Slot, Placing>,
     waiting: HashMap<Slot, Waiting>,
+    /// Targets of which it was said that they are not named.
+    refused: HashSet<Slot>,
     /// Chains whose stacks are still to come.
     chains: HashMap<(Slot, StackId), Chain>,
 }
@@ -37,11 +43,20 @@ pub(super) struct Runtimes {
 struct Waiting {
     next: Instant,
     pause: Duration,
+    /// How often in a row its frames led nowhere, as they may while it runs.
+    failures: u32,
 }
 
 impl Runtimes {
     pub(super) fn new(kernel: Interpreters) -> Self {
-        Self { kernel, placings: HashMap::new(), waiting: HashMap::new(), chains: HashMap::new() }
+        Self {
+            kernel,
+            known: WithoutInterpreter::default(),
+            placings: HashMap::new(),
+            waiting: HashMap::new(),
+            refused: HashSet::new(),
+            chains: HashMap::new(),
+        }
     }
 
     /// Looks for an interpreter in a target of which none is known.
@@ -56,13 +71,22 @@ impl Runtimes {
             return Ok(());
         }
         let waited = self.waiting.remove(&slot);
-        match runtime::find(pid, mappings) {
+        match runtime::find(pid, mappings, &mut self.known) {
             Finding::Nothing => {}
             Finding::Waiting => {
                 let pause = waited.map_or(FIRST_PAUSE, |waited| (2 * waited.pause).min(LONGEST_PAUSE));
-                self.waiting.insert(slot, Waiting { next: Instant::now() + pause, pause });
+                self.waiting.insert(slot, Waiting { next: Instant::now() + pause, pause, failures: 0 });
             }
-            Finding::Refused(reason) => notice::runtime_refused(pid, &reason),
+            Finding::Unproved(_) if waited.as_ref().is_none_or(|waited| waited.failures < FAILURES) => {
+                let (failures, pause) =
+                    waited.map_or((1, FIRST_PAUSE), |waited| (waited.failures + 1, 2 * waited.pause));
+                self.waiting.insert(slot, Waiting { next: Instant::now() + pause, pause, failures });
+            }
+            Finding::Unproved(reason) | Finding::Refused(reason) => {
+                if self.refused.insert(slot) {
+                    notice::runtime_refused(pid, &reason);
+                }
+            }
             Finding::Proved(runtime) => {
                 // Names first: a stack may come as soon as the kernel knows.
                 state.symbols.set_reader(slot, runtime.reader);
@@ -83,6 +107,7 @@ impl Runtimes {
     /// The target has ended or runs another program.
     pub(super) fn forget(&mut self, slot: Slot) -> Result<(), SessionError> {
         self.waiting.remove(&slot);
+        self.refused.remove(&slot);
         self.chains.retain(|&(of, _), _| of != slot);
         if self.placings.remove(&slot).is_some() {
             self.kernel.set(slot, None)?;
@@ -92,21 +117,42 @@ impl Runtimes {
 
     /// The interpreter frames of a stack whose own record comes next.
     pub(super) fn keep(&mut self, slot: Slot, id: StackId, chain: ChainWords<'_>) {
-        if self.chains.len() >= MAX_CHAINS {
-            self.chains.clear();
+        if self.chains.len() >= MAX_CHAINS
+            && let Some(&any) = self.chains.keys().next()
+        {
+            self.chains.remove(&any);
         }
         self.chains.insert((slot, id), chain.with_native(MAX_FRAMES));
     }
 
-    /// All frames of a stack, of which these are the native ones.
-    pub(super) fn frames(&mut self, slot: Slot, id: StackId, native: impl Iterator<Item = Address>) -> Vec<StackFrame> {
+    /// Whether the interpreter frames of a stack have come, or the target has no interpreter.
+    pub(super) fn is_complete(&self, slot: Slot, id: StackId) -> bool {
+        !self.placings.contains_key(&slot) || self.chains.contains_key(&(slot, id))
+    }
+
+    /// All frames of a stack, of which these are the native ones, and whether some are missing.
+    pub(super) fn frames(
+        &mut self,
+        slot: Slot,
+        id: StackId,
+        native: impl Iterator<Item = Address>,
+    ) -> (Vec<StackFrame>, bool) {
         let native: Vec<Address> = native.collect();
         match (self.chains.remove(&(slot, id)), self.placings.get(&slot)) {
             (Some(mut chain), Some(placing)) => {
                 chain.stack_pointers.truncate(native.len());
                 placing.join(&native, &chain)
             }
-            _ => native.into_iter().map(StackFrame::Native).collect(),
+            _ => (native.into_iter().map(StackFrame::Native).collect(), false),
         }
+    }
+
+    /// The target has ended; stacks of it may still come.
+    pub(super) fn ended(&mut self, slot: Slot) -> Result<(), SessionError> {
+        self.waiting.remove(&slot);
+        if self.placings.contains_key(&slot) {
+            self.kernel.set(slot, None)?;
+        }
+        Ok(())
     }
 }

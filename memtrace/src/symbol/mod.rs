@@ -34,7 +34,7 @@ use memtrace_common::{
     Address, Slot, StackId, interpreter::MAX_INTERPRETER_FRAMES, limits::MAX_FRAMES, unwind::StackEnd,
 };
 
-use crate::{event::StackFrame, runtime::CodeReader};
+use crate::{event::StackFrame, object::maps, runtime::CodeReader};
 
 pub use self::{
     demangle::MAX_NAME_BYTES,
@@ -277,6 +277,13 @@ impl Symbolizer {
     pub fn set_reader(&mut self, slot: Slot, reader: CodeReader) {
         if let Some(process) = self.processes.get_mut(&slot) {
             process.set_reader(Some(reader));
+        }
+    }
+
+    /// What a process with an interpreter maps from now on.
+    pub fn confine_reader(&mut self, slot: Slot, mappings: &[maps::Mapping]) {
+        if let Some(reader) = self.processes.get_mut(&slot).and_then(|process| process.reader_mut()) {
+            reader.confine(mappings);
         }
     }
 

@@ -41,6 +41,8 @@ pub struct Budget {
 
 /// What a piece of code with observed frames takes besides its name: its region, and the index to that.
 const CODE_REGION_BYTES: u64 = 128;
+/// Interpreted code of which nothing is known, or for whose name there is no room. Others have numbers from 1 on.
+const NAMELESS: Module = Module::Interpreted { number: 0, code: None };
 /// What each different name takes besides its text.
 const CODE_NAME_BYTES: u64 = 64;
 
@@ -160,6 +162,11 @@ impl Process {
     /// What names the code of the process's interpreter from now on.
     pub fn set_reader(&mut self, reader: Option<CodeReader>) {
         self.reader = reader;
+    }
+
+    /// What names the code of the process's interpreter.
+    pub fn reader_mut(&mut self) -> Option<&mut CodeReader> {
+        self.reader.as_mut()
     }
 
     /// From now on addresses mean another program: after exec.
@@ -344,7 +351,14 @@ impl Process {
         match frame {
             StackFrame::Native(address) => self.normalise_native(address, budget),
             StackFrame::Interpreter { code, offset } => {
-                let module = self.interpreted(code, budget)?;
+                let module = match self.interpreted(code, budget) {
+                    Some(module @ Module::Interpreted { code: None, .. }) => module,
+                    // Other code has come in its place since the call.
+                    Some(Module::Interpreted { code: Some(code), .. }) if !code.has(offset) => NAMELESS,
+                    Some(module) => module,
+                    // Without room for the name the frame stays.
+                    None => NAMELESS,
+                };
                 self.frame(code.checked_add(offset.into())?, code, 0, module, budget)
             }
         }
@@ -366,10 +380,10 @@ impl Process {
         if budget.code_bytes + bytes > budget.max_code_bytes {
             return None;
         }
+        self.interpreted_count = self.interpreted_count.checked_add(1)?;
         budget.code_bytes += bytes;
         self.code_bytes += bytes;
         let module = Module::Interpreted { number: self.interpreted_count, code };
-        self.interpreted_count = self.interpreted_count.checked_add(1)?;
         self.interpreted.insert(address, (identity.unwrap_or(0), module.clone()));
         Some(module)
     }

@@ -34,8 +34,8 @@ pub enum CgroupError {
     },
     /// It does not account for memory.
     #[error(
-        "{path} has no memory controller; give the cgroup's directory in the hierarchy that has it, such as \
-         /sys/fs/cgroup/memory/... on a machine with version 1 controllers"
+        "{path} has no memory accounting: with cgroup version 2 give a cgroup below the root whose parent has memory in \
+         cgroup.subtree_control, with version 1 its directory below /sys/fs/cgroup/memory"
     )]
     NoMemory {
         /// As asked.

@@ -70,7 +70,7 @@ pub enum ContainerError {
         running: String,
     },
     /// More than one has it.
-    #[error("{name} could be {all}; give more digits of the id")]
+    #[error("{name} is more than one container: {all}; give one of these ids, or POD/CONTAINER")]
     Ambiguous {
         /// As asked.
         name: String,

@@ -189,7 +189,7 @@ pub fn is_interpreters_own(file: &str) -> bool {
         let is_version = !version.is_empty() && version.chars().all(|part| part.is_ascii_digit() || part == '.');
         is_version && !inside.is_empty()
     };
-    !is_installed(file) && file.split_once("/lib/python").is_some_and(below)
+    !is_installed(file) && ["/lib/python", "/lib64/python"].iter().any(|home| file.split_once(home).is_some_and(below))
 }
 
 /// Whether a source file of interpreted code was installed as a package.

@@ -256,6 +256,7 @@ fn what_an_interpreter_does_between_two_functions_is_one_line() {
         python("b"),
         script("main", "/srv/app.py"),
         python("run"),
+        python("run_main"),
         frame("_start", "python3", None),
     ];
     let lines: Vec<String> = shown(&frames)
@@ -277,7 +278,8 @@ fn what_an_interpreter_does_between_two_functions_is_one_line() {
             "callback",
             "2 from a",
             "main",
-            "2 from run"
+            "2 from run",
+            "_start"
         ]
     );
     assert_eq!(shown(&frames[..3]).len(), 3, "without interpreted code every frame is shown");

@@ -86,13 +86,13 @@ impl Lines {
             match code {
                 0..=9 => _ = bytes.next()?,
                 10..=12 => {
-                    line += i64::from(code - 10);
+                    line = line.checked_add(i64::from(code - 10))?;
                     bytes.next()?;
                     bytes.next()?;
                 }
-                13 => line += signed(&mut bytes)?,
+                13 => line = line.checked_add(signed(&mut bytes)?)?,
                 14 => {
-                    line += signed(&mut bytes)?;
+                    line = line.checked_add(signed(&mut bytes)?)?;
                     for _ in 0..3 {
                         unsigned(&mut bytes)?;
                     }

@@ -9,7 +9,7 @@ pub mod layout;
 pub mod lines;
 pub mod objects;
 
-use std::fs::File;
+use std::{collections::HashSet, fs::File};
 
 use memtrace_common::interpreter::{
     self, Chain, FrameKind, Interpreter, MAX_FRAME_WORDS, MAX_INTERPRETER_FRAMES, Path, unpack,
@@ -23,7 +23,8 @@ use self::{
 use super::{CodeReader, Finding, Memory, Runtime, chain::Placing};
 use crate::object::{
     Pid,
-    mapped::MappedObject,
+    mapped::{self, MappedObject},
+    maps::Mapping,
     symbols::{ElfFile, Symbol},
 };
 
@@ -38,15 +39,27 @@ const EVALUATOR: &str = "_PyEval_EvalFrameDefault";
 const CURRENT: &str = "_PyThreadState_GetCurrent";
 const OWN: &str = "PyGILState_GetThisThreadState";
 
+/// What the lowest half byte but one of a version says of a release (`PY_RELEASE_LEVEL_FINAL` in Include/patchlevel.h).
+const RELEASED: u32 = 0xf;
+
 /// The most threads that are looked at for a proof.
 const MAX_THREADS: usize = 64;
+
+/// The most threads whose frames are looked at.
+const MAX_PROOFS: usize = 8;
 
 /// How often a thread is looked at whose frames change meanwhile.
 const TRIES: usize = 4;
 
 /// Looks for CPython among the files that a process maps.
-pub fn find(pid: Pid, objects: &[MappedObject]) -> Finding {
-    for object in objects {
+///
+/// `known` says which files are known not to define an interpreter; more are added.
+pub fn find(pid: Pid, mappings: &[Mapping], known: &mut WithoutInterpreter) -> Finding {
+    let mut best = Finding::Nothing;
+    for object in &mapped::objects(pid, mappings) {
+        if known.contains(object) {
+            continue;
+        }
         let Ok((_, file)) = object.open() else { continue };
         let Ok(elf) = ElfFile::parse(file) else { continue };
         let wanted: Vec<&str> = SINCE.iter().map(|(name, _)| *name).collect();
@@ -54,15 +67,44 @@ pub fn find(pid: Pid, objects: &[MappedObject]) -> Finding {
         let Ok(symbols) = elf.symbols(&wanted, |name| name) else { continue };
         if let (true, Some(&getter)) = (symbols.contains_key(RUNTIME), symbols.get(OWN)) {
             let symbol = |name: &str| symbols.get(name).copied();
-            return Library { pid, object, elf, getter }.find(symbol);
+            match (Library { pid, mappings, object, elf, getter }).find(symbol) {
+                proved @ Finding::Proved(_) => return proved,
+                Finding::Nothing => {}
+                // One of two libraries may be idle.
+                other if matches!(best, Finding::Nothing | Finding::Refused(_)) => best = other,
+                _ => {}
+            }
+        } else {
+            known.add(object);
         }
     }
-    Finding::Nothing
+    best
+}
+
+/// Files that define no interpreter, by device and inode.
+#[derive(Debug, Default)]
+pub struct WithoutInterpreter(HashSet<((u32, u32), u64)>);
+
+impl WithoutInterpreter {
+    /// The most files that are kept in mind.
+    const MOST: usize = 4096;
+
+    fn contains(&self, object: &MappedObject) -> bool {
+        self.0.contains(&(object.device, object.inode))
+    }
+
+    fn add(&mut self, object: &MappedObject) {
+        if self.0.len() >= Self::MOST {
+            self.0.clear();
+        }
+        self.0.insert((object.device, object.inode));
+    }
 }
 
 /// The file that defines the interpreter.
 struct Library<'a> {
     pid: Pid,
+    mappings: &'a [Mapping],
     object: &'a MappedObject,
     elf: ElfFile<File>,
     /// A function of it.
@@ -72,12 +114,23 @@ struct Library<'a> {
 impl Library<'_> {
     fn find(&self, symbol: impl Fn(&str) -> Option<Symbol>) -> Finding {
         let Some(moved) = self.moved() else { return Finding::Nothing };
-        let Ok(memory) = Memory::open(self.pid) else { return Finding::Nothing };
+        let Ok(mut memory) = Memory::open(self.pid, (self.object.device, self.object.inode)) else {
+            return Finding::Nothing;
+        };
+        memory.confine(self.mappings);
         let address = |name: &str| symbol(name).map(|symbol| symbol.address.wrapping_add(moved));
         let (Some(runtime), Some(code_type)) = (address(RUNTIME), address(CODE_TYPE)) else { return Finding::Nothing };
         let minor = match address(VERSION) {
             // The version is constant data, which is there as soon as the file is mapped.
-            Some(at) => memory.half_word(at).filter(|version| version >> 24 == 3).map(|version| version >> 16 & 0xff),
+            Some(at) => {
+                let version = memory.half_word(at).filter(|version| version >> 24 == 3);
+                if version.is_some_and(|version| version >> 4 & 0xf != RELEASED) {
+                    return Finding::Refused(
+                        "This Python is a version before its release: the lines of its code are not named.".into(),
+                    );
+                }
+                version.map(|version| version >> 16 & 0xff)
+            }
             None => SINCE.iter().find(|(name, _)| symbol(name).is_some()).map(|&(_, minor)| minor),
         };
         let Some(minor) = minor else {
@@ -93,19 +146,20 @@ impl Library<'_> {
         }
         let variable = |name: &str| {
             let code = self.elf.code(&symbol(name)?).ok()?;
-            path(getter::variable(code, symbol(name)?.address)?, moved, &memory)
+            Some(paths(getter::variable(code, symbol(name)?.address)?, moved, &memory))
         };
+        let variable = |name: &str| variable(name).unwrap_or_default();
         let current = variable(CURRENT);
         let own = match layout.key {
             Some(key) => by_key(&memory, runtime.wrapping_add(key)),
-            None => variable(OWN).into_iter().collect(),
+            None => variable(OWN),
         };
         let reader = Reader { memory, layout, code_type };
-        let interpreter = match prove(&reader, runtime, current, &own) {
+        let interpreter = match prove(&reader, runtime, &current, &own) {
             Proof::Proved(interpreter) => *interpreter,
             Proof::Waiting => return Finding::Waiting,
             Proof::Failed => {
-                return Finding::Refused(format!(
+                return Finding::Unproved(format!(
                     "This build of Python 3.{minor} keeps its frames elsewhere than memtrace expects: the lines of its code are \
                      not named."
                 ));
@@ -134,23 +188,29 @@ impl Library<'_> {
 
 /// From 3.13 on the runtime's own structure begins with a mark, the version, and whether the build is free-threaded.
 fn is_free_threaded(memory: &Memory, runtime: u64) -> bool {
-    memory.bytes::<8>(runtime).as_ref() == Some(b"xdebugpy") && memory.word(runtime + 16) == Some(1)
+    memory.bytes::<8>(runtime).as_ref() == Some(b"xdebugpy") && memory.word(runtime.wrapping_add(16)) == Some(1)
 }
 
-/// The path to a variable; `None` where the loader has not yet written what it needs.
-fn path(variable: Variable, moved: u64, memory: &Memory) -> Option<Path> {
-    /// In the memory at the thread pointer: the table of the blocks of modules; bytes of an entry of it (glibc's `dtv_t`).
+/// The paths by which a variable may be reached, one for each C library; none where the loader has not yet written what they need.
+fn paths(variable: Variable, moved: u64, memory: &Memory) -> Vec<Path> {
+    /// In the memory at the thread pointer: the table of the blocks of modules.
     const BLOCKS: i64 = 8;
-    const ENTRY_BYTES: i64 = 16;
+    /// Bytes of an entry of it: of glibc (`dtv_t`), and of musl.
+    const ENTRY_BYTES: [i64; 2] = [16, 8];
     let word = |address: u64| Some(memory.word(address.wrapping_add(moved))?.cast_signed());
-    match variable {
-        Variable::Offset(offset) => Path::over(&[offset]),
-        Variable::OffsetAt(address) => Path::over(&[word(address).filter(|&offset| offset != 0)?]),
-        Variable::Module { index, plus } => {
-            let module = word(index).filter(|module| (1..1 << 16).contains(module))?;
-            Path::over(&[BLOCKS, ENTRY_BYTES * module, word(index + 8)?.wrapping_add(plus)])
+    let found = match variable {
+        Variable::Offset(offset) => vec![Path::over(&[offset])],
+        Variable::OffsetAt(address) => {
+            vec![word(address).filter(|&offset| offset != 0).and_then(|offset| Path::over(&[offset]))]
         }
-    }
+        Variable::Module { index, plus } => {
+            let module = word(index).filter(|module| (1..1 << 16).contains(module));
+            let offset = word(index.wrapping_add(8));
+            let path = |bytes| Path::over(&[BLOCKS, bytes * module?, offset?.wrapping_add(plus)]);
+            ENTRY_BYTES.map(path).to_vec()
+        }
+    };
+    found.into_iter().flatten().collect()
 }
 
 /// The paths by which a thread may have the value of the key that is kept at this address, one for each C library. Empty while there
@@ -184,31 +244,39 @@ enum Proof {
     Failed,
 }
 
-/// Looks at the interpreter's threads until one proves where everything is.
-fn prove(reader: &Reader, runtime: u64, current: Option<Path>, own: &[Path]) -> Proof {
+/// Looks at the interpreters' threads until one proves where everything is.
+fn prove(reader: &Reader, runtime: u64, current: &[Path], own: &[Path]) -> Proof {
     let Reader { memory, layout, .. } = reader;
     let read = |address: u64| memory.word(address);
-    let mut thread = read(runtime.wrapping_add(layout.interpreters))
-        .filter(|&interpreter| interpreter != 0)
-        .and_then(|interpreter| read(interpreter.wrapping_add(layout.threads)))
-        .unwrap_or(0);
-    let mut seen = 0;
-    for _ in 0..MAX_THREADS {
-        if thread == 0 {
-            break;
+    // The first interpreter of the list is the newest one; behind the list stands the one of the program itself.
+    let interpreters =
+        [layout.interpreters + 8, layout.interpreters].map(|at| read(runtime.wrapping_add(at)).unwrap_or(0));
+    let mut candidates = Vec::new();
+    for interpreter in interpreters.into_iter().filter(|&interpreter| interpreter != 0) {
+        let mut thread = read(interpreter.wrapping_add(layout.threads)).unwrap_or(0);
+        for _ in 0..MAX_THREADS {
+            if thread == 0 {
+                break;
+            }
+            let state = thread;
+            thread = read(state.wrapping_add(NEXT_THREAD)).unwrap_or(0);
+            // The first word at a thread pointer is the thread pointer.
+            let pointer = read(state.wrapping_add(layout.thread_id)).filter(|&pointer| pointer != 0);
+            let Some(pointer) = pointer.filter(|&pointer| read(pointer) == Some(pointer)) else { continue };
+            if let Some(own) = own.iter().find(|path| path.follow(pointer, read) == Some(state)) {
+                candidates.push((state, pointer, *own));
+            }
         }
-        let state = thread;
-        thread = read(state.wrapping_add(NEXT_THREAD)).unwrap_or(0);
-        // The first word at a thread pointer is the thread pointer.
-        let pointer = read(state.wrapping_add(layout.thread_id)).filter(|&pointer| pointer != 0);
-        let Some(pointer) = pointer.filter(|&pointer| read(pointer) == Some(pointer)) else { continue };
-        let own = own.iter().find(|path| path.follow(pointer, read) == Some(state)).copied();
-        // While another thread runs, this one's is 0.
-        let current =
-            current.filter(|path| matches!(path.follow(pointer, read), Some(found) if found == state || found == 0));
-        let Some(own) = own else { continue };
+    }
+    // A variable that holds a thread's state is the one; while another thread runs it holds 0, and may be any.
+    let holds = |path: &&Path, wanted: fn(u64) -> u64| {
+        candidates.iter().any(|&(state, pointer, _)| path.follow(pointer, read) == Some(wanted(state)))
+    };
+    let current = current.iter().find(|path| holds(path, |state| state));
+    let mut seen = 0;
+    for &(state, _, own) in &candidates {
         let interpreter = match current {
-            Some(current) => layout.interpreter(current, own),
+            Some(current) => layout.interpreter(*current, own),
             None => layout.interpreter(own, Path::default()),
         };
         if interpreter.innermost.follow(state, read).is_none_or(|frame| frame == 0) {
@@ -218,26 +286,24 @@ fn prove(reader: &Reader, runtime: u64, current: Option<Path>, own: &[Path]) -> 
         if (0..TRIES).any(|_| is_proved(reader, &interpreter, state)) {
             return Proof::Proved(Box::new(interpreter));
         }
+        if seen == MAX_PROOFS {
+            break;
+        }
     }
     if seen == 0 { Proof::Waiting } else { Proof::Failed }
 }
 
-/// Whether all frames of a thread lead to code that has a name, and stand at one of its instructions.
+/// Whether the frames of a thread lead to their end, and each to code that has a name, at one of its instructions.
 fn is_proved(reader: &Reader, interpreter: &Interpreter, thread_state: u64) -> bool {
-    let words = chain(&reader.memory, interpreter, thread_state);
-    let placing = Placing {
-        evaluator: 0..0,
-        first_instruction: reader.layout.code.first_instruction,
-        unit: reader.layout.code.unit,
-    };
+    let Some(words) = chain(&reader.memory, interpreter, thread_state) else { return false };
+    let code = &reader.layout.code;
+    let placing = Placing { evaluator: 0..0, first_instruction: code.first_instruction, unit: code.unit };
     let mut frames = 0;
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
         let Some((FrameKind::Interpreter, code)) = unpack(word) else { continue };
-        let Some(instruction) = words.next() else { return false };
-        let offset = placing.offset(code, instruction);
-        let is_inside = reader.code_bytes(code).is_some_and(|bytes| u64::from(offset) < bytes);
-        if !is_inside || reader.read(code).is_none() {
+        let offset = words.next().and_then(|instruction| placing.offset(code, instruction));
+        if !offset.is_some_and(|offset| reader.is_code(code, offset)) {
             return false;
         }
         frames += 1;
@@ -245,8 +311,8 @@ fn is_proved(reader: &Reader, interpreter: &Interpreter, thread_state: u64) -> b
     frames > 0
 }
 
-/// The chain of a thread's frames, as the kernel would send it.
-fn chain(memory: &Memory, interpreter: &Interpreter, thread_state: u64) -> Vec<u64> {
+/// The chain of a thread's frames, as the kernel would send it; `None` if a frame cannot be read.
+fn chain(memory: &Memory, interpreter: &Interpreter, thread_state: u64) -> Option<Vec<u64>> {
     let read = |address: u64| memory.word(address);
     let mut chain = Box::new(Chain::empty());
     chain.thread_state = thread_state;
@@ -254,7 +320,9 @@ fn chain(memory: &Memory, interpreter: &Interpreter, thread_state: u64) -> Vec<u
     chain.run = interpreter.run.follow(thread_state, read).unwrap_or(0);
     for _ in 0..MAX_INTERPRETER_FRAMES {
         let words = (interpreter.frame_words as usize).min(MAX_FRAME_WORDS);
-        let Some(bytes) = memory.at_most(chain.frame, 8 * words as u64, 8 * MAX_FRAME_WORDS as u64) else { break };
+        let Some(bytes) = memory.at_most(chain.frame, 8 * words as u64, 8 * MAX_FRAME_WORDS as u64) else {
+            return None;
+        };
         chain.at = 0;
         for (to, from) in chain.words.iter_mut().zip(bytes.chunks_exact(8)) {
             *to = from.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
@@ -263,5 +331,5 @@ fn chain(memory: &Memory, interpreter: &Interpreter, thread_state: u64) -> Vec<u
             break;
         }
     }
-    chain.sent_words().to_vec()
+    Some(chain.sent_words().to_vec())
 }

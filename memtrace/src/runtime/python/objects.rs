@@ -6,9 +6,12 @@ use super::{
     layout::{self, Layout},
     lines::Lines,
 };
-use crate::runtime::{
-    Code, Memory,
-    memory::{half_word_at, word_at},
+use crate::{
+    object::maps::Mapping,
+    runtime::{
+        Code, Memory,
+        memory::{half_word_at, word_at},
+    },
 };
 
 /// The most characters of a name or path; longer ones are cut.
@@ -26,18 +29,24 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// What the process maps from now on.
+    pub fn confine(&mut self, mappings: &[Mapping]) {
+        self.memory.confine(mappings);
+    }
+
     /// The code object at this address now; `None` if there is none.
     pub fn read(&self, address: u64) -> Option<Code> {
         let object = self.object(address)?;
         let at = |offset: u64| word_at(&object, offset as usize);
         let code = &self.layout.code;
         let first = half_word_at(&object, code.first_line as usize)?;
-        let table = self.table(at(code.lines)?).unwrap_or_default();
+        let table = self.table(at(code.lines)?);
         Some(Code {
             language: "[python]",
             name: self.string(at(code.name)?)?,
             file: self.string(at(code.file)?),
-            lines: Lines { form: code.form, first, table },
+            instruction_bytes: self.instruction_bytes(&object)?,
+            lines: table.map(|table| Lines { form: code.form, first, table }),
         })
     }
 
@@ -53,15 +62,22 @@ impl Reader {
         Some(hasher.finish())
     }
 
-    /// How many bytes of instructions the code object at this address has.
-    pub fn code_bytes(&self, address: u64) -> Option<u64> {
+    /// Whether the code object at this address has a name, and an instruction at this offset.
+    pub fn is_code(&self, address: u64, offset: u32) -> bool {
+        let named =
+            |object: &[u8]| self.string(word_at(object, self.layout.code.name as usize)?).is_some().then_some(());
+        self.object(address).is_some_and(|object| {
+            named(&object).is_some() && self.instruction_bytes(&object).is_some_and(|bytes| u64::from(offset) < bytes)
+        })
+    }
+
+    fn instruction_bytes(&self, object: &[u8]) -> Option<u64> {
         /// Bytes of a unit of code.
         const UNIT: u64 = 2;
-        let object = self.object(address)?;
         match self.layout.code.first_instruction {
-            Some(_) => word_at(&object, layout::SIZE as usize)?.checked_mul(UNIT),
+            Some(_) => word_at(object, layout::SIZE as usize)?.checked_mul(UNIT),
             None => {
-                let bytes = word_at(&object, self.layout.code.instructions as usize)?;
+                let bytes = word_at(object, self.layout.code.instructions as usize)?;
                 self.memory.word(bytes.checked_add(layout::SIZE)?)
             }
         }

@@ -130,7 +130,7 @@ impl<'a> Run<'a> {
         let mut plans = Plans::default();
         let mut launched = config.targets.launch.as_ref().map(|launch| tree.launch(launch, &mut guard)).transpose()?;
         // Behind the launch, which forks, and is simplest to be right about while there is one thread.
-        let preparation = Preparation::begin(!config.probes.no_prediction);
+        let preparation = Preparation::begin();
         let pids = config.targets.pids.iter().map(|&pid| Pid(pid)).chain(launched.as_ref().map(Launched::pid));
         let named: Vec<Pid> = pids.collect();
         let candidates = named.iter().map(|&pid| Candidate::open(pid, config, &mut plans, Some(&mut cache)));

@@ -254,7 +254,7 @@ impl Snapshots {
             modules,
         };
         snapshot.headline = headline::answer(&tally, &snapshot);
-        self.is_blind = snapshot.headline.state == headline::State::Blind;
+        self.is_blind = snapshot.headline.blind;
         snapshot
     }
 

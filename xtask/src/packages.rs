@@ -93,6 +93,7 @@ pub const VM_TEST: &[Package] = &[
     package("qemu-system-x86", "the machine that other kernels boot in"),
     package("busybox-static", "the guest's shell and tools, and the packer of its files"),
     package("bpftool", "tells which programs the guest's kernel has loaded"),
+    package("python3", "an interpreter as a target in the guest"),
     package("gcc", "compiles the service that leaks"),
     package("g++", "compiles the program that throws"),
     package("libc6-dev", "the C library's headers"),

@@ -1,4 +1,4 @@
-# Runs memtrace on the leaking service in five ways and on a program that throws, which together load every BPF program.
+# Runs memtrace on the leaking service in five ways, on a program that throws and on Python, which together load every BPF program.
 tell() { echo "$@" >/dev/ttyS1; }
 
 # What the kernel has loaded and attached for the memtrace that runs, once it has attached.
@@ -32,4 +32,9 @@ pass --duration 2s --empty-programs
 thrower &
 traced=$!
 pass --duration 4s --alloc exe:_Znwm --free exe:_ZdlPv
+busybox kill "$traced"
+# Python, whose frames the kernel side walks by what the kernel says of itself.
+/usr/bin/python3 -S -E /leak.py &
+traced=$!
+pass --duration 6s --min-size 5000
 tell done

@@ -1,4 +1,4 @@
-//! The guest's only file system: busybox, memtrace, the service, a program that throws,
+//! The guest's only file system: busybox, memtrace, the service, a program that throws, Python,
 //! bpftool, their shared libraries, and two scripts.
 
 use std::fs;
@@ -18,9 +18,12 @@ pub fn pack(folder: &Path, memtrace: &Path, service: &Path, thrower: &Path) -> R
         fs::create_dir(root.join(place)).with_context(|| format!("cannot create {place} for the guest"))?;
     }
     copy(&process::find("busybox").context("no busybox on the path")?, root, "bin/busybox")?;
-    for (program, place) in
-        [(memtrace, "bin/memtrace"), (service, "bin/service"), (Path::new("/usr/sbin/bpftool"), "bin/bpftool")]
-    {
+    for (program, place) in [
+        (memtrace, "bin/memtrace"),
+        (service, "bin/service"),
+        (Path::new("/usr/sbin/bpftool"), "bin/bpftool"),
+        (Path::new("/usr/bin/python3"), "usr/bin/python3"),
+    ] {
         copy(program, root, place)?;
         for library in libraries(program)? {
             copy(Path::new(&library), root, library.trim_start_matches('/'))?;
@@ -28,13 +31,30 @@ pub fn pack(folder: &Path, memtrace: &Path, service: &Path, thrower: &Path) -> R
     }
     // It is static.
     copy(thrower, root, "bin/thrower")?;
+    python_library(root)?;
     let scripts = tree::root().join("xtask/vm");
+    copy(&scripts.join("leak.py"), root, "leak.py")?;
     copy(&scripts.join("init.sh"), root, "init")?;
     copy(&scripts.join("test.sh"), root, "test.sh")?;
     fs::set_permissions(root.join("init"), PermissionsExt::from_mode(0o755)).context("cannot make init a program")?;
     let archive = folder.join("initramfs");
     write_archive(root, &archive)?;
     Ok(archive)
+}
+
+/// The part of Python's library without which it does not start.
+fn python_library(root: &Path) -> Result<()> {
+    let script = "import os; print(os.path.dirname(os.__file__))";
+    let library = process::output(Command::new("/usr/bin/python3").args(["-c", script]))?;
+    let library = Path::new(library.trim());
+    let inside = library.strip_prefix("/").context("Python's library has no absolute path")?;
+    let place = |name: &str| inside.join(name).display().to_string();
+    copy(&library.join("os.py"), root, &place("os.py"))?;
+    for name in ["__init__", "aliases", "utf_8", "latin_1", "ascii"] {
+        let name = format!("encodings/{name}.py");
+        copy(&library.join(&name), root, &place(&name))?;
+    }
+    Ok(())
 }
 
 fn copy(file: &Path, root: &Path, place: &str) -> Result<()> {

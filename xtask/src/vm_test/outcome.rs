@@ -107,6 +107,19 @@ fn judge_pass(pass: &Pass, kernel: &Kernel) -> Result<Option<String>> {
         ensure!(process["exited"] == false, "the program ended: its exceptions find no handler");
         return Ok(None);
     }
+    if pass.arguments.contains("--min-size") {
+        let stacks = pass.report["stacks"].as_array().context("no `stacks` in the report")?;
+        let lines = |stack: &Value| -> Vec<(String, u64)> {
+            let frames = stack["frames"].as_array().into_iter().flatten();
+            let interpreted = frames.filter(|frame| frame["kind"] == "interpreter");
+            let line = |frame: &Value| Some((frame["function"].as_str()?.to_owned(), frame["line"].as_u64()?));
+            interpreted.filter_map(line).collect()
+        };
+        let expected = [("keep", 9), ("handle", 13), ("<module>", 17)].map(|(name, line)| (name.to_owned(), line));
+        let found: Vec<_> = stacks.iter().map(lines).collect();
+        ensure!(found.iter().any(|lines| *lines == expected), "no stack has Python's lines {expected:?}: {found:?}");
+        return Ok(None);
+    }
     if is_growth {
         let touched = |stack: &Value| stack["kind"] == "page" && stack["outstanding_bytes"].as_u64() > Some(0);
         let stacks = pass.report["stacks"].as_array().context("no `stacks` in the report")?;

@@ -10,7 +10,10 @@ use crate::{Site, arch, count, heap, thread};
 pub fn raise(context: &ProbeContext, site: Site) {
     let regs = arch::registers(context.regs);
     let Some(state) = thread::existing() else { return };
-    if state.call.return_slot == 0 || arch::return_slot(regs) > state.call.return_slot || !cookie::signature(state.call.cookie).throws() {
+    if state.call.return_slot == 0
+        || arch::return_slot(regs) > state.call.return_slot
+        || !cookie::signature(state.call.cookie).throws()
+    {
         return;
     }
     state.call.return_slot = 0;

@@ -10,7 +10,8 @@ use crate::{Site, arch, heap, mapping, suspend, thread};
 pub fn way_out(context: &ProbeContext, site: Site) {
     let regs = arch::registers(context.regs);
     let Some(state) = thread::existing() else { return };
-    if state.call.return_slot != arch::return_slot(regs) && !suspend::resume(state, arch::return_slot(regs), site.slot) {
+    if state.call.return_slot != arch::return_slot(regs) && !suspend::resume(state, arch::return_slot(regs), site.slot)
+    {
         return;
     }
     if !cookie::signature(state.call.cookie).ends_at_exits() {

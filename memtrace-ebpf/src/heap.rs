@@ -79,7 +79,9 @@ pub fn session(context: &ProbeContext) -> u32 {
 fn is_its_return(state: &ThreadState, regs: &pt_regs) -> bool {
     // Anything else is a nested call's return, or the second of two returns
     // through one slot after a tail call.
-    state.call.return_slot != 0 && arch::is_return_of(regs, state.call.return_slot) && !cookie::signature(state.call.cookie).ends_at_exits()
+    state.call.return_slot != 0
+        && arch::is_return_of(regs, state.call.return_slot)
+        && !cookie::signature(state.call.cookie).ends_at_exits()
 }
 
 /// The entry of a call that returns a block; whether its return has to be seen. In a `SESSION` one program sees both.
@@ -299,7 +301,8 @@ fn appear(context: &impl EbpfContext, state: &mut ThreadState, slot: u16, addres
 /// A call that returns a block threw an exception instead: it failed.
 #[inline(always)]
 pub fn thrown(state: &mut ThreadState, slot: u16) {
-    if cookie::call_number(state.call.cookie) == REALLOCATE && !cookie::signature(state.call.cookie).frees_on_failure() {
+    if cookie::call_number(state.call.cookie) == REALLOCATE && !cookie::signature(state.call.cookie).frees_on_failure()
+    {
         restore(state, slot);
     }
 }

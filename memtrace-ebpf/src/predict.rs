@@ -42,7 +42,8 @@ pub fn result(state: &mut ThreadState, slot: u16) -> Option<u64> {
     }
     // SAFETY: a reference. Volatile, so that it is read here.
     let bytes = unsafe { (&raw const state.predictor.requested).read_volatile() };
-    let block = prediction::next_block(kind, bins, bytes, state.predictor.cache, state.predictor.quantum, &TargetMemory)?;
+    let block =
+        prediction::next_block(kind, bins, bytes, state.predictor.cache, state.predictor.quantum, &TargetMemory)?;
     if state.predictor.until_compared == 0 {
         state.predictor.until_compared = COMPARED_EVERY - 1;
         state.predictor.predicted = block;

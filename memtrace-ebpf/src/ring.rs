@@ -14,8 +14,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use memtrace_common::{
-    event::{AddressRecord, BlockRecord, MarkRecord, RangeRecord},
     arch::PAGE_BYTES,
+    event::{AddressRecord, BlockRecord, MarkRecord, RangeRecord},
     limits::DEFAULT_RING_BYTES,
     ring::{MAX_RECORD_BYTES, MAX_RINGS, RingPage, RingPositions, record_begin},
 };

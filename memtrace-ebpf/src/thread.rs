@@ -16,10 +16,10 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use memtrace_common::{
+    arch::{PAGE_BYTES, USER_ADDRESS_END},
     call::Call,
     cookie,
     counter::Counter,
-    arch::{PAGE_BYTES, USER_ADDRESS_END},
     limits::PLACED_THREADS,
     thread::{ThreadState, flag},
 };

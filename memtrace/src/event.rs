@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_chain_keeps_its_words_and_the_places_of_native_frames() {
-        let depths = (0..DEPTHS as u64 / 2).map(|pair| 2 * pair | (2 * pair + 1) << 32);
+        let depths = (0..DEPTHS as u64 / 2).map(|pair| (2 * pair) | ((2 * pair + 1) << 32));
         let words: Vec<u64> = [5, 0xabc, 0x7000, 2].into_iter().chain(depths).chain([1 << 48 | 0x10, 0x20]).collect();
         let bytes = record(18, 0, &words);
         let What::Chain { id, chain } = decode(&bytes).expect("a whole record").what else { panic!("a chain") };

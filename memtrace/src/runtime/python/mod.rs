@@ -320,9 +320,7 @@ fn chain(memory: &Memory, interpreter: &Interpreter, thread_state: u64) -> Optio
     chain.run = interpreter.run.follow(thread_state, read).unwrap_or(0);
     for _ in 0..MAX_INTERPRETER_FRAMES {
         let words = (interpreter.frame_words as usize).min(MAX_FRAME_WORDS);
-        let Some(bytes) = memory.at_most(chain.frame, 8 * words as u64, 8 * MAX_FRAME_WORDS as u64) else {
-            return None;
-        };
+        let bytes = memory.at_most(chain.frame, 8 * words as u64, 8 * MAX_FRAME_WORDS as u64)?;
         chain.at = 0;
         for (to, from) in chain.words.iter_mut().zip(bytes.chunks_exact(8)) {
             *to = from.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
@@ -332,4 +330,42 @@ fn chain(memory: &Memory, interpreter: &Interpreter, thread_state: u64) -> Optio
         }
     }
     Some(chain.sent_words().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+    use crate::runtime::python::lines::{Form, Lines};
+
+    /// The fuzzer's seeds: real tables and code, whole and damaged at each byte.
+    #[test]
+    fn the_fuzzers_seeds_are_read_whatever_becomes_of_them() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/python");
+        let mut seeds = 0;
+        for seed in fs::read_dir(folder).expect("the seeds") {
+            let seed = seed.expect("a seed").path();
+            let bytes = fs::read(&seed).expect("a seed");
+            let [form, rest @ ..] = &bytes[..] else { panic!("{seed:?} is empty") };
+            let (offset, rest) = rest.split_at(4);
+            let offset = u32::from_le_bytes(offset.try_into().expect("four bytes"));
+            let form = [Form::Pairs, Form::Ranges, Form::Locations][usize::from(*form)];
+            let name = seed.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let line = |table: &[u8]| Lines { form, first: 100, table: table.to_vec() }.line(offset);
+            if name.starts_with("lines") {
+                assert!(line(rest).is_some_and(|line| (100..120).contains(&line)), "{name}: {:?}", line(rest));
+            } else {
+                assert!(getter::variable(rest, 0x1000).is_some(), "{name}");
+            }
+            for at in 0..rest.len() {
+                let mut damaged = rest.to_vec();
+                damaged[at] ^= 0xff;
+                let _ = (line(&damaged), getter::variable(&damaged, 0x1000));
+                let _ = (line(&rest[..at]), getter::variable(&rest[..at], 0x1000));
+            }
+            seeds += 1;
+        }
+        assert!(seeds >= 5, "{seeds} seeds");
+    }
 }

@@ -53,13 +53,17 @@ fn version(python: &Path) -> Option<u32> {
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
 }
 
-/// The interpreters of this machine that memtrace knows, the distribution's first, and at least one.
+/// The interpreters of this machine that memtrace knows, at least the distribution's. `MEMTRACE_TEST_PYTHONS` names more, with colons
+/// between them.
 fn interpreters() -> Result<BTreeMap<PathBuf, u32>> {
     let homes = env::var_os("PYENV_ROOT").map(PathBuf::from).into_iter();
     let homes = homes.chain(env::var_os("HOME").map(|home| Path::new(&home).join(".pyenv")));
     let versions = homes.filter_map(|home| fs::read_dir(home.join("versions")).ok()).flatten();
     let found = versions.filter_map(|version| Some(version.ok()?.path().join("bin/python3")));
-    let found = ["/usr/bin/python3".into()].into_iter().chain(found).filter(|python: &PathBuf| python.exists());
+    let more = env::var("MEMTRACE_TEST_PYTHONS").unwrap_or_default();
+    let more: Vec<PathBuf> = more.split(':').filter(|path| !path.is_empty()).map(PathBuf::from).collect();
+    let found =
+        ["/usr/bin/python3".into()].into_iter().chain(found).chain(more).filter(|python: &PathBuf| python.exists());
     let known: BTreeMap<PathBuf, u32> = found
         .filter_map(|python| Some((python.clone(), version(&python)?)))
         .filter(|(_, version)| *version >= 308)
@@ -72,11 +76,12 @@ fn is_interpreted(frame: &&Frame) -> bool {
     frame.kind == "interpreter"
 }
 
-/// The stacks of the blocks of one size: interpreters call by other functions of theirs as code becomes warm. (An object of bytes
-/// ends in one more.)
+/// The stacks of the blocks of one size: interpreters call by other functions of theirs as code becomes warm. (A byte array
+/// ends in one byte more; from 3.15 on it keeps them in an object of bytes, which has a head of 32.)
 fn stacks_of(report: &Report, kept: &Kept) -> Vec<Stack> {
     let is_of = |stack: &&Stack| {
-        stack.outstanding_blocks > 0 && stack.outstanding_bytes == stack.outstanding_blocks * (kept.size + 1)
+        let blocks = stack.outstanding_blocks;
+        blocks > 0 && [1, 33].iter().any(|more| stack.outstanding_bytes == blocks * (kept.size + more))
     };
     report.stacks.iter().filter(is_of).cloned().collect()
 }

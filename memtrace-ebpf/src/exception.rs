@@ -3,7 +3,7 @@
 use aya_ebpf::programs::ProbeContext;
 use memtrace_common::{cookie, counter::Counter};
 
-use crate::{Site, arch, count, heap, thread};
+use crate::{arch, count, heap, site::Site, thread};
 
 /// The entry of the function that looks for a handler.
 #[inline(always)]

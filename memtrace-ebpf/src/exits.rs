@@ -3,7 +3,7 @@
 use aya_ebpf::programs::ProbeContext;
 use memtrace_common::cookie;
 
-use crate::{Site, arch, heap, mapping, suspend, thread};
+use crate::{arch, heap, mapping, site::Site, suspend, thread};
 
 /// A thread is about to leave a function.
 #[inline(always)]

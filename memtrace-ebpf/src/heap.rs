@@ -19,11 +19,12 @@ use memtrace_common::{
 };
 
 use crate::{
-    Site, arch, attach_cookie, count,
+    arch, count,
     deferred::{self, Settled},
     predict, remember,
     ring::{self, Class},
     sample, session,
+    site::{Site, attach_cookie},
     thread::{self, Standing},
     walk,
 };

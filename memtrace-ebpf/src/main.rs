@@ -25,6 +25,7 @@ mod remember;
 mod ring;
 mod sample;
 mod session;
+mod site;
 mod suspend;
 mod syscall;
 mod thread;
@@ -33,12 +34,10 @@ mod walk;
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    EbpfContext as _,
-    helpers::generated::bpf_get_attach_cookie,
     macros::{raw_tracepoint, tracepoint, uprobe, uretprobe},
     programs::{ProbeContext, RawTracePointContext, RetProbeContext, TracePointContext},
 };
-use memtrace_common::cookie;
+use site::attach_cookie;
 
 /// An empty program: the benchmark's floor, on the same sites.
 #[uprobe]
@@ -149,21 +148,6 @@ fn syscall_exit(context: TracePointContext) -> u32 {
 fn page_fault(context: TracePointContext) -> u32 {
     fault::page_fault(&context);
     0
-}
-
-#[inline(always)]
-fn attach_cookie(context: &ProbeContext) -> Site {
-    // SAFETY: the context is the one that this program was called with.
-    let packed = unsafe { bpf_get_attach_cookie(context.as_ptr()) };
-    Site { cookie: packed, call: cookie::call_number(packed), slot: cookie::slot(packed).0 }
-}
-
-/// What a probe knows of the place it sits on.
-#[derive(Clone, Copy)]
-struct Site {
-    cookie: u64,
-    call: u8,
-    slot: u16,
 }
 
 #[panic_handler]

@@ -15,8 +15,9 @@ use memtrace_common::{
 };
 
 use crate::{
-    Site, arch, count,
+    arch, count,
     ring::{self, Class},
+    site::Site,
     thread::{self, Standing},
     walk,
 };

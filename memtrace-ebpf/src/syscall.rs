@@ -12,8 +12,9 @@ use aya_ebpf::{
 use memtrace_common::{Slot, call::Call, cookie, event::Kind, signature::Signature, thread::flag};
 
 use crate::{
-    Site, arch, lifecycle,
+    arch, lifecycle,
     mapping::{self, whole_pages},
+    site::Site,
     thread, walk,
     walk::TARGETS,
 };

@@ -8,7 +8,7 @@ use std::{
 use aya::maps::{Array, Map, MapData};
 use memtrace_common::deferred::{DeferredBlock, DeferredKey};
 
-use super::tracer::{KernelError, access};
+use super::error::{KernelError, access};
 
 /// The reading end of the table in which events wait while a ring is full.
 pub struct Deferred {

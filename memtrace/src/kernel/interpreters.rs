@@ -4,8 +4,8 @@ use aya::maps::{Array, MapData};
 use memtrace_common::{Slot, interpreter::Interpreter};
 
 use super::{
+    error::{KernelError, access},
     shared::Shared,
-    tracer::{KernelError, access},
 };
 
 /// The name of the map.

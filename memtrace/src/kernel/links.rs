@@ -14,8 +14,9 @@ use aya::programs::{
 use memtrace_common::{Slot, call::Call, cookie};
 
 use super::{
+    error::KernelError,
     multi::{HEAP_SESSION, MAPPING_ENTRY, RELEASE_SESSION},
-    tracer::{KernelError, Tracer},
+    tracer::Tracer,
 };
 use crate::{allocator::ProbeSite, target::Pid};
 

@@ -5,7 +5,7 @@ use std::{os::fd::AsFd as _, ptr::NonNull};
 use aya::maps::{Map, MapData};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::tracer::{KernelError, access};
+use super::error::{KernelError, access};
 
 /// A mapped array of the kernel's. Its elements' size must be a multiple of eight.
 pub(super) struct Mapped<T> {

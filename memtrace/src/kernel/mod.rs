@@ -8,6 +8,7 @@
 
 mod btf;
 pub mod deferred;
+mod error;
 pub mod features;
 pub mod interpreters;
 pub mod links;
@@ -21,7 +22,8 @@ mod shared;
 pub mod tables;
 mod tracer;
 
-pub use tracer::{KernelError, Loaded, Options, Preparation, RememberedCounts, Tracer};
+pub use error::KernelError;
+pub use tracer::{Loaded, Options, Preparation, RememberedCounts, Tracer};
 
 /// The compiled BPF programs (see docs/design/bpf-object.md for how they are built and checked).
 static OBJECT: &[u8] =

@@ -4,8 +4,8 @@ use aya::maps::{Array, HashMap, Map, MapData};
 use memtrace_common::{Address, Slot, deferred::DeferredKey, limits::MAX_SAMPLED, sampling::Sampling};
 
 use super::{
+    error::{KernelError, access},
     shared::Shared,
-    tracer::{KernelError, access},
 };
 
 /// The user's end of sampling in the kernel: how blocks are drawn, and which are known.

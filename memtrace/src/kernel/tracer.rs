@@ -1,15 +1,14 @@
 //! Loads the programs, and holds the maps that user space reads and writes.
 
 use std::{
-    fs, io,
+    fs,
     os::unix::fs::MetadataExt as _,
     thread::{self, JoinHandle},
 };
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData, MapError, PerCpuArray},
-    programs::ProgramError,
+    maps::{Array, HashMap, MapData, PerCpuArray},
 };
 use aya_obj::Object;
 use memtrace_common::{
@@ -20,12 +19,12 @@ use memtrace_common::{
     prediction::Prediction,
     target::{TargetState, running},
 };
-use thiserror::Error;
 
 use super::{
     OBJECT, btf,
     deferred::Deferred,
-    features::{self, FeatureError},
+    error::{KernelError, access},
+    features,
     interpreters::{self, Interpreters},
     links::Links,
     log::Log,
@@ -68,115 +67,6 @@ impl Default for Options {
             predicts: true,
         }
     }
-}
-
-/// Why the kernel did not do what it was asked.
-#[derive(Debug, Error)]
-pub enum KernelError {
-    /// Something is missing on this machine.
-    #[error(transparent)]
-    Feature(#[from] FeatureError),
-    /// The programs could not be loaded.
-    #[error("the BPF programs could not be loaded: {0}; please report this with the output of `memtrace doctor`")]
-    Load(#[source] Box<aya::EbpfError>),
-    /// The verifier or the kernel's limits refused one program.
-    #[error(
-        "the BPF program {program} could not be loaded: {source}; please report this with the output of `memtrace doctor`"
-    )]
-    LoadProgram {
-        /// Its name.
-        program: &'static str,
-        /// What the kernel said.
-        source: Box<ProgramError>,
-    },
-    /// A probe could not be attached.
-    #[error("could not attach to {function} in {object}: {source}")]
-    Attach {
-        /// The probed function or tracepoint.
-        function: String,
-        /// The file.
-        object: String,
-        /// What the kernel said.
-        source: Box<ProgramError>,
-    },
-    /// Probes of one file could not be attached.
-    #[error("could not attach to {functions} in {object}: {}", refusal(source))]
-    AttachMany {
-        /// The probed functions.
-        functions: String,
-        /// The file.
-        object: String,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// A map of the object is missing or of another type: object and program do not belong together.
-    #[error("the embedded BPF object has no usable map {0}; rebuild memtrace")]
-    Map(&'static str),
-    /// A map could not be read or written.
-    #[error("could not access the BPF map {name}: {source}")]
-    MapAccess {
-        /// Its name.
-        name: &'static str,
-        /// What the kernel said.
-        source: Box<MapError>,
-    },
-    /// A system call failed.
-    #[error("{action}: {source}")]
-    System {
-        /// What was attempted.
-        action: &'static str,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// More processes than there are slots.
-    #[error("more than {MAX_TARGETS} processes cannot be traced at once; name fewer")]
-    TooManyTargets,
-}
-
-impl KernelError {
-    /// Whether another tracer holds a probe with a reference counter at one of the places.
-    pub(super) fn is_other_reference_counter(&self) -> bool {
-        self.refused_by_kernel().is_some_and(is_other_reference_counter)
-    }
-
-    /// Whether the file that was to be probed is not there any more.
-    pub fn is_not_found(&self) -> bool {
-        self.refused_by_kernel().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
-    }
-
-    /// The kernel's own error, where it refused to attach.
-    fn refused_by_kernel(&self) -> Option<&io::Error> {
-        match self {
-            Self::AttachMany { source, .. } => Some(source),
-            Self::Attach { source, .. } => {
-                let mut cause: Option<&dyn std::error::Error> = Some(source);
-                while let Some(error) = cause {
-                    if let Some(error) = error.downcast_ref::<io::Error>() {
-                        return Some(error);
-                    }
-                    cause = error.source();
-                }
-                None
-            }
-            _ => None,
-        }
-    }
-}
-
-/// Whether the kernel refused probes for another tracer's. Two probes on one instruction must name the same reference counter
-/// (kernel/events/uprobes.c, `alloc_uprobe`), and we name none.
-fn is_other_reference_counter(source: &io::Error) -> bool {
-    source.raw_os_error() == Some(libc::EINVAL)
-}
-
-/// Why the kernel refused probes that it takes elsewhere.
-fn refusal(source: &io::Error) -> String {
-    if is_other_reference_counter(source) {
-        return "another tracer holds a probe with a reference counter at the same place, as tools built on bcc do; end it and \
-                try again (the kernel says: invalid argument)"
-            .to_owned();
-    }
-    source.to_string()
 }
 
 /// The loaded programs and their maps.
@@ -451,10 +341,6 @@ pub struct RememberedCounts {
     pub wrong: u64,
     /// Calls whose result was known at their entry, so that their return did not have to be seen.
     pub predicted: u64,
-}
-
-pub(super) fn access(name: &'static str) -> impl Fn(MapError) -> KernelError {
-    move |source| KernelError::MapAccess { name, source: Box::new(source) }
 }
 
 fn take(programs: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, KernelError> {

@@ -2,52 +2,40 @@
 
 use std::path::Path;
 
-/// The form of a report, as `--format` names it.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Format {
-    /// For people, 80 columns.
+macro_rules! formats {
+    ($($(#[$attribute:meta])* $form:ident = $name:literal: $words:literal,)+) => {
+        /// The form of a report, as `--format` names it.
+        #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+        pub enum Format { $(#[doc = $words] $(#[$attribute])* $form,)+ }
+
+        impl Format {
+            /// All of them, in the order of the help.
+            pub const ALL: &[Self] = &[$(Self::$form,)+];
+
+            /// The name on the command line.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$form => $name,)+ }
+            }
+
+            /// What it is for, in words.
+            pub const fn words(self) -> &'static str {
+                match self { $(Self::$form => $words,)+ }
+            }
+        }
+    };
+}
+
+formats! {
     #[default]
-    Text,
-    /// One object a line, for scripts.
-    Json,
-    /// One line a stack, for other flame graph tools.
-    Folded,
-    /// A flame graph, coloured by growth (SVG).
-    Flamegraph,
-    /// For `go tool pprof` (protobuf, compressed).
-    Pprof,
-    /// One page with everything, for a browser.
-    Html,
+    Text = "text": "For people, 80 columns",
+    Json = "json": "One object a line, for scripts",
+    Folded = "folded": "One line a stack, for other flame graph tools",
+    Flamegraph = "flamegraph": "A flame graph, coloured by growth (SVG)",
+    Pprof = "pprof": "For `go tool pprof` (protobuf, compressed)",
+    Html = "html": "One page with everything, for a browser",
 }
 
 impl Format {
-    /// All of them, in the order of the help.
-    pub const ALL: [Self; 6] = [Self::Text, Self::Json, Self::Folded, Self::Flamegraph, Self::Pprof, Self::Html];
-
-    /// The name on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Json => "json",
-            Self::Folded => "folded",
-            Self::Flamegraph => "flamegraph",
-            Self::Pprof => "pprof",
-            Self::Html => "html",
-        }
-    }
-
-    /// What it is for, in words.
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::Text => "For people, 80 columns",
-            Self::Json => "One object a line, for scripts",
-            Self::Folded => "One line a stack, for other flame graph tools",
-            Self::Flamegraph => "A flame graph, coloured by growth (SVG)",
-            Self::Pprof => "For `go tool pprof` (protobuf, compressed)",
-            Self::Html => "One page with everything, for a browser",
-        }
-    }
-
     /// The form that a file's name asks for.
     pub fn of_file(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_string_lossy().to_lowercase();

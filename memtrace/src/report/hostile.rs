@@ -21,7 +21,7 @@ use crate::{
 /// Every form by every metric; what was compressed is unpacked.
 fn all(snapshot: &Snapshot) -> Vec<(Format, String)> {
     let mut written = Vec::new();
-    for &format in &Format::ALL {
+    for &format in Format::ALL {
         for metric in Metric::ALL {
             let mut out = Vec::new();
             render(Rendering { format, metric, colour: false }, snapshot, &mut out).unwrap();

@@ -220,7 +220,7 @@ mod tests {
                 Ok(())
             }
         }
-        for format in &Format::ALL {
+        for format in Format::ALL {
             let rendering = Rendering { format: *format, ..Rendering::default() };
             let error = crate::report::render(rendering, &sample::snapshot(), &mut Closed).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::BrokenPipe, "{format:?}");

@@ -24,8 +24,8 @@ use self::{
     stacks::Stacks,
 };
 use super::{
+    error::{KernelError, access},
     mapped::Mapped,
-    tracer::{KernelError, access},
 };
 use crate::event::{DecodeError, Event, decode};
 

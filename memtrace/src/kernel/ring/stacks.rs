@@ -8,7 +8,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use tokio::io::unix::AsyncFd;
 
 use super::{merge::Source, reader::Next};
-use crate::kernel::tracer::{KernelError, access};
+use crate::kernel::error::{KernelError, access};
 
 /// Stacks, and what wakes us.
 pub(super) struct Stacks {

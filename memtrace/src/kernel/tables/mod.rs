@@ -21,8 +21,8 @@ use memtrace_common::{
 
 use self::places::Places;
 use super::{
+    error::{KernelError, access},
     mapped::Mapped,
-    tracer::{KernelError, access},
 };
 use crate::unwind::{self, Admission, Budget, Extent, Table};
 

@@ -12,7 +12,7 @@ use super::{
     fit::{left, shorten, width, wrap},
     place, rows,
     state::State,
-    view::Theme,
+    theme::Theme,
 };
 use crate::report::{
     escape::escape,

@@ -10,6 +10,7 @@ pub mod keys;
 mod place;
 mod rows;
 pub mod state;
+pub mod theme;
 pub mod view;
 
 use super::snapshot::Snapshot;

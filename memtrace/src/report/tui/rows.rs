@@ -12,7 +12,7 @@ use super::{
     fit::{left, right, shorten, width},
     place,
     state::{Sort, State},
-    view::Theme,
+    theme::Theme,
 };
 use crate::{
     report::{

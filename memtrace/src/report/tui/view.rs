@@ -8,7 +8,7 @@ use std::time::Duration;
 use ratatui::{
     buffer::Buffer,
     layout::{Constraint, Layout, Rect},
-    style::{Color, Modifier, Style},
+    style::{Modifier, Style},
     text::{Line, Span},
     widgets::{Block, Clear, Padding, Paragraph, Widget},
 };
@@ -18,6 +18,7 @@ use super::{
     fit::{shorten, width},
     keys, rows,
     state::{Mode, Room, State},
+    theme::Theme,
 };
 use crate::{
     report::{
@@ -33,35 +34,6 @@ use crate::{
 
 /// Processes that have a line of their own.
 const PROCESSES: usize = 3;
-
-/// The colours and marks of the terminal view.
-#[derive(Clone, Copy, Debug)]
-pub struct Theme {
-    /// Whether colours are wanted; bold and reversed text is used without, too.
-    pub colour: bool,
-}
-
-impl Theme {
-    pub(super) fn verdict(self, verdict: Verdict) -> Style {
-        match verdict {
-            Verdict::Growing => self.colour(Color::Red).add_modifier(Modifier::BOLD),
-            Verdict::Plateau | Verdict::Sawtooth | Verdict::Shrinking => self.colour(Color::Green),
-            Verdict::Undecided => Style::new(),
-        }
-    }
-
-    pub(super) fn warning(self) -> Style {
-        self.colour(Color::Yellow).add_modifier(Modifier::BOLD)
-    }
-
-    pub(super) fn quiet(self) -> Style {
-        Style::new().add_modifier(Modifier::DIM)
-    }
-
-    fn colour(self, colour: Color) -> Style {
-        if self.colour { Style::new().fg(colour) } else { Style::new() }
-    }
-}
 
 /// Where things are on a screen.
 struct Places {

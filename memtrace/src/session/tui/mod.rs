@@ -34,7 +34,8 @@ use crate::report::{
         Update,
         keys::action,
         state::{Request, State},
-        view::{Theme, draw, room},
+        theme::Theme,
+        view::{draw, room},
     },
 };
 

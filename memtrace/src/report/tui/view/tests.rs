@@ -1,5 +1,7 @@
 use ratatui::{Terminal, backend::TestBackend};
 
+use ratatui::style::Color;
+
 use super::*;
 use crate::report::{
     sample,

@@ -156,7 +156,7 @@ fn put_back(options: &[&str]) -> Result<()> {
     memtrace.report_where("blocks after that", |report| leaked(report) >= before + 500)?;
     let put_back = memtrace.interrupt()?;
     let report = put_back.reports()?.pop().context("a report")?;
-    let told = put_back.errors.iter().filter(|line| line.contains("another tracer has left")).count();
+    let told = put_back.errors.iter().filter(|line| line.contains("lost memtrace's probes")).count();
     ensure!(u64::try_from(told)? == report.lost("probes_removed"), "{told} {:?}", report.loss);
     leader.tell("count")?;
     let counted: u64 = leader.hear()?.parse()?;

@@ -158,6 +158,7 @@ impl Feed {
         if self.state.ended(slot) {
             self.unwinding.remove(slot)?;
             self.runtimes.ended(slot)?;
+            self.state.symbols.set_reader(slot, None);
         }
         Ok(())
     }

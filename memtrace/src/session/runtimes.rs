@@ -89,7 +89,7 @@ impl Runtimes {
             }
             Finding::Proved(runtime) => {
                 // Names first: a stack may come as soon as the kernel knows.
-                state.symbols.set_reader(slot, runtime.reader);
+                state.symbols.set_reader(slot, Some(runtime.reader));
                 self.placings.insert(slot, runtime.placing);
                 self.kernel.set(slot, Some(runtime.interpreter))?;
             }

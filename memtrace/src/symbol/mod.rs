@@ -273,10 +273,11 @@ impl Symbolizer {
         }
     }
 
-    /// What names the code of a process's interpreter from now on, until it runs another program.
-    pub fn set_reader(&mut self, slot: Slot, reader: CodeReader) {
+    /// What names the code of a process's interpreter from now on, until it runs another program. Without one, as when the process
+    /// has ended, code that is known keeps its names.
+    pub fn set_reader(&mut self, slot: Slot, reader: Option<CodeReader>) {
         if let Some(process) = self.processes.get_mut(&slot) {
-            process.set_reader(Some(reader));
+            process.set_reader(reader);
         }
     }
 

@@ -161,6 +161,9 @@ pub struct Walk {
     /// The index of the scratch memory of this processor that holds the chain of interpreter frames; [`crate::limits::WINDOWS`]
     /// when there is no chain.
     pub chain: u64,
+    /// The hash that stands for the chain; 0 when there is none. It is here and in no register: the verifier would look at
+    /// everything behind once for no chain, and once for any.
+    pub chain_hash: u64,
 }
 
 /// What is known of the frame pointer during a walk.

@@ -5,7 +5,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    btf_maps::{Array, PerCpuArray},
+    btf_maps::Array,
     helpers::generated::{bpf_loop, bpf_probe_read_user},
     macros::btf_map,
 };
@@ -20,7 +20,11 @@ use memtrace_common::{
     thread::ThreadState,
 };
 
-use crate::{atomic, ring, thread};
+use crate::{
+    ring,
+    scratch::{self, Scratch, Scratches},
+    thread,
+};
 
 /// The interpreter of each target, by slot; user space writes it.
 #[btf_map]
@@ -28,32 +32,46 @@ static INTERPRETERS: Array<Interpreter, MAX_TARGETS> = Array::new();
 
 /// Where chains are walked to.
 #[btf_map]
-static CHAINS: PerCpuArray<Chain, WINDOWS> = PerCpuArray::new();
+static CHAINS: Scratches<Chain> = Scratches::new();
 
-/// A chain of this processor.
-#[inline(always)]
-fn chain(index: u64) -> Option<&'static mut Chain> {
-    // SAFETY: a live element of this processor, which belongs to whoever has claimed it.
-    CHAINS.get_ptr_mut(index as u32).map(|chain| unsafe { &mut *chain })
-}
-
-/// Walks the chain of the running thread's interpreter frames; the hash that stands for them, 0 if there are none. The chain stays
-/// with the thread until [`close`].
-#[inline(always)]
-pub fn walk(state: &mut ThreadState, slot: u16) -> u64 {
-    state.walk.chain = WINDOWS as u64;
-    let Some(target) = INTERPRETERS.get_ptr(u32::from(slot)) else { return 0 };
-    // SAFETY: a live array element, written by user space at any moment.
-    if unsafe { (&raw const (*target).is_known).read_volatile() } == 0 {
-        return 0;
+impl Scratch for Chain {
+    #[inline(always)]
+    fn map() -> &'static Scratches<Chain> {
+        &CHAINS
     }
-    walk_chain(state, u32::from(slot))
+
+    #[inline(always)]
+    fn busy(&mut self) -> *mut u64 {
+        &raw mut self.busy
+    }
 }
 
-/// [`walk`] for a target that has an interpreter. A global function, so that the verifier looks at it once and by itself.
+/// Walks the chain of the running thread's interpreter frames, if it has some. The chain stays with the thread until [`close`], and its
+/// hash until the next walk.
+#[inline(always)]
+pub fn walk(state: &mut ThreadState, slot: u16) {
+    state.walk.chain = WINDOWS as u64;
+    state.walk.chain_hash = 0;
+    let Some(target) = INTERPRETERS.get_ptr(u32::from(slot)) else { return };
+    // SAFETY: a live array element, written by user space at any moment.
+    if unsafe { (&raw const (*target).is_known).read_volatile() } != 0 {
+        let _ = walk_chain(state, u32::from(slot));
+    }
+}
+
+/// The id of the stack whose native frames have this one, with the chain of [`walk`].
+#[inline(always)]
+pub fn with_chain(state: &ThreadState, native: u64) -> u64 {
+    // SAFETY: a reference. Volatile, so that the compiler does not know what `walk` wrote.
+    let hash = unsafe { (&raw const state.walk.chain_hash).read_volatile() };
+    stack::with_chain(native, hash)
+}
+
+/// [`walk`] for a target that has an interpreter. A global function, so that the verifier looks at it once and by itself; it wants a
+/// number back.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn walk_chain(state: *mut ThreadState, slot: u32) -> u64 {
+extern "C" fn walk_chain(state: *mut ThreadState, slot: u32) -> u32 {
     // SAFETY: null, or a reference of the caller's.
     let Some(state) = (unsafe { state.as_mut() }) else { return 0 };
     let Some(target) = INTERPRETERS.get_ptr(slot) else { return 0 };
@@ -70,7 +88,7 @@ extern "C" fn walk_chain(state: *mut ThreadState, slot: u32) -> u64 {
     if frame == 0 {
         return 0;
     }
-    let Some((index, chain)) = claim() else { return 0 };
+    let Some((index, chain)) = scratch::claim::<Chain>() else { return 0 };
     chain.slot = u64::from(slot);
     chain.thread_state = thread_state;
     chain.frame = frame;
@@ -85,14 +103,15 @@ extern "C" fn walk_chain(state: *mut ThreadState, slot: u32) -> u64 {
         bpf_loop(MAX_INTERPRETER_FRAMES as u32, one_frame as *mut c_void, (&raw mut context).cast(), 0);
     }
     if chain.record.words == 0 {
-        release(chain);
+        scratch::release(chain);
         return 0;
     }
     if chain.frame != 0 {
         chain.cut();
     }
     state.walk.chain = index;
-    stack::finish(chain.hash)
+    state.walk.chain_hash = stack::finish(chain.hash);
+    0
 }
 
 /// Takes one frame into the chain; not 0 ends the loop.
@@ -136,33 +155,29 @@ extern "C" fn one_frame(_index: u32, context: *mut c_void) -> i64 {
     i64::from(!interpreter::step(target, chain, thread::read_word))
 }
 
-/// Takes a chain of this processor that no preempted program is using.
-#[inline(always)]
-fn claim() -> Option<(u64, &'static mut Chain)> {
-    for index in 0..WINDOWS as u64 {
-        let found = chain(index)?;
-        // SAFETY: a live map value. One instruction, so that nobody comes in between.
-        if unsafe { atomic::exchange(&raw mut found.busy, 1) } == 0 {
-            return Some((index, found));
-        }
-    }
-    None
-}
-
 /// Notes the stack pointer of the native frame `place`, if the stack has a chain.
 #[inline(always)]
 pub fn note_depth(state: &ThreadState, place: usize, sp: u64) {
-    if state.walk.chain >= WINDOWS as u64 {
-        return;
+    if state.walk.chain < WINDOWS as u64 {
+        let _ = note_chain_depth(state, place as u32, sp);
     }
-    let Some(chain) = chain(state.walk.chain) else { return };
+}
+
+/// [`note_depth`] for a stack that has a chain. A global function, as [`walk_chain`] is; the verifier wants a number back.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn note_chain_depth(state: *const ThreadState, place: u32, sp: u64) -> u32 {
+    // SAFETY: null, or a reference of the caller's.
+    let Some(state) = (unsafe { state.as_ref() }) else { return 0 };
+    let Some(chain) = scratch::get::<Chain>(state.walk.chain) else { return 0 };
     if place == 0 {
         chain.record.sp = sp;
     }
-    if let Some(depth) = chain.depths.get_mut(place & MAX_FRAMES) {
+    if let Some(depth) = chain.depths.get_mut(place as usize & MAX_FRAMES) {
         let words = sp.wrapping_sub(chain.record.sp) >> 3;
         *depth = if words >= u64::from(UNKNOWN_DEPTH) { UNKNOWN_DEPTH } else { words as u32 };
     }
+    0
 }
 
 /// Sends the chain of the stack `id`, if it has one; whether user space will have it.
@@ -180,7 +195,7 @@ pub fn send(state: &mut ThreadState, slot: u16, id: u64) -> bool {
 extern "C" fn send_chain(state: *mut ThreadState, slot: u32, id: u64) -> u32 {
     // SAFETY: null, or a reference of the caller's.
     let Some(state) = (unsafe { state.as_mut() }) else { return 0 };
-    let Some(chain) = chain(state.walk.chain) else { return 0 };
+    let Some(chain) = scratch::get::<Chain>(state.walk.chain) else { return 0 };
     let head = Head::new(Kind::Chain, Slot(slot as u16), state.thread as u32);
     let words = core::hint::black_box(chain.record.words) & (MAX_CHAIN_WORDS as u64 - 1);
     chain.record = ChainRecord { head, time_ns: ring::now(), id, sp: chain.record.sp, words };
@@ -192,19 +207,22 @@ extern "C" fn send_chain(state: *mut ThreadState, slot: u32, id: u64) -> u32 {
 /// Gives the chain of [`walk`] back.
 #[inline(always)]
 pub fn close(state: &mut ThreadState) {
-    if state.walk.chain >= WINDOWS as u64 {
-        return;
+    if state.walk.chain < WINDOWS as u64 {
+        let _ = close_chain(state);
     }
-    if let Some(chain) = chain(state.walk.chain) {
-        release(chain);
-    }
-    state.walk.chain = WINDOWS as u64;
 }
 
-#[inline(always)]
-fn release(chain: &mut Chain) {
-    // SAFETY: a reference. Volatile, so that it stays behind the last use.
-    unsafe { (&raw mut chain.busy).write_volatile(0) };
+/// [`close`] for a stack that has a chain. A global function, as [`walk_chain`] is; the verifier wants a number back.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn close_chain(state: *mut ThreadState) -> u32 {
+    // SAFETY: null, or a reference of the caller's.
+    let Some(state) = (unsafe { state.as_mut() }) else { return 0 };
+    if let Some(chain) = scratch::get::<Chain>(state.walk.chain) {
+        scratch::release(chain);
+    }
+    state.walk.chain = WINDOWS as u64;
+    0
 }
 
 /// The target has another program: its interpreter's frames are not walked until user space has found them again.

@@ -24,6 +24,7 @@ mod predict;
 mod remember;
 mod ring;
 mod sample;
+mod scratch;
 mod session;
 mod site;
 mod suspend;

@@ -16,7 +16,10 @@ use memtrace_common::{
     walk_cache::{self, Stack},
 };
 
-use crate::{atomic, thread};
+use crate::{
+    scratch::{self, Scratch, Scratches},
+    thread,
+};
 
 /// Not 0 in the test mode: every remembered stack is walked again all the same, and the two compared.
 #[unsafe(no_mangle)]
@@ -28,7 +31,19 @@ static REMEMBERED_COUNTS: PerCpuArray<[u64; 4], 1> = PerCpuArray::new();
 
 /// Where the stack is read to.
 #[btf_map]
-static WINDOW: PerCpuArray<Window, WINDOWS> = PerCpuArray::new();
+static WINDOW: Scratches<Window> = Scratches::new();
+
+impl Scratch for Window {
+    #[inline(always)]
+    fn map() -> &'static Scratches<Window> {
+        &WINDOW
+    }
+
+    #[inline(always)]
+    fn busy(&mut self) -> *mut u64 {
+        &raw mut self.busy
+    }
+}
 
 /// Words that are read at once at least. Walks from the same place are told apart by their nearest words.
 const NEAR_WORDS: u64 = 32;
@@ -66,7 +81,11 @@ pub fn open(state: &mut ThreadState, base: u64) -> Option<u64> {
     let expected = &state.walks.remembered[walk_cache::expected(state)];
     // Not the walk expected: one that is looked up by its return address, and may be of any length.
     let words = if expected.sp == base.wrapping_add(8) { expected.piece_words(0).max(NEAR_WORDS) } else { NEAR_WORDS };
-    let Some(window) = claim(&mut state.walk.window) else { return thread::read_word(base) };
+    let Some((index, window)) = scratch::claim::<Window>() else {
+        state.walk.window = WINDOWS as u64;
+        return thread::read_word(base);
+    };
+    state.walk.window = index;
     window.near = if read_words(window, 0, base, words) {
         words
     } else if read_words(window, 0, base, 1) {
@@ -80,33 +99,10 @@ pub fn open(state: &mut ThreadState, base: u64) -> Option<u64> {
 /// Gives the window of [`open`] back.
 #[inline(always)]
 pub fn close(state: &mut ThreadState) {
-    if let Some(window) = window(state.walk.window) {
-        // SAFETY: a reference. Volatile, so that it stays behind the last use of the words.
-        unsafe { (&raw mut window.busy).write_volatile(0) };
+    if let Some(window) = scratch::get::<Window>(state.walk.window) {
+        scratch::release(window);
     }
     state.walk.window = WINDOWS as u64;
-}
-
-/// Takes a window of this processor that no preempted program is using. Programs stay on their processor, and end.
-#[inline(always)]
-fn claim(number: &mut u64) -> Option<&'static mut Window> {
-    for index in 0..WINDOWS as u64 {
-        let found = window(index)?;
-        // SAFETY: a live map value. One instruction, so that nobody comes in between.
-        if unsafe { atomic::exchange(&raw mut found.busy, 1) } == 0 {
-            *number = index;
-            return Some(found);
-        }
-    }
-    *number = WINDOWS as u64;
-    None
-}
-
-/// A window of this processor.
-#[inline(always)]
-fn window(index: u64) -> Option<&'static mut Window> {
-    // SAFETY: a live element of this processor, which belongs to whoever has claimed it.
-    WINDOW.get_ptr_mut(index as u32).map(|window| unsafe { &mut *window })
 }
 
 /// Reads words of the stack to a place of the window.
@@ -170,7 +166,7 @@ extern "C" fn one_way(index: u32, context: *mut c_void) -> i64 {
 extern "C" fn is_repeated(state: *const ThreadState, place: u32) -> u32 {
     // SAFETY: null, or a reference of the caller's.
     let Some(state) = (unsafe { state.as_ref() }) else { return 0 };
-    let window = || window(state.walk.window);
+    let window = || scratch::get::<Window>(state.walk.window);
     u32::from(walk_cache::repeats(state, place as usize & (REMEMBERED_WALKS - 1), window, &OwnStack))
 }
 

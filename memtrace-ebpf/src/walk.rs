@@ -122,11 +122,11 @@ pub fn stack_id(state: &mut ThreadState, slot: u16, start: Registers) -> u64 {
     walk.fp = start.fp;
     let remembered = if first == 0 { None } else { remember::find(state) };
     remember::close(state);
-    let interpreted = interpreter::walk(state, slot);
+    interpreter::walk(state, slot);
     if let Some(id) = remembered
         && !remember::verifying()
     {
-        let id = stack::with_chain(id, interpreted);
+        let id = interpreter::with_chain(state, id);
         // User space may have had to forget the stack's frames: then it is walked again.
         if is_sent(id) {
             remember::count_outcome(remember::Outcome::Hit);
@@ -172,7 +172,7 @@ pub fn stack_id(state: &mut ThreadState, slot: u16, start: Registers) -> u64 {
     if first != 0 {
         walk_cache::end(state, id);
     }
-    let id = stack::with_chain(id, interpreted);
+    let id = interpreter::with_chain(state, id);
     send_once(state, slot, id);
     interpreter::close(state);
     id

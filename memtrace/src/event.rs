@@ -86,12 +86,6 @@ pub enum StackFrame {
     },
 }
 
-impl From<Address> for StackFrame {
-    fn from(address: Address) -> Self {
-        StackFrame::Native(address)
-    }
-}
-
 /// The interpreter frames of a stack.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Chain {
@@ -110,9 +104,9 @@ pub struct ChainWords<'a> {
 }
 
 impl ChainWords<'_> {
-    /// The frames of a stack that has so many native ones.
-    pub fn with_native(self, native: usize) -> Chain {
-        let depths = self.depths.chunks_exact(4).take(native).map(|mut depth| depth.get_u32_ne());
+    /// The chain by itself. Of the stack pointers as many mean something as the stack has native frames.
+    pub fn to_chain(self) -> Chain {
+        let depths = self.depths.chunks_exact(4).map(|mut depth| depth.get_u32_ne());
         let place = |depth| (depth != UNKNOWN_DEPTH).then(|| self.sp.wrapping_add(8 * u64::from(depth)));
         Chain {
             stack_pointers: depths.map(place).collect(),
@@ -273,8 +267,8 @@ mod tests {
         let bytes = record(18, 0, &words);
         let What::Chain { id, chain } = decode(&bytes).expect("a whole record").what else { panic!("a chain") };
         assert_eq!(id, StackId(0xabc));
-        let Chain { stack_pointers, words } = chain.with_native(3);
-        assert_eq!(stack_pointers, [0x7000, 0x7008, 0x7010].map(Some));
+        let Chain { stack_pointers, words } = chain.to_chain();
+        assert_eq!(stack_pointers[..3], [0x7000, 0x7008, 0x7010].map(Some));
         assert_eq!(words, [1 << 48 | 0x10, 0x20]);
         // A count beyond what there is.
         let mut bytes = bytes;

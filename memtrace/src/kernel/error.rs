@@ -1,6 +1,6 @@
 //! Why the kernel did not do what it was asked, in sentences that say what to do.
 
-use std::{error::Error, io};
+use std::{error::Error, io, iter};
 
 use aya::{maps::MapError, programs::ProgramError};
 use memtrace_common::limits::MAX_TARGETS;
@@ -94,28 +94,23 @@ impl KernelError {
     }
 }
 
-/// The kernel's own error among the causes of one.
-fn by_kernel<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return Some(error);
-        }
-        cause = error.source();
-    }
-    None
+/// An error and all of its causes.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    iter::successors(Some(error), |&error| error.source())
 }
 
-/// An error and all of its causes, which do not repeat each other: the last one is what the kernel said.
+/// The kernel's own error among the causes of one.
+fn by_kernel<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
+    causes(error).find_map(|error| error.downcast_ref())
+}
+
+/// What an error and all of its causes say, each thing once: the last one is what the kernel said.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
+    for said in causes(error).map(ToString::to_string) {
         if !text.contains(&said) {
             text = format!("{text}: {said}");
         }
-        cause = error.source();
     }
     text
 }

@@ -1,6 +1,6 @@
 //! What the kernel side knows of the targets' interpreters.
 
-use aya::maps::{Array, MapData};
+use aya::maps::{Array, Map, MapData};
 use memtrace_common::{Slot, interpreter::Interpreter};
 
 use super::{
@@ -8,15 +8,14 @@ use super::{
     shared::Shared,
 };
 
-/// The name of the map.
-pub(super) const NAME: &str = "INTERPRETERS";
+const NAME: &str = "INTERPRETERS";
 
 /// The kernel's table of interpreters, by slot.
 pub struct Interpreters(Array<MapData, Shared<Interpreter>>);
 
 impl Interpreters {
-    pub(super) fn new(map: Array<MapData, Shared<Interpreter>>) -> Self {
-        Self(map)
+    pub(super) fn new(map: Map) -> Result<Self, KernelError> {
+        Ok(Self(Array::try_from(map).map_err(access(NAME))?))
     }
 
     /// From now on the target's interpreter frames are walked so, or not at all.

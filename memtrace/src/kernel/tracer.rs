@@ -25,7 +25,7 @@ use super::{
     deferred::Deferred,
     error::{KernelError, access},
     features,
-    interpreters::{self, Interpreters},
+    interpreters::Interpreters,
     links::Links,
     log::Log,
     multi::MultiPrograms,
@@ -198,7 +198,7 @@ impl Tracer {
             take(&mut programs, "SEGMENTS")?,
             take(&mut programs, "SEGMENT_RANGES")?,
         )?;
-        let interpreters = Interpreters::new(typed(&mut programs, interpreters::NAME)?);
+        let interpreters = Interpreters::new(take(&mut programs, "INTERPRETERS")?)?;
         let sampler = Sampler::new(take(&mut programs, "SAMPLING")?, take(&mut programs, "SAMPLED")?)?;
         let (sampler, unused_sampler) = if options.samples { (Some(sampler), None) } else { (None, Some(sampler)) };
         let log = Log::start(&mut programs);

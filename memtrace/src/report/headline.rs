@@ -339,15 +339,20 @@ fn of_what_was_seen(tally: &Tally, snapshot: &Snapshot) -> Headline {
     say(State::Level, None, text + &small)
 }
 
+/// `keep (leaky.c:12), called from handle (app.py:11)`; the caller only where interpreted code called compiled code.
+fn blamed_place(frames: &[Frame]) -> String {
+    let at = blamed(frames);
+    let blamed = frames.get(at).map_or_else(|| "an unknown place".to_owned(), place);
+    match called_by(frames, at) {
+        Some(caller) => format!("{blamed}, called from {}", place(&frames[caller])),
+        None => blamed,
+    }
+}
+
 /// What grows; `None` when nothing does.
 fn growing(tally: &Tally) -> Option<String> {
     let first = tally.first.as_ref()?;
-    let at = blamed(&first.frames);
-    let mut place_of = first.frames.get(at).map_or_else(|| "an unknown place".to_owned(), place);
-    if let Some(caller) = called_by(&first.frames, at).and_then(|caller| first.frames.get(caller)) {
-        place_of = format!("{place_of}, called from {}", place(caller));
-    }
-    let place = place_of;
+    let place = blamed_place(&first.frames);
     let total = rate(tally.growing_rate);
     let stacks = of(tally.growing_stacks, "stack", "stacks");
     Some(match (tally.growing_stacks, tally.growing_groups) {

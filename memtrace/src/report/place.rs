@@ -12,7 +12,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use super::snapshot::{Frame, FrameKind};
+use super::snapshot::Frame;
+use crate::symbol::FrameKind;
 
 /// What the code of a frame is for, from what is most worth blaming to what is least.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]

@@ -2,9 +2,9 @@
 
 use super::gate::Gate;
 use super::snapshot::{
-    Frame, FrameKind, Module, Process, Quantiles, Retired, SCHEMA, Snapshot, Stack, StackKind, Survival, Totals, Tracer,
+    Frame, Module, Process, Quantiles, Retired, SCHEMA, Snapshot, Stack, StackKind, Survival, Totals, Tracer,
 };
-use crate::trend::Verdict;
+use crate::{symbol::FrameKind, trend::Verdict};
 
 pub(super) fn frame(function: &str, module: &str, file: Option<(&str, u32)>) -> Frame {
     Frame {

@@ -14,7 +14,7 @@ use super::{
     memory::ProcessMemory,
     sampling::{Estimate, Sampling},
 };
-use crate::trend::Verdict;
+use crate::{symbol::FrameKind, trend::Verdict};
 
 /// The name and version of the JSON form; raised when the meaning of a field changes.
 pub const SCHEMA: &str = "memtrace/1";
@@ -355,18 +355,6 @@ pub struct Frame {
     /// What runs the code.
     #[serde(default)]
     pub kind: FrameKind,
-}
-
-/// What runs the code of a frame.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum FrameKind {
-    /// The processor.
-    #[default]
-    Native,
-    /// An interpreter: the function, file and line are those of its language.
-    Interpreter,
 }
 
 /// A program or library that frames lie in.

@@ -40,6 +40,7 @@ impl Placing {
     /// them. Runs of which no native frame is known, since the native stack ends before, come last. Also whether frames are missing.
     pub fn join(&self, native: &[Address], chain: &Chain) -> (Vec<StackFrame>, bool) {
         let mut joined = Vec::with_capacity(native.len() + chain.words.len() / 2);
+        let natives = |range: Range<usize>| native[range].iter().map(|&address| StackFrame::Native(address));
         // The first native frame that has not been taken.
         let mut next = 0;
         let mut run = Vec::new();
@@ -54,25 +55,19 @@ impl Placing {
                 }
                 Some((FrameKind::Boundary, address)) => {
                     is_cut |= address == CUT;
-                    if address == CUT && run.is_empty() {
-                        continue;
-                    }
                     let runner = self.runner(native, chain, next, address);
-                    if let Some(runner) = runner {
-                        joined.extend(native[next..runner].iter().map(|&address| StackFrame::Native(address)));
-                        next = runner + 1;
-                    } else if run.is_empty() {
+                    // Nothing is placed where nothing is known, or no run has been begun that was cut.
+                    if run.is_empty() && (runner.is_none() || address == CUT) {
                         continue;
-                    } else {
-                        joined.extend(native[next..].iter().map(|&address| StackFrame::Native(address)));
-                        next = native.len();
                     }
+                    joined.extend(natives(next..runner.unwrap_or(native.len())));
+                    next = runner.map_or(native.len(), |runner| runner + 1);
                     joined.append(&mut run);
                 }
                 Some((FrameKind::Native, _)) | None => {}
             }
         }
-        joined.extend(native[next..].iter().map(|&address| StackFrame::Native(address)));
+        joined.extend(natives(next..native.len()));
         joined.append(&mut run);
         (joined, is_cut)
     }
@@ -82,10 +77,10 @@ impl Placing {
         if boundary == 0 || boundary == CUT {
             return (next..native.len()).find(|&index| self.evaluator.contains(&native[index].0.wrapping_sub(1)));
         }
-        // The frame's part of the stack is from its own stack pointer to its caller's.
-        // One whose caller is not known may end anywhere.
+        // The frame's part of the stack is from its own stack pointer to its caller's. One whose caller is not known may end anywhere.
+        let known = &chain.stack_pointers[..native.len().min(chain.stack_pointers.len())];
         let holds = |index: &usize| {
-            let sp = |index: usize| chain.stack_pointers.get(index).copied().flatten();
+            let sp = |index: usize| known.get(index).copied().flatten();
             sp(*index).is_some_and(|sp| sp <= boundary) && sp(index + 1).is_some_and(|sp| boundary < sp)
         };
         (next..native.len()).find(holds)

@@ -22,8 +22,6 @@ use crate::object::{Pid, maps::Mapping};
 /// An interpreter that was found in a process and proved.
 #[derive(Debug)]
 pub struct Runtime {
-    /// Its name and version, such as "Python 3.11".
-    pub name: String,
     /// What the kernel needs to walk its frames.
     pub interpreter: Interpreter,
     /// Which native frame runs which of its frames.

@@ -22,11 +22,9 @@ use crate::{
         enlarged::Enlarger,
         loss::{self, Harm},
         sampling::{Estimate, Sampling},
-        snapshot::{
-            Frame, FrameKind, Module, Process, Quantiles, Stack, StackKind, Survival, Totals, Tracer as TracerState,
-        },
+        snapshot::{Frame, Module, Process, Quantiles, Stack, StackKind, Survival, Totals, Tracer as TracerState},
     },
-    symbol::{self, ResolvedFrame},
+    symbol::ResolvedFrame,
     trend::{Judgement, Sample, Verdict},
 };
 
@@ -212,10 +210,7 @@ pub(super) fn frame(resolved: ResolvedFrame) -> Frame {
         line: resolved.line,
         inlined: resolved.inlined,
         offset: resolved.offset.map(|offset| format!("{offset:#x}")),
-        kind: match resolved.kind {
-            symbol::FrameKind::Native => FrameKind::Native,
-            symbol::FrameKind::Interpreter => FrameKind::Interpreter,
-        },
+        kind: resolved.kind,
     }
 }
 

@@ -233,7 +233,7 @@ impl Feed {
                 }
                 let (frames, is_cut) = runtimes.frames(event.slot, id, frames.iter());
                 let end = if is_cut { StackEnd::TooDeep } else { end };
-                let observed = state.symbols.observe(event.slot, id, frames.iter().copied(), end);
+                let observed = state.symbols.observe(event.slot, id, frames, end);
                 if observed.unknown_addresses
                     && let Some(pid) = state.process(event.slot)
                     && let Some(mut mappings) = refresh.allow(|| maps::read(pid).ok())
@@ -243,7 +243,7 @@ impl Feed {
                     state.symbols.refresh(event.slot, modules(pid, &mappings));
                     failed = unwinding.update(event.slot, pid, &mappings);
                     // What is unknown even now is code that has gone; the report shows its address.
-                    let _ = state.symbols.observe(event.slot, id, frames.iter().copied(), end);
+                    let _ = state.symbols.observe(event.slot, id, frames, end);
                 }
             }
             What::Chain { id, chain } => runtimes.keep(event.slot, id, chain),

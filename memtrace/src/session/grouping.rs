@@ -20,9 +20,9 @@ use crate::{
         gate::{self, Gate, Ruling},
         group::{self, CalledBy, Group, GroupBy},
         place, rank,
-        snapshot::{Frame, FrameKind, Stack},
+        snapshot::{Frame, Stack},
     },
-    symbol::{Symbolizer, family::family},
+    symbol::{FrameKind, Symbolizer, family::family},
     trend::{
         Observation, Trend,
         explain::{Leaf, Node, explain},

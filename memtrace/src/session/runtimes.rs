@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memtrace_common::{Address, Slot, StackId, limits::MAX_FRAMES};
+use memtrace_common::{Address, Slot, StackId};
 
 use super::{SessionError, notice, state::State};
 use crate::{
@@ -37,6 +37,9 @@ pub(super) struct Runtimes {
     refused: HashSet<Slot>,
     /// Chains whose stacks are still to come.
     chains: HashMap<(Slot, StackId), Chain>,
+    /// Room for the frames of one stack: its native ones, and all of them.
+    native: Vec<Address>,
+    frames: Vec<StackFrame>,
 }
 
 /// When to look again.
@@ -56,6 +59,8 @@ impl Runtimes {
             waiting: HashMap::new(),
             refused: HashSet::new(),
             chains: HashMap::new(),
+            native: Vec::new(),
+            frames: Vec::new(),
         }
     }
 
@@ -122,7 +127,7 @@ impl Runtimes {
         {
             self.chains.remove(&any);
         }
-        self.chains.insert((slot, id), chain.with_native(MAX_FRAMES));
+        self.chains.insert((slot, id), chain.to_chain());
     }
 
     /// Whether the interpreter frames of a stack have come, or the target has no interpreter.
@@ -136,15 +141,20 @@ impl Runtimes {
         slot: Slot,
         id: StackId,
         native: impl Iterator<Item = Address>,
-    ) -> (Vec<StackFrame>, bool) {
-        let native: Vec<Address> = native.collect();
+    ) -> (&[StackFrame], bool) {
+        let mut is_cut = false;
         match (self.chains.remove(&(slot, id)), self.placings.get(&slot)) {
-            (Some(mut chain), Some(placing)) => {
-                chain.stack_pointers.truncate(native.len());
-                placing.join(&native, &chain)
+            (Some(chain), Some(placing)) => {
+                self.native.clear();
+                self.native.extend(native);
+                (self.frames, is_cut) = placing.join(&self.native, &chain);
             }
-            _ => (native.into_iter().map(StackFrame::Native).collect(), false),
+            _ => {
+                self.frames.clear();
+                self.frames.extend(native.map(StackFrame::Native));
+            }
         }
+        (&self.frames, is_cut)
     }
 
     /// The target has ended; stacks of it may still come.

@@ -34,6 +34,8 @@ use memtrace_common::{
     Address, Slot, StackId, interpreter::MAX_INTERPRETER_FRAMES, limits::MAX_FRAMES, unwind::StackEnd,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{event::StackFrame, object::maps, runtime::CodeReader};
 
 pub use self::{
@@ -103,12 +105,14 @@ pub struct Observed {
 }
 
 /// What runs the code of a frame.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
 pub enum FrameKind {
-    /// The processor: compiled code.
+    /// The processor.
     #[default]
     Native,
-    /// An interpreter.
+    /// An interpreter: the function, file and line are those of its language.
     Interpreter,
 }
 
@@ -306,23 +310,9 @@ impl Symbolizer {
     /// more than the comparison.
     ///
     /// Stacks of unknown slots, of more than [`MAX_STACK_FRAMES`] frames, or beyond the bounds are counted and not stored.
-    pub fn observe(
-        &mut self,
-        slot: Slot,
-        id: StackId,
-        frames: impl Iterator<Item = StackFrame>,
-        end: StackEnd,
-    ) -> Observed {
-        let mut observed = [StackFrame::Native(Address(0)); MAX_STACK_FRAMES + 1];
-        let mut length = 0;
-        for (place, frame) in observed.iter_mut().zip(frames) {
-            *place = frame;
-            length += 1;
-        }
+    pub fn observe(&mut self, slot: Slot, id: StackId, frames: &[StackFrame], end: StackEnd) -> Observed {
         let outcome = match self.processes.get_mut(&slot) {
-            Some(process) if length <= MAX_STACK_FRAMES => {
-                process.observe(id, &observed[..length], end, &mut self.budget)
-            }
+            Some(process) if frames.len() <= MAX_STACK_FRAMES => process.observe(id, frames, end, &mut self.budget),
             _ => Outcome::Full,
         };
         if outcome != Outcome::Known {

@@ -134,8 +134,12 @@ fn symbolizer(debug_dirs: &[&Path]) -> Symbolizer {
     Symbolizer::new(Options { debug_dirs, ..Options::default() }).expect("our own root")
 }
 
+fn native(addresses: &[u64]) -> Vec<StackFrame> {
+    addresses.iter().map(|&address| StackFrame::Native(Address(address))).collect()
+}
+
 fn observe(symbolizer: &mut Symbolizer, frames: &[u64]) -> Observed {
-    symbolizer.observe(SLOT, STACK, frames.iter().map(|&address| Address(address).into()), StackEnd::Complete)
+    symbolizer.observe(SLOT, STACK, &native(frames), StackEnd::Complete)
 }
 
 /// Observes the program's stack while it runs, ends it, and only then resolves.
@@ -333,7 +337,7 @@ fn code_without_a_file_at_one_offset_of_two_regions_is_not_the_same() {
     symbolizer.add_process(SLOT, std::process::id(), [region(0x1000_0000), region(0x2000_0000)]);
     let mut shape = |id, address| {
         let stack = StackId(id);
-        let _ = symbolizer.observe(SLOT, stack, [Address(address).into()].into_iter(), StackEnd::Complete);
+        let _ = symbolizer.observe(SLOT, stack, &native(&[address]), StackEnd::Complete);
         symbolizer.shape(SLOT, stack).expect("it is stored")
     };
     assert_ne!(shape(1, 0x1000_0123), shape(2, 0x2000_0123));
@@ -678,7 +682,7 @@ proptest! {
         // Of a process that there is none: found by its path.
         symbolizer.add_process(SLOT, u32::MAX, [mapping]);
         for offset in (0x1000..0x1400).step_by(16) {
-            let _ = symbolizer.observe(SLOT, StackId(offset), [Address(0x1_0000 + offset).into()].into_iter(), StackEnd::Complete);
+            let _ = symbolizer.observe(SLOT, StackId(offset), &native(&[0x1_0000 + offset]), StackEnd::Complete);
             prop_assert!(!symbolizer.frames(SLOT, StackId(offset)).frames.is_empty());
         }
     }

@@ -15,8 +15,9 @@ use crate::{
         name::{function, holding, holds, in_memory, inside, median_age, source},
         number::{bytes, of, rate, rate_within},
         place::{self, Shown},
-        snapshot::{Frame, FrameKind, Stack},
+        snapshot::{Frame, Stack},
     },
+    symbol::FrameKind,
     trend::Verdict,
 };
 

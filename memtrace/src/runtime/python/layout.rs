@@ -4,9 +4,12 @@
 //! The figures are those that compiling against each version's headers gives, and were compared with live processes of all of
 //! them. Minor versions do not change them: they are part of what extension modules are compiled against.
 
+use std::ops::Range;
+
 use memtrace_common::interpreter::{Interpreter, Path, entry};
 
 use super::lines::Form;
+use crate::runtime::chain::Placing;
 
 /// Where one version of CPython keeps what is read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -224,6 +227,12 @@ impl Layout {
     /// The layout of 3.`minor`, if that version is known.
     pub fn of(minor: u32) -> Option<&'static Layout> {
         LAYOUTS.iter().find(|layout| layout.minor == minor)
+    }
+
+    /// Which native frame runs which frames, in a process that has the interpreter's loop at `evaluator`.
+    pub fn placing(&self, evaluator: Range<u64>) -> Placing {
+        let CodeLayout { first_instruction, unit, .. } = self.code;
+        Placing { evaluator, first_instruction, unit }
     }
 
     /// What the kernel is told, for thread states that are found by these paths.

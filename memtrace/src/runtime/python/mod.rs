@@ -20,7 +20,7 @@ use self::{
     getter::Variable,
     layout::{Layout, NEXT_THREAD},
 };
-use super::{CodeReader, Finding, Memory, Runtime, chain::Placing};
+use super::{CodeReader, Finding, Memory, Runtime};
 use crate::object::{
     Pid,
     mapped::{self, MappedObject},
@@ -145,10 +145,10 @@ impl Library<'_> {
             ));
         }
         let variable = |name: &str| {
-            let code = self.elf.code(&symbol(name)?).ok()?;
-            Some(paths(getter::variable(code, symbol(name)?.address)?, moved, &memory))
+            let symbol = symbol(name)?;
+            getter::variable(self.elf.code(&symbol).ok()?, symbol.address)
         };
-        let variable = |name: &str| variable(name).unwrap_or_default();
+        let variable = |name: &str| variable(name).map(|variable| paths(variable, moved, &memory)).unwrap_or_default();
         let current = variable(CURRENT);
         let own = match layout.key {
             Some(key) => by_key(&memory, runtime.wrapping_add(key)),
@@ -169,10 +169,8 @@ impl Library<'_> {
             let begin = symbol.address.wrapping_add(moved);
             begin..begin.saturating_add(symbol.size.unwrap_or(0))
         });
-        let code = &layout.code;
-        let placing = Placing { evaluator, first_instruction: code.first_instruction, unit: code.unit };
-        let name = format!("Python 3.{minor}");
-        Finding::Proved(Box::new(Runtime { name, interpreter, placing, reader: CodeReader::Python(reader) }))
+        let placing = layout.placing(evaluator);
+        Finding::Proved(Box::new(Runtime { interpreter, placing, reader: CodeReader::Python(reader) }))
     }
 
     /// How far the file lies from where it was linked.
@@ -296,8 +294,7 @@ fn prove(reader: &Reader, runtime: u64, current: &[Path], own: &[Path]) -> Proof
 /// Whether the frames of a thread lead to their end, and each to code that has a name, at one of its instructions.
 fn is_proved(reader: &Reader, interpreter: &Interpreter, thread_state: u64) -> bool {
     let Some(words) = chain(&reader.memory, interpreter, thread_state) else { return false };
-    let code = &reader.layout.code;
-    let placing = Placing { evaluator: 0..0, first_instruction: code.first_instruction, unit: code.unit };
+    let placing = reader.layout.placing(0..0);
     let mut frames = 0;
     let mut words = words.into_iter();
     while let Some(word) = words.next() {

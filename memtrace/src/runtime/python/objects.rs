@@ -43,7 +43,7 @@ impl Reader {
         let table = self.table(at(code.lines)?);
         Some(Code {
             language: "[python]",
-            name: self.string(at(code.name)?)?,
+            name: self.name(&object)?,
             file: self.string(at(code.file)?),
             instruction_bytes: self.instruction_bytes(&object)?,
             lines: table.map(|table| Lines { form: code.form, first, table }),
@@ -64,11 +64,15 @@ impl Reader {
 
     /// Whether the code object at this address has a name, and an instruction at this offset.
     pub fn is_code(&self, address: u64, offset: u32) -> bool {
-        let named =
-            |object: &[u8]| self.string(word_at(object, self.layout.code.name as usize)?).is_some().then_some(());
         self.object(address).is_some_and(|object| {
-            named(&object).is_some() && self.instruction_bytes(&object).is_some_and(|bytes| u64::from(offset) < bytes)
+            let has_it = self.instruction_bytes(&object).is_some_and(|bytes| u64::from(offset) < bytes);
+            has_it && self.name(&object).is_some()
         })
+    }
+
+    /// The name of the function whose code object this is.
+    fn name(&self, object: &[u8]) -> Option<String> {
+        self.string(word_at(object, self.layout.code.name as usize)?)
     }
 
     fn instruction_bytes(&self, object: &[u8]) -> Option<u64> {

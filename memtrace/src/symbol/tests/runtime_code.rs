@@ -68,12 +68,7 @@ impl Drop for Runtime {
 }
 
 fn observe_as(symbolizer: &mut Symbolizer, id: u64, frames: &[u64]) {
-    let observed = symbolizer.observe(
-        SLOT,
-        StackId(id),
-        frames.iter().map(|&address| Address(address).into()),
-        StackEnd::Complete,
-    );
+    let observed = symbolizer.observe(SLOT, StackId(id), &native(frames), StackEnd::Complete);
     assert!(!observed.unknown_addresses);
 }
 

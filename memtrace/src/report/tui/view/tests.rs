@@ -1,6 +1,4 @@
-use ratatui::{Terminal, backend::TestBackend};
-
-use ratatui::style::Color;
+use ratatui::{Terminal, backend::TestBackend, style::Color};
 
 use super::*;
 use crate::report::{

@@ -1,0 +1,168 @@
+use std::collections::HashMap;
+
+use super::*;
+
+fn chain(memory: &HashMap<u64, u64>, interpreter: &Interpreter, thread_state: u64) -> Vec<u64> {
+    let read = |address: u64| memory.get(&address).copied();
+    let mut chain = Box::new(Chain::empty());
+    chain.thread_state = thread_state;
+    chain.frame = interpreter.innermost.follow(thread_state, read).unwrap_or(0);
+    chain.run = interpreter.run.follow(thread_state, read).unwrap_or(0);
+    for _ in 0..MAX_INTERPRETER_FRAMES {
+        if chain.frame == 0 {
+            break;
+        }
+        let (begin, place, words) = match source(&mut chain, 8 * interpreter.frame_words) {
+            Source::Held => (0, 0, 0),
+            Source::Window(begin, bytes) => {
+                (chain.window, chain.window_bytes) = (begin, bytes);
+                (begin, 0, bytes / 8)
+            }
+            Source::Alone => (chain.frame, FRAMES_WINDOW, interpreter.frame_words),
+        };
+        for at in 0..words {
+            chain.words[place + at as usize] = read(begin + 8 * at).unwrap_or(0);
+        }
+        if !step(interpreter, &mut chain, read) {
+            break;
+        }
+    }
+    chain.sent_words().to_vec()
+}
+
+const STATE: u64 = 0x5000_0000;
+
+fn interpreter(entry: u64) -> Interpreter {
+    Interpreter {
+        is_known: 1,
+        innermost: Path::over(&[72]).unwrap(),
+        state_bytes: 4096,
+        frame_words: 4,
+        code_mask: !3,
+        previous: 1,
+        instruction: 2,
+        instruction_mask: u64::MAX,
+        owner: 3,
+        owner_shift: 16,
+        entry,
+        entry_owner: 3,
+        run: Path::over(&[80]).unwrap(),
+        run_previous: 16,
+        ..Interpreter::default()
+    }
+}
+
+fn frame(memory: &mut HashMap<u64, u64>, at: u64, words: [u64; 4]) {
+    words.iter().enumerate().for_each(|(index, &word)| _ = memory.insert(at + 8 * index as u64, word));
+}
+
+fn code(address: u64) -> u64 {
+    pack(FrameKind::Interpreter, address)
+}
+
+fn boundary(address: u64) -> u64 {
+    pack(FrameKind::Boundary, address)
+}
+
+#[test]
+fn entry_frames_end_runs_and_a_frame_within_the_threads_state_ends_the_chain() {
+    let mut memory = HashMap::from([(STATE + 72, 0x100)]);
+    frame(&mut memory, 0x100, [0xc0de1, 0x200, 0x11, 0]);
+    frame(&mut memory, 0x200, [0xc0de8, 0x7ffc_0300, 0x22, 1 << 16]);
+    frame(&mut memory, 0x7ffc_0300, [0xbb1, 0x400, 0, 4 << 16]);
+    frame(&mut memory, 0x400, [0xc0de10, STATE + 800, 0x33, 0]);
+    frame(&mut memory, STATE + 800, [0xbb1, 0, 0, 3 << 16]);
+    let expected = vec![code(0xc0de0), 0x11, code(0xc0de8), 0x22, boundary(0x7ffc_0300), code(0xc0de10), 0x33];
+    assert_eq!(chain(&memory, &interpreter(entry::FRAME), STATE), expected);
+}
+
+#[test]
+fn flags_and_single_frames_end_runs_by_their_records() {
+    let mut memory = HashMap::from([(STATE + 72, 0x100), (STATE + 80, 0x7ffc_0000)]);
+    memory.extend([(0x7ffc_0010, 0x7ffc_0800), (0x7ffc_0810, 0)]);
+    frame(&mut memory, 0x100, [0xc0de0, 0x200, 0x11, 0]);
+    frame(&mut memory, 0x200, [0xc0de8, 0x300, 0x22, 1 << 16]);
+    frame(&mut memory, 0x300, [0xc0de10, 0, 0x33, 1 << 16]);
+    let (a, b, c) = ([code(0xc0de0), 0x11], [code(0xc0de8), 0x22], [code(0xc0de10), 0x33]);
+    let expected = [&a[..], &b, &[boundary(0x7ffc_0000)], &c, &[boundary(0x7ffc_0800)]].concat();
+    assert_eq!(chain(&memory, &interpreter(entry::FLAG), STATE), expected);
+    let expected = [&a[..], &[boundary(0x7ffc_0000)], &b, &[boundary(0x7ffc_0800)], &c, &[boundary(0)]].concat();
+    assert_eq!(chain(&memory, &interpreter(entry::EACH), STATE), expected);
+    let expected = [&a[..], &[boundary(0)], &b, &[boundary(0)], &c, &[boundary(0)]].concat();
+    assert_eq!(chain(&memory, &interpreter(entry::NOWHERE), STATE), expected);
+}
+
+#[test]
+fn a_circle_of_frames_ends_at_the_bound() {
+    let mut memory = HashMap::from([(STATE + 72, 0x100)]);
+    frame(&mut memory, 0x100, [0xc0de0, 0x100, 0x11, 0]);
+    let words = chain(&memory, &interpreter(entry::FRAME), STATE);
+    assert_eq!(words.len(), 2 * MAX_INTERPRETER_FRAMES);
+}
+
+#[test]
+fn frames_close_together_are_read_at_once_and_others_alone() {
+    let mut chain = Chain::empty();
+    let bytes = 96;
+    chain.frame = 0x1_0f00;
+    assert_eq!((source(&mut chain, bytes), chain.at), (Source::Alone, 256));
+    // 200 bytes further down: with what is below it.
+    (chain.last, chain.frame) = (0x1_0f00, 0x1_0f00 - 200);
+    let begin = 0x1_0f00 - 200 + 96 - 2048;
+    assert_eq!((source(&mut chain, bytes), chain.at), (Source::Window(begin, 2048), 256 - 12));
+    (chain.window, chain.window_bytes) = (begin, 2048);
+    (chain.last, chain.frame) = (chain.frame, chain.frame - 208);
+    assert_eq!((source(&mut chain, bytes), chain.at), (Source::Held, 256 - 12 - 26));
+    // On the native stack, and back.
+    (chain.last, chain.frame) = (chain.frame, 0x7ffc_0000);
+    assert_eq!(source(&mut chain, bytes), Source::Alone);
+    (chain.last, chain.frame) = (0x7ffc_0000, begin + 16);
+    assert_eq!((source(&mut chain, bytes), chain.at), (Source::Held, 2));
+    // Down to the beginning of the page, and no further.
+    (chain.last, chain.frame) = (begin + 16, begin - 8);
+    let offset = (begin - 8) & 0xfff;
+    assert_eq!((source(&mut chain, bytes), chain.at), (Source::Window(0x1_0000, offset + 96), offset / 8));
+    // Not a place for words.
+    (chain.last, chain.frame) = (begin + 19, begin + 3);
+    assert_eq!(source(&mut chain, bytes), Source::Alone);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_place_is_outside_of_what_there_is(
+        frame in proptest::num::u64::ANY, last in proptest::num::u64::ANY, near in 0u64..5000, window in proptest::num::u64::ANY,
+        window_bytes in 0u64..=2048, words in 1u64..=16,
+    ) {
+        for last in [last, frame.wrapping_add(near)] {
+            for window in [window, frame.wrapping_sub(near)] {
+                let mut chain = Chain { frame, last, window, window_bytes, ..Chain::empty() };
+                if let Source::Window(begin, bytes) = source(&mut chain, 8 * words) {
+                    proptest::prop_assert!(bytes <= 2048 && begin <= frame && bytes % 8 == 0);
+                    proptest::prop_assert!(begin & !0xfff == frame & !0xfff);
+                }
+                proptest::prop_assert!(chain.at + words <= 2 * FRAMES_WINDOW as u64);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_path_is_followed_word_by_word() {
+    let memory = HashMap::from([(0x1008, 0x2000), (0x2030, 0x3000), (0x2ff8, 7), (0x1010, 0)]);
+    let read = |address: u64| memory.get(&address).copied();
+    assert_eq!(Path::over(&[8, 0x30, -8]).unwrap().follow(0x1000, read), Some(7));
+    assert_eq!(Path::over(&[16, 0x30]).unwrap().follow(0x1000, read), None, "a word on the way is 0");
+    assert_eq!(Path::over(&[16]).unwrap().follow(0x1000, read), Some(0));
+    assert_eq!(Path::over(&[24]).unwrap().follow(0x1000, read), None);
+    assert_eq!(Path::default().follow(0x1000, read), None);
+    assert_eq!(Path::over(&[0; 4]), None);
+}
+
+#[test]
+fn words_are_told_by_their_kinds() {
+    for kind in [FrameKind::Native, FrameKind::Interpreter, FrameKind::Boundary] {
+        assert_eq!(unpack(pack(kind, 0x7fff_ffff_fff8)), Some((kind, 0x7fff_ffff_fff8)));
+    }
+    assert_eq!(unpack(3 << 48), None);
+    assert_eq!(unpack(u64::MAX), None);
+}

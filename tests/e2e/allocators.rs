@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use memtrace_tests::{
-    Build, Memtrace, Report, Target, fixture,
+    Build, Memtrace, Report, Target, fixture, go,
     report::{Outstanding, Totals},
 };
 use serde::Deserialize;
@@ -346,25 +346,9 @@ fn an_allocator_that_is_loaded_after_the_attach_is_traced() -> Result<()> {
     host.exit()
 }
 
-/// Builds the Go fixture; go keeps it.
-fn go_program() -> Result<PathBuf> {
-    let folder = fixture::built()?;
-    let program = folder.join("cgo_leak");
-    let mut go = Command::new("go");
-    // Made aside and renamed: tests that run side by side both build it, and it cannot be written while it runs.
-    let aside = tempfile::tempdir_in(&folder)?;
-    let built = aside.path().join("cgo_leak");
-    go.args(["build", "-o", text(&built)?, "."]).current_dir(fixture::sources().join("cgo_leak"));
-    go.env("GOCACHE", folder.join("go-cache")).env("GOFLAGS", "-mod=mod").env("GO111MODULE", "on");
-    let output = go.output().context("running go")?;
-    ensure!(output.status.success(), "cgo_leak: {}", String::from_utf8_lossy(&output.stderr));
-    fs::rename(&built, &program)?;
-    Ok(program)
-}
-
 #[test]
 fn c_blocks_of_a_go_program_are_one_leak_whatever_goroutine_asks_and_its_stacks_may_move() -> Result<()> {
-    let mut target = Target::start_file(&go_program()?, &[])?;
+    let mut target = Target::start_file(&go::build("cgo_leak", "cgo_leak", &[], true)?, &[])?;
     let memtrace = Memtrace::attach(target.pid(), &[])?;
     target.tell("go")?;
     let count: serde_json::Value = target.hear_json()?;
@@ -380,7 +364,7 @@ fn c_blocks_of_a_go_program_are_one_leak_whatever_goroutine_asks_and_its_stacks_
 
 #[test]
 fn go_code_is_refused_as_an_allocator_and_the_program_goes_on() -> Result<()> {
-    let mut target = Target::start_file(&go_program()?, &[])?;
+    let mut target = Target::start_file(&go::build("cgo_leak", "cgo_leak", &[], true)?, &[])?;
     let pid = target.pid().to_string();
     for function in ["exe:runtime.mallocgc(size=arg0)", "exe:main.deep(size=arg0)"] {
         let finished = Memtrace::start(&["--pid", &pid, "--alloc", function, "--duration", "2s"])?.finish()?;

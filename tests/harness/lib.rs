@@ -1,7 +1,7 @@
 //! The harness of the end-to-end tests: it builds the fixtures ([`fixture`]), runs them and other targets ([`target`]),
 //! services of several processes among them ([`service`], [`postgres`]), talks to servers ([`client`]), runs memtrace on
 //! them ([`memtrace`]), on a terminal too ([`terminal`]), reads what memtrace reports ([`report`]), opens it in a
-//! browser ([`browser`]), asks gdb ([`gdb`]), checks that no probe is left ([`code`]), and limits the memory of targets
+//! browser ([`browser`]), builds programs in Go ([`go`]), asks gdb ([`gdb`]), checks that no probe is left ([`code`]), and limits the memory of targets
 //! ([`cgroup`]).
 //!
 //! Everything that a test starts is killed and reaped when the test drops it, and every wait has a deadline
@@ -13,6 +13,7 @@ pub mod client;
 pub mod code;
 pub mod fixture;
 pub mod gdb;
+pub mod go;
 mod lines;
 pub mod memtrace;
 pub mod postgres;

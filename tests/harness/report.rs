@@ -164,12 +164,14 @@ pub struct Stack {
     pub pid: u32,
     /// All whose it is.
     pub pids: Vec<u32>,
-    /// `heap` or `map`.
+    /// `heap`, `map`, `managed` or `goroutine`.
     pub kind: String,
     /// `growing`, `plateau`, `undecided` ...
     pub verdict: String,
     /// 0 to 1.
     pub confidence: f64,
+    /// Why, in a sentence.
+    pub evidence: String,
     /// Bytes that live.
     pub outstanding_bytes: u64,
     /// Blocks that live.

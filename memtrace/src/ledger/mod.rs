@@ -7,6 +7,7 @@
 
 mod blocks;
 mod cohorts;
+mod counted;
 mod deferred;
 mod distribution;
 mod estimate;
@@ -36,6 +37,7 @@ use memtrace_common::{
 };
 
 pub use self::{
+    counted::Count,
     distribution::{Cohort, Distribution, Distributions},
     estimate::{Distances, Precision, Weight},
     lineage::{Enlarged, Enlargers},
@@ -46,7 +48,7 @@ pub use self::{
 };
 use crate::event::{Event, What};
 
-/// Whether a stack holds heap blocks or mapped ranges.
+/// What a stack holds.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Kind {
     /// Blocks of an allocator.
@@ -55,6 +57,22 @@ pub enum Kind {
     Map,
     /// Pages that were written to; only where they are asked for.
     Touched,
+    /// Objects of a heap that a runtime manages, by the runtime's own books.
+    Managed,
+    /// Goroutines, by the runtime's own books.
+    Goroutine,
+    /// All that a runtime's heap holds, by the runtime's own books; it is no stack.
+    WholeHeap,
+}
+
+impl Kind {
+    /// Whether each block is in the ledger, and not only what all of them come to.
+    pub const fn has_blocks(self) -> bool {
+        match self {
+            Kind::Heap | Kind::Map | Kind::Touched => true,
+            Kind::Managed | Kind::Goroutine | Kind::WholeHeap => false,
+        }
+    }
 }
 
 /// The ledgers of all targets, by slot.
@@ -113,6 +131,13 @@ impl Ledger {
     /// Ends the ledger of a target and hands it out, so that its slot can be given to another.
     pub fn remove_process(&mut self, slot: Slot) -> Option<Box<ProcessLedger>> {
         self.processes.get_mut(usize::from(slot.0))?.take()
+    }
+
+    /// Takes over what the runtime of the target in a slot says that a place holds now.
+    pub fn set_count(&mut self, slot: Slot, count: Count) {
+        if let Some(process) = self.find(slot) {
+            process.set_count(count);
+        }
     }
 
     /// The ledger of the target in a slot; `None` when there is none.

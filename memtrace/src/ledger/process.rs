@@ -5,6 +5,7 @@ use memtrace_common::{Address, StackId, deferred::DeferredBlock};
 use super::{
     Kind,
     blocks::{self, Blocks, LiveBlock},
+    counted::{self, Counts},
     deferred::{Change, Closings, Deferred, Turn},
     distribution::{Cohort, Distributions},
     estimate::{Distances, Precision, Weight},
@@ -28,6 +29,8 @@ pub struct ProcessLedger {
     /// Pages that were written to, with `--mode growth`; they are not in `ranges` as well.
     touched: Ranges,
     stacks: Stacks,
+    /// What runtimes say of their own memory; nobody's blocks.
+    pub(super) counts: Counts,
     /// Address space that may not be accessed, and so is no memory.
     reserved: Ranges,
     /// Whose that is, by indexes of their own.
@@ -58,6 +61,16 @@ impl ProcessLedger {
     /// Every stack that ever allocated, and what it holds; where blocks are sampled, what it holds by the estimate.
     pub fn stacks(&self) -> impl ExactSizeIterator<Item = StackTotals> + '_ {
         self.stacks.estimates()
+    }
+
+    /// Every stack with how well it is known, and what runtimes say of their own memory.
+    pub fn all_held(&self) -> impl Iterator<Item = (StackTotals, Option<Precision>)> + '_ {
+        let mut precision = self.precision();
+        let seen = self.stacks().map(move |stack| {
+            let precision = precision.as_mut().and_then(Iterator::next).filter(|_| stack.kind == Kind::Heap);
+            (stack, precision)
+        });
+        seen.chain(self.counts().map(|counted::Count { totals, precision }| (totals, precision)))
     }
 
     /// Bytes of address space that a stack has reserved and that may not be accessed; in no other number.
@@ -166,6 +179,7 @@ impl ProcessLedger {
             + self.ranges.heap_bytes()
             + self.touched.heap_bytes()
             + self.stacks.heap_bytes()
+            + self.counts.heap_bytes()
             + self.reserved.heap_bytes()
             + self.reservers.heap_bytes()
             + self.calls.heap_bytes()

@@ -1,6 +1,11 @@
 //! The files whose code is mapped into a process, each once, and how to open the very file that is mapped.
 
-use std::{fs::File, io, os::unix::ffi::OsStrExt as _, path::PathBuf};
+use std::{
+    fs::File,
+    io::{self, Read, Seek},
+    os::unix::ffi::OsStrExt as _,
+    path::PathBuf,
+};
 
 use super::{
     Pid,
@@ -8,6 +13,7 @@ use super::{
     open::{self, FileId, OpenError},
     printable::printable,
     root::Root,
+    symbols::ElfFile,
 };
 
 /// A file with executable mappings in a process. Files are told apart by device and inode, never by path.
@@ -53,6 +59,13 @@ pub fn objects(pid: Pid, mappings: &[Mapping]) -> Vec<MappedObject> {
 }
 
 impl MappedObject {
+    /// How far the file's code lies from where it was linked; `None` if none of its segments is where it is mapped.
+    pub fn moved(&self, elf: &ElfFile<impl Read + Seek>) -> Option<u64> {
+        self.mappings
+            .iter()
+            .find_map(|mapping| Some(mapping.start.wrapping_sub(elf.page_address_of(mapping.offset).ok()?)))
+    }
+
     /// The mapped file, opened to read, and the path that opened it, in our own mount namespace: `/proc/PID/map_files/START-END`,
     /// which is the file itself even when it is removed, or else the target's path below `/proc/PID/root`.
     ///

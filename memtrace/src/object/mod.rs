@@ -9,6 +9,7 @@ pub mod bounds;
 pub mod build_id;
 pub mod debug_file;
 pub mod frames;
+pub mod go_table;
 pub mod layout;
 pub mod load;
 pub mod mapped;

@@ -38,6 +38,17 @@ pub struct Symbol {
     pub indirect: bool,
 }
 
+/// Where a section is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Section {
+    /// Where in the file it begins.
+    pub file_offset: u64,
+    /// How long it is in the file.
+    pub bytes: u64,
+    /// Its address, as linked.
+    pub address: u64,
+}
+
 /// What a place that the dynamic linker fills will hold.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Slot {
@@ -148,6 +159,32 @@ impl<R: Read + Seek> ElfFile<R> {
         Ok(Some(section.data(LE, &self.source)?))
     }
 
+    /// Where a section is; `None` if there is no such section, or it is not in the file.
+    ///
+    /// # Errors
+    ///
+    /// When the section table is malformed.
+    pub fn section_place(&self, name: &[u8]) -> Result<Option<Section>, ObjectError> {
+        let header = Header::parse(&self.source)?;
+        let sections = header.sections(LE, &self.source)?;
+        let found = sections.section_by_name(LE, name).map(|(_, section)| section);
+        Ok(found.filter(|section| section.sh_type(LE) != elf::SHT_NOBITS).map(|section| Section {
+            file_offset: section.sh_offset(LE),
+            bytes: section.sh_size(LE),
+            address: section.sh_addr(LE),
+        }))
+    }
+
+    /// Where in the file the data at an address is, as linked; `None` if it is in no segment, or not in the file.
+    pub fn data_offset(&self, address: u64) -> Option<u64> {
+        let header = Header::parse(&self.source).ok()?;
+        let segments = header.program_headers(LE, &self.source).ok()?;
+        segments.iter().filter(|segment| segment.p_type(LE) == elf::PT_LOAD).map(load).find_map(|load| {
+            let (offset, _) = load.place_of(address)?;
+            Some(offset)
+        })
+    }
+
     /// The places in memory, as linked, where the dynamic linker writes the addresses of these functions: those that
     /// `wanted` names, and those of this file at an address that `is_wanted`.
     ///
@@ -196,6 +233,26 @@ impl<R: Read + Seek> ElfFile<R> {
         Ok(slots)
     }
 
+    /// Places whose contents the dynamic linker moves with the file: where they are, and what they hold, both as linked; those that
+    /// are `wanted` by the two.
+    ///
+    /// # Errors
+    ///
+    /// When a table is malformed.
+    pub fn moved_words(&self, wanted: impl Fn(u64, u64) -> bool) -> Result<Vec<(u64, u64)>, ObjectError> {
+        let source = &self.source;
+        let header = Header::parse(source)?;
+        let sections = header.sections(LE, source)?;
+        let mut found = Vec::new();
+        for section in sections.iter() {
+            let Some((relocations, _)) = section.rela(LE, source)? else { continue };
+            let relative = relocations.iter().filter(|entry| entry.r_type(LE, false) == elf::R_X86_64_RELATIVE);
+            let words = relative.map(|entry| (entry.r_offset.get(LE), entry.r_addend.get(LE) as u64));
+            found.extend(words.filter(|&(at, word)| wanted(at, word)));
+        }
+        Ok(found)
+    }
+
     /// The virtual address of the code at this file offset.
     ///
     /// # Errors
@@ -203,6 +260,15 @@ impl<R: Read + Seek> ElfFile<R> {
     /// When the offset is in no executable segment.
     pub fn address_of(&self, offset: u64) -> Result<u64, ObjectError> {
         self.code.iter().find_map(|load| load.address_of(offset)).ok_or(ObjectError::NotCode(offset))
+    }
+
+    /// The virtual address of the mapped page of code at this file offset, which may begin before its segment does.
+    ///
+    /// # Errors
+    ///
+    /// When the page is in no executable segment.
+    pub fn page_address_of(&self, offset: u64) -> Result<u64, ObjectError> {
+        self.code.iter().find_map(|load| load.page_address(offset)).ok_or(ObjectError::NotCode(offset))
     }
 
     /// Code from an address on, at most `limit` bytes of it.
@@ -260,14 +326,18 @@ fn code_segments<R: Read + Seek>(source: &Source<R>) -> Result<Vec<Load>, Object
     Ok(segments
         .iter()
         .filter(|segment| segment.p_type(LE) == elf::PT_LOAD && segment.p_flags(LE) & elf::PF_X != 0)
-        .map(|segment| Load {
-            address: segment.p_vaddr(LE),
-            bytes: segment.p_memsz(LE),
-            file_offset: segment.p_offset(LE),
-            file_bytes: segment.p_filesz(LE),
-            executable: true,
-        })
+        .map(load)
         .collect())
+}
+
+fn load(segment: &elf::ProgramHeader64<LE>) -> Load {
+    Load {
+        address: segment.p_vaddr(LE),
+        bytes: segment.p_memsz(LE),
+        file_offset: segment.p_offset(LE),
+        file_bytes: segment.p_filesz(LE),
+        executable: segment.p_flags(LE) & elf::PF_X != 0,
+    }
 }
 
 /// A symbol with its rank: of several with one name (versions, weak and strong) the highest is what others link to.

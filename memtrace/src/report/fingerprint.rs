@@ -21,6 +21,8 @@ pub(super) fn fingerprint(stack: &Stack) -> String {
         StackKind::Heap => "heap",
         StackKind::Map => "map",
         StackKind::Page => "page",
+        StackKind::Managed => "managed",
+        StackKind::Goroutine => "goroutine",
     });
     for frame in &stack.frames {
         add(&place::at(frame));

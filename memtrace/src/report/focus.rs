@@ -69,6 +69,8 @@ pub(super) fn since_mark(stack: &Stack) -> Option<String> {
         StackKind::Heap => ("block", "blocks"),
         StackKind::Map => ("mapped range", "mapped ranges"),
         StackKind::Page => ("touched range", "touched ranges"),
+        StackKind::Managed => ("object", "objects"),
+        StackKind::Goroutine => ("goroutine", "goroutines"),
     };
     let blocks = number::of(since.outstanding_blocks, one, many);
     let ago = number::duration(since.window_ms);

@@ -12,7 +12,7 @@ use super::{
     name::{holds, place},
     number::{bytes, count, duration, of, rate},
     place::{blamed, called_by},
-    snapshot::{Frame, Process, Snapshot, Stack},
+    snapshot::{Frame, Process, Snapshot, Stack, StackKind},
 };
 use crate::trend::{MIN_INTERVALS, Verdict};
 
@@ -88,6 +88,11 @@ struct First {
     rate: f64,
     frames: Vec<Frame>,
     group: Option<(GroupBy, u64)>,
+    kind: StackKind,
+    /// The stack by which it is named: itself, or of a group the one that holds the most.
+    stack: Option<String>,
+    /// Mean bytes of what it holds.
+    size: f64,
 }
 
 impl Tally {
@@ -100,7 +105,7 @@ impl Tally {
                 _ if stack.suppressed.is_some() || stack.group.is_some() => {}
                 Verdict::Growing => {
                     tally.growing_stacks += 1;
-                    tally.grows(stack, None);
+                    tally.grows(stack, None, Some(&stack.id));
                 }
                 Verdict::Undecided => {
                     tally.undecided += 1;
@@ -111,23 +116,32 @@ impl Tally {
         }
         for group in groups.iter().filter(|group| group.sum.suppressed.is_none()) {
             tally.growing_groups += 1;
-            tally.grows(&group.sum, Some((group.by, group.stack_count)));
+            tally.grows(&group.sum, Some((group.by, group.stack_count)), group.stacks.first());
         }
         tally
     }
 
-    fn grows(&mut self, sum: &Stack, group: Option<(GroupBy, u64)>) {
+    fn grows(&mut self, sum: &Stack, group: Option<(GroupBy, u64)>, stack: Option<&String>) {
         let rate = sum.growth_bytes_per_hour;
         self.growing_rate += rate;
         if self.first.as_ref().is_none_or(|first| rate > first.rate) {
-            self.first = Some(First { rate, frames: sum.frames.clone(), group });
+            self.first = Some(First {
+                rate,
+                frames: sum.frames.clone(),
+                group,
+                kind: sum.kind,
+                stack: stack.cloned(),
+                size: sum.outstanding_bytes as f64 / sum.outstanding_blocks.max(1) as f64,
+            });
         }
     }
 
-    /// The frames of the fastest growing stack, once they are known.
-    pub fn name_first(&mut self, frames: impl FnOnce() -> Vec<Frame>) {
-        if let Some(first) = self.first.as_mut().filter(|first| first.frames.is_empty()) {
-            first.frames = frames();
+    /// The frames of what grows the fastest, where they are not known yet: those of the stack by whose id it is named.
+    pub fn name_first(&mut self, frames: impl FnOnce(&str) -> Vec<Frame>) {
+        if let Some(first) = self.first.as_mut().filter(|first| first.frames.is_empty())
+            && let Some(stack) = &first.stack
+        {
+            first.frames = frames(stack);
         }
     }
 }
@@ -265,7 +279,7 @@ fn of_what_was_seen(tally: &Tally, snapshot: &Snapshot) -> Headline {
     let whole = Whole::of(memories());
     let resident: u64 = snapshot.processes.iter().map(|process| process.rss_bytes).fold(0, u64::saturating_add);
     let explained = if whole.matters() { whole.explained() } else { None };
-    let is_growth_mode = snapshot.stacks.iter().any(|stack| stack.kind == super::snapshot::StackKind::Page);
+    let is_growth_mode = snapshot.stacks.iter().any(|stack| stack.kind == StackKind::Page);
     let say = |state, growth_bytes_per_hour, text: String| Headline {
         text,
         state,
@@ -355,12 +369,17 @@ fn growing(tally: &Tally) -> Option<String> {
     let place = blamed_place(&first.frames);
     let total = rate(tally.growing_rate);
     let stacks = of(tally.growing_stacks, "stack", "stacks");
+    let first_is_goroutine = first.kind == StackKind::Goroutine && first.group.is_none();
     Some(match (tally.growing_stacks, tally.growing_groups) {
+        (1, 0) if first_is_goroutine => {
+            let number = per_second(first.rate / first.size.max(1.0));
+            format!("Goroutines of one kind keep growing in number: {number}, {total} of their stacks, in {place}")
+        }
         (1, 0) => format!("1 stack keeps growing: {total} in {place}"),
         (_, 0) => format!("{stacks} keep growing: {total} together, the fastest in {place}"),
         (0, 1) => match first.group {
-            Some((GroupBy::Process | GroupBy::Heap, many)) => format!(
-                "The memory of {} grows together: {total}, and no few of them account for it",
+            Some((GroupBy::Process | GroupBy::Heap | GroupBy::Module, many)) => format!(
+                "The memory of {} grows together: {total}, and no few of them account for it; the most is held by {place}",
                 of(many, "stack", "stacks")
             ),
             Some((_, many)) => format!("A group of {} keeps growing: {total} in {place}", of(many, "stack", "stacks")),
@@ -374,6 +393,15 @@ fn growing(tally: &Tally) -> Option<String> {
             format!("{groups} and {stacks} keep growing: {total} together, the fastest in {place}")
         }
     })
+}
+
+/// `+12 goroutines a second`, from the number an hour.
+fn per_second(an_hour: f64) -> String {
+    match an_hour / 3600.0 {
+        fast if fast >= 1.0 => format!("+{fast:.0} goroutines a second"),
+        _ if an_hour / 60.0 >= 1.0 => format!("+{:.0} goroutines a minute", an_hour / 60.0),
+        _ => format!("+{an_hour:.0} goroutines an hour"),
+    }
 }
 
 /// Never all and never none by rounding.

@@ -36,6 +36,7 @@ pub mod place;
 pub mod pprof;
 pub mod rank;
 pub mod rules;
+pub mod runtime;
 pub mod sampling;
 pub mod sarif;
 pub mod saved;

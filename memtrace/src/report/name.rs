@@ -62,6 +62,8 @@ pub fn holding(stack: &Stack) -> String {
         StackKind::Heap => ("block", "blocks"),
         StackKind::Map => ("mapped range", "mapped ranges"),
         StackKind::Page => ("touched range", "touched ranges"),
+        StackKind::Managed => ("object", "objects"),
+        StackKind::Goroutine => ("goroutine", "goroutines"),
     };
     held(stack.outstanding_bytes, &of(stack.outstanding_blocks, one, many), stack.estimate.is_some())
 }

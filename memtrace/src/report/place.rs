@@ -5,6 +5,7 @@
 //! [`blamed_below`] prefers the code of a checkout. [`source`] is where a frame's code is written, [`at`] names its place
 //! without an address, which no two runs share.
 
+mod go;
 mod names;
 
 use std::{
@@ -20,7 +21,7 @@ use crate::symbol::FrameKind;
 enum Role {
     /// The program or one of its libraries; of interpreted code the program alone.
     Own,
-    /// A library of interpreted code, which somebody installed, or the compiled part of one.
+    /// A library of interpreted code, which somebody installed, or the compiled part of one; Go's library, and modules of others.
     Library,
     /// The runtime of a language: an interpreter with its own library, a JIT compiler, an event loop.
     Runtime,
@@ -148,6 +149,9 @@ fn role(frame: &Frame) -> Role {
             None if frame.function.is_none() => Role::Runtime,
             _ => Role::Own,
         };
+    }
+    if let Some(role) = frame.file.as_deref().and_then(|file| go::role(function, file)) {
+        return role;
     }
     if names::is_script(function) {
         Role::Own

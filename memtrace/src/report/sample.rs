@@ -135,5 +135,7 @@ pub(super) fn snapshot() -> Snapshot {
         groups: Vec::new(),
         stacks: vec![stack(), cache, gone],
         modules: vec![Module { name: "server".to_owned(), build_id: "0badc0de".to_owned() }],
+        heaps: Vec::new(),
+        goroutines: Vec::new(),
     }
 }

@@ -12,6 +12,7 @@ use super::{
     group::Group,
     headline::Headline,
     memory::ProcessMemory,
+    runtime::{Goroutines, Heap},
     sampling::{Estimate, Sampling},
 };
 use crate::{symbol::FrameKind, trend::Verdict};
@@ -68,6 +69,12 @@ pub struct Snapshot {
     /// Modules of the frames that have a build id.
     #[serde(default)]
     pub modules: Vec<Module>,
+    /// Heaps that runtimes manage, whole; what they hold is in the stacks as well, where it is known by stack.
+    #[serde(default)]
+    pub heaps: Vec<Heap>,
+    /// Goroutines of the stacks that are shown.
+    #[serde(default)]
+    pub goroutines: Vec<Goroutines>,
 }
 
 /// What the tracer itself did and holds.
@@ -221,7 +228,7 @@ pub struct Totals {
     pub reserved_bytes: u64,
 }
 
-/// Whether a stack holds heap blocks or mapped ranges.
+/// What a stack holds.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -232,6 +239,10 @@ pub enum StackKind {
     Map,
     /// Pages that were written to, with `--mode growth`.
     Page,
+    /// Objects of a heap that a runtime manages, by the runtime's own books: from before the attach as well.
+    Managed,
+    /// Goroutines, by the runtime's own books; their bytes are those of their stacks.
+    Goroutine,
 }
 
 /// One call stack and what it holds.

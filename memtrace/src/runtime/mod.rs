@@ -9,9 +9,12 @@
 
 pub mod chain;
 pub mod code;
+pub mod count;
+pub mod go;
 pub mod python;
 
 mod memory;
+mod pages;
 
 use memtrace_common::interpreter::Interpreter;
 

@@ -21,9 +21,12 @@ use crate::{
     report::{
         enlarged::Enlarger,
         loss::{self, Harm},
+        name, number,
+        runtime::Goroutines,
         sampling::{Estimate, Sampling},
         snapshot::{Frame, Module, Process, Quantiles, Stack, StackKind, Survival, Totals, Tracer as TracerState},
     },
+    runtime::count,
     symbol::ResolvedFrame,
     trend::{Judgement, Sample, Verdict},
 };
@@ -42,6 +45,46 @@ pub(super) fn say(stack: &mut Stack, judgement: Judgement) {
         living_share: survival.living_share(),
     });
     stack.evidence = judgement.evidence;
+}
+
+/// Goroutines of a stack, as a list has them.
+pub(super) fn goroutines(stack: &Stack, state: Option<&count::State>) -> Goroutines {
+    Goroutines {
+        pid: stack.pid,
+        name: stack.frames.first().map_or_else(String::new, name::function),
+        created_by: stack.frames.get(1).map(name::place),
+        stack: stack.id.clone(),
+        count: stack.outstanding_blocks,
+        bytes: stack.outstanding_bytes,
+        state: state.map(|state| state.name.clone()),
+        state_count: state.map_or(0, |state| state.count),
+        longest_wait_ms: state.and_then(|state| state.longest_ms),
+        verdict: stack.verdict,
+        confidence: stack.confidence,
+        evidence: stack.evidence.clone(),
+        growth_bytes_per_hour: stack.growth_bytes_per_hour,
+        series: stack.series.clone(),
+    }
+}
+
+/// Adds what goroutines do.
+pub(super) fn say_state(stack: &mut Stack, state: &count::State) {
+    let count::State { name, count, longest_ms } = state;
+    let all = stack.outstanding_blocks;
+    if all == 0 {
+        return;
+    }
+    let which =
+        if *count == all { "all".to_owned() } else { format!("{} of {}", number::count(*count), number::count(all)) };
+    let doing = match name.as_str() {
+        "running" | "runnable" => format!("; {which} are {name}"),
+        "syscall" => format!("; {which} are in a system call"),
+        reason => format!("; {which} wait: {reason}"),
+    };
+    stack.evidence += &doing;
+    if let Some(longest) = longest_ms {
+        stack.evidence += &format!(", one of them for {}", number::duration(*longest));
+    }
 }
 
 /// What the tracer itself did and holds.
@@ -108,10 +151,12 @@ pub(super) fn describe(process: &ProcessFacts<'_>, state: &State, is_growth: boo
     let counter = |counter| process.counters.get(counter);
     let (totals, estimate) =
         state.ledger.process(process.slot).map(|ledger| totals(ledger, counter)).unwrap_or_default();
+    let counted = state.ledger.process(process.slot).map_or(0, ledger::ProcessLedger::counts_grew_by);
     // What is mapped and not touched is no memory, where that is known.
     let held = match is_growth {
         true => totals.touched_bytes,
-        false => totals.outstanding_bytes.saturating_add(totals.mapped_bytes),
+        // Pages that a runtime maps for its heap are among those that are mapped, where mapping is traced.
+        false => totals.outstanding_bytes.saturating_add(totals.mapped_bytes.max(counted)),
     };
     Process {
         pid: process.pid.0,
@@ -151,7 +196,6 @@ pub(super) fn describe(process: &ProcessFacts<'_>, state: &State, is_growth: boo
 }
 
 pub(super) fn unjudged(pid: u32, totals: &ledger::StackTotals, precision: Option<Precision>) -> Stack {
-    let drawn = precision.filter(|_| totals.kind == ledger::Kind::Heap);
     Stack {
         id: format!("{:016x}", totals.id.0),
         pid,
@@ -160,13 +204,15 @@ pub(super) fn unjudged(pid: u32, totals: &ledger::StackTotals, precision: Option
             ledger::Kind::Heap => StackKind::Heap,
             ledger::Kind::Map => StackKind::Map,
             ledger::Kind::Touched => StackKind::Page,
+            ledger::Kind::Managed | ledger::Kind::WholeHeap => StackKind::Managed,
+            ledger::Kind::Goroutine => StackKind::Goroutine,
         },
         verdict: Verdict::Undecided,
         confidence: 0.0,
         evidence: "nothing was outstanding at any sample".to_owned(),
         suppressed: None,
         group: None,
-        estimate: drawn.map(|known| Estimate::new(totals.outstanding_bytes, known.live, known.live_seen)),
+        estimate: precision.map(|known| Estimate::new(totals.outstanding_bytes, known.live, known.live_seen)),
         resident_bytes: None,
         reserved_bytes: 0,
         since_mark: None,

@@ -13,7 +13,7 @@ use memtrace_common::{
     unwind::StackEnd,
 };
 
-use super::{SessionError, runtimes::Runtimes, state::State, unwinding::Unwinding};
+use super::{SessionError, notice, runtimes::Runtimes, state::State, unwinding::Unwinding};
 use crate::{
     event::What,
     kernel::{
@@ -148,6 +148,7 @@ impl Feed {
         self.state.add_process(slot, pid, modules(pid, &mappings));
         self.unwinding.update(slot, pid, &mappings)?;
         self.runtimes.look(slot, pid, &mappings, &mut self.state)?;
+        look_for_counts(&mut self.state, slot, pid, &mappings);
         self.code.insert(slot, code);
         self.files.insert(slot, files);
         Ok(())
@@ -159,6 +160,7 @@ impl Feed {
             self.unwinding.remove(slot)?;
             self.runtimes.ended(slot)?;
             self.state.symbols.set_reader(slot, None);
+            self.state.counts.forget(slot);
         }
         Ok(())
     }
@@ -197,6 +199,7 @@ impl Feed {
         // One that has ended keeps what it had.
         let Ok(mut mappings) = maps::read(pid) else { return Ok(()) };
         self.state.symbols.confine_reader(slot, &mappings);
+        self.state.counts.confine(slot, &mappings);
         let now = fingerprint(&mappings);
         if !mappings.is_empty() && self.code.insert(slot, now) != Some(now) {
             let has_new_files = note_files(&mut self.files, &mut self.new_files, slot, &mappings);
@@ -259,6 +262,7 @@ impl Feed {
                         .update(event.slot, pid, &mappings)
                         .and_then(|()| runtimes.forget(event.slot))
                         .and_then(|()| runtimes.look(event.slot, pid, &mappings, state));
+                    look_for_counts(state, event.slot, pid, &mappings);
                 }
                 execs.push(Exec { slot: event.slot, by_other_thread });
             }
@@ -294,6 +298,13 @@ impl Feed {
     pub(super) fn catch_up(&mut self) -> Result<bool, SessionError> {
         self.run()?;
         Ok(self.settle_at.is_none())
+    }
+}
+
+/// Looks whether the runtime of a target keeps books of its own memory, and says what of them cannot be read.
+fn look_for_counts(state: &mut State, slot: Slot, pid: Pid, mappings: &[Mapping]) {
+    if let Some(why) = state.counts.look(slot, pid, mappings) {
+        notice::runtime_refused(pid, &why);
     }
 }
 

@@ -117,7 +117,7 @@ impl Focus {
         let youngest_ns = self.least_age_ms().map(|least| now_ns.saturating_sub(least.saturating_mul(1_000_000)));
         if let Some(youngest_ns) = youngest_ns {
             let held = held(state, &(0..=youngest_ns));
-            for (key, stack) in &mut *stacks {
+            for (key, stack) in stacks.iter_mut().filter(|(key, _)| key.2.has_blocks()) {
                 let Held { bytes, blocks, seen, variance } = held.get(key).copied().unwrap_or_default();
                 (stack.outstanding_bytes, stack.outstanding_blocks) = (bytes, blocks);
                 stack.estimate = stack.estimate.map(|_| Estimate::new(bytes, variance, seen));
@@ -126,7 +126,7 @@ impl Focus {
         if let (Some(marked_ns), Some(mark)) = (self.marked_ns, self.marks.last()) {
             let window_ms = elapsed_ms.saturating_sub(mark.elapsed_ms);
             let held = held(state, &(marked_ns..=youngest_ns.unwrap_or(u64::MAX)));
-            for (key, stack) in stacks {
+            for (key, stack) in stacks.iter_mut().filter(|(key, _)| key.2.has_blocks()) {
                 let Held { bytes, blocks, .. } = held.get(key).copied().unwrap_or_default();
                 stack.since_mark = Some(SinceMark { window_ms, outstanding_bytes: bytes, outstanding_blocks: blocks });
             }

@@ -90,11 +90,14 @@ impl Grouping {
     pub(super) fn look(&mut self, state: &State, trend: &mut Trend<Key>) {
         let ends_ns = trend.cohort_ends_ns().to_vec();
         let mut sets: HashMap<Slot, Vec<Set>> = HashMap::new();
-        for key in trend.followed() {
+        for key in trend.followed().into_iter().filter(|key| key.2.has_blocks()) {
             sets.entry(key.0).or_default().push(Set::Stack(key));
         }
         for index in self.groups.followed() {
-            if let Some(group) = self.groups.get(index) {
+            let Some(group) = self.groups.get(index) else { continue };
+            // Of what a runtime counts no block is known. In a group of all that a process holds it would be taken for dead.
+            let is_mixed = group.level == 0 && state.counts.has(group.owner);
+            if group.first.2.has_blocks() && !is_mixed {
                 sets.entry(group.owner).or_default().push(Set::Group(index));
             }
         }
@@ -276,6 +279,8 @@ impl Grouping {
             GroupBy::Heap => match keys.first().and_then(|key| self.groups.get(key.1)).map(|group| group.first.2) {
                 Some(ledger::Kind::Map) => "all mappings".to_owned(),
                 Some(ledger::Kind::Touched) => "all pages that were touched".to_owned(),
+                Some(ledger::Kind::Managed | ledger::Kind::WholeHeap) => "all objects of the managed heap".to_owned(),
+                Some(ledger::Kind::Goroutine) => "all goroutines".to_owned(),
                 _ => "all heap blocks".to_owned(),
             },
             GroupBy::Module => common.labels.first().cloned().unwrap_or_default(),

@@ -16,6 +16,7 @@ mod clock;
 mod code;
 mod completeness;
 mod config;
+mod counts;
 mod describe;
 mod doctor;
 mod error;

@@ -4,8 +4,9 @@ use memtrace_common::{call::Call, prediction::Prediction};
 
 use super::{SessionError, config::TraceConfig};
 use crate::{
-    allocator::{Ends, Plan, Plans},
+    allocator::{AllocatorError, Ends, Plan, Plans},
     kernel::{features, return_probes},
+    runtime::go,
     target::{Pid, Target, status::SeccompMode},
 };
 
@@ -43,9 +44,12 @@ pub(super) fn plan(
         false if bound_to != pid => Ends::ReturnProbes,
         false => ends(),
     };
-    let mut plan = plans
-        .plan(&target.objects()?, &config.probes.wrappers, ends)
-        .map_err(|source| SessionError::Allocator { pid, source })?;
+    let objects = target.objects()?;
+    let mut plan = match plans.plan(&objects, &config.probes.wrappers, ends) {
+        // Its own runtime tells what it holds, without a probe.
+        Err(AllocatorError::NotFound(_)) if go::is_in(&objects) => return Ok(Plan::default()),
+        plan => plan.map_err(|source| SessionError::Allocator { pid, source })?,
+    };
     if config.probes.syscalls {
         plan.sites.retain(|site| !site.call.is_mapping());
     }

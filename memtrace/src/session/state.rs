@@ -5,7 +5,7 @@ use memtrace_common::{
     sampling::{Sampling, distance},
 };
 
-use super::SessionError;
+use super::{SessionError, counts::Counts};
 use crate::{
     ledger::{Ledger, ProcessLedger},
     symbol::{self, ModuleMapping, Symbolizer},
@@ -16,6 +16,7 @@ use crate::{
 pub(super) struct State {
     pub(super) ledger: Ledger,
     pub(super) symbols: Symbolizer,
+    pub(super) counts: Counts,
     /// Records that could not be decoded.
     pub(super) undecodable: u64,
     /// How blocks are drawn now.
@@ -27,7 +28,14 @@ impl State {
     pub(super) fn new() -> Result<Self, SessionError> {
         let symbols = Symbolizer::new(symbol::Options::default())
             .map_err(|source| SessionError::System { action: "opening our own root directory", source })?;
-        Ok(Self { ledger: Ledger::new(), symbols, undecodable: 0, sampling: Sampling::default(), pids: Vec::new() })
+        Ok(Self {
+            ledger: Ledger::new(),
+            symbols,
+            counts: Counts::default(),
+            undecodable: 0,
+            sampling: Sampling::default(),
+            pids: Vec::new(),
+        })
     }
 
     /// The processes that have not ended, each with its slot.
@@ -43,6 +51,11 @@ impl State {
     /// The id of the process in a slot; 0 when there is none.
     pub(super) fn pid(&self, slot: Slot) -> u32 {
         self.process(slot).map_or(0, |pid| pid.0)
+    }
+
+    /// Asks the targets' runtimes what they hold. `now_ns` is by the monotonic clock.
+    pub(super) fn ask_runtimes(&mut self, now_ns: u64) {
+        self.counts.ask(now_ns, &mut self.ledger, &mut self.symbols);
     }
 
     /// The mean distance from one sampling point to the next, in bytes; 0 where every block is seen.
@@ -67,6 +80,7 @@ impl State {
     /// An ended target's slot is about to be another's: everything that is known by it is dropped. Its ledger comes back.
     pub(super) fn forget(&mut self, slot: Slot) -> Option<Box<ProcessLedger>> {
         self.symbols.remove_process(slot);
+        self.counts.forget(slot);
         self.ledger.remove_process(slot)
     }
 }

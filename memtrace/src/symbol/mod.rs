@@ -292,6 +292,18 @@ impl Symbolizer {
         }
     }
 
+    /// Stores a stack of which each address stands for one function as it was written, also where functions were inlined into each
+    /// other: as a runtime keeps it that has told them apart. Else as [`observe`](Self::observe).
+    pub fn observe_written(&mut self, slot: Slot, id: StackId, addresses: &[u64]) -> Observed {
+        let frames: Vec<StackFrame> =
+            addresses.iter().take(MAX_STACK_FRAMES).map(|&address| StackFrame::Native(Address(address))).collect();
+        let observed = self.observe(slot, id, &frames, StackEnd::Complete);
+        if let Some(process) = self.processes.get_mut(&slot) {
+            process.set_written(id);
+        }
+        observed
+    }
+
     /// How often the mappings of a slot were set; 0 for an unknown slot.
     pub fn generation(&self, slot: Slot) -> u32 {
         self.processes.get(&slot).map_or(0, |process| process.generation)
@@ -379,6 +391,7 @@ impl Symbolizer {
         let Some((places, end)) = stack.map(|(places, end)| (places.collect::<Vec<_>>(), end)) else {
             return ResolvedStack { frames: Vec::new(), truncated: Some("its frames were not stored") };
         };
+        let is_written = self.processes.get(&slot).is_some_and(|process| process.is_written(id));
         let mut frames = Vec::with_capacity(places.len());
         let mut interrupted = false;
         for Place { address, module, file_offset } in places {
@@ -416,7 +429,10 @@ impl Symbolizer {
             if functions.is_empty() {
                 frames.push(frame(&Function::default()));
             }
-            frames.extend(functions.iter().map(frame));
+            match functions.first().filter(|_| is_written) {
+                Some(written) => frames.push(ResolvedFrame { inlined: false, ..frame(written) }),
+                None => frames.extend(functions.iter().map(frame)),
+            }
         }
         ResolvedStack { frames, truncated: end.short().map(|short| short.sentence) }
     }

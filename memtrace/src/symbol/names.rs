@@ -29,7 +29,9 @@ use super::{
 };
 use crate::object::{
     debug_file::{self, DebugFile},
+    go_table::{GoFunction, GoTable},
     layout::Layout,
+    symbols::ElfFile,
 };
 
 /// The longest path that the system takes.
@@ -69,6 +71,8 @@ struct Lookup {
 pub struct Names {
     layout: Layout,
     lookups: Vec<Lookup>,
+    /// Go's own table, which names all its code, and nothing else.
+    go: Option<GoTable>,
     symbolizer: Option<Symbolizer>,
     /// The object with the file that was opened for it late, and its debug file: the sources' paths refer to them.
     files: (Rc<Object>, Option<File>, Option<DebugFile>),
@@ -112,6 +116,7 @@ impl Names {
             let roots: Vec<_> = object.root.iter().chain([ours]).cloned().collect();
             debug_file::find(object.path(), &layout, &roots, debug_dirs, &mut problem)
         };
+        let go = go_table(file);
         let mut lookups = Vec::new();
         let mut push = |file: &File, what, has_lines| {
             let mut elf = Elf::new(descriptor_path(file));
@@ -149,7 +154,7 @@ impl Names {
             .enable_demangling(false)
             .set_debug_dirs(Some(debug_dirs))
             .build();
-        Ok(Names { layout, lookups, symbolizer: Some(symbolizer), files: (Rc::clone(object), late_file, debug) })
+        Ok(Names { layout, lookups, go, symbolizer: Some(symbolizer), files: (Rc::clone(object), late_file, debug) })
     }
 
     /// Whether the code at a file offset is what a signal handler returns to.
@@ -167,6 +172,12 @@ impl Names {
         let Some(address) = self.layout.address_of(file_offset) else {
             return Vec::new();
         };
+        if let Some(go) = &self.go {
+            let functions = go.functions_at(address);
+            if !functions.is_empty() {
+                return of_go(functions);
+            }
+        }
         let mut from_dwarf: Option<Vec<Function>> = None;
         for lookup in &self.lookups {
             let Some(symbolizer) = &self.symbolizer else { break };
@@ -210,6 +221,23 @@ impl Names {
         }
         from_dwarf.unwrap_or_default()
     }
+}
+
+/// The table of a file that Go linked.
+fn go_table(file: &File) -> Option<GoTable> {
+    let elf = ElfFile::parse(file.try_clone().ok()?).ok()?;
+    GoTable::open(Rc::new(file.try_clone().ok()?), &elf)
+}
+
+fn of_go(functions: Vec<GoFunction>) -> Vec<Function> {
+    let last = functions.len() - 1;
+    let function = |(place, found): (usize, GoFunction)| Function {
+        name: Some(found.name),
+        file: found.file,
+        line: found.line,
+        inlined: place < last,
+    };
+    functions.into_iter().enumerate().map(function).collect()
 }
 
 /// The functions of a symbol, innermost first, and whether the outermost one's name is mangled; `None` when the symbol

@@ -79,6 +79,8 @@ struct Stored {
     image: u32,
     /// Whether an address was in no module, and the maps have not been asked for since.
     is_unsettled: bool,
+    /// Whether each address stands for one function as it was written.
+    is_written: bool,
 }
 
 /// What became of an observed stack.
@@ -259,7 +261,7 @@ impl Process {
             self.words.extend(&frames);
             budget.frames += u64::from(length);
             let is_unsettled = unknown_addresses;
-            self.stacks.insert(id, Stored { first, length, end, image: self.image, is_unsettled });
+            self.stacks.insert(id, Stored { first, length, end, image: self.image, is_unsettled, is_written: false });
         }
         self.scratch = frames;
         if is_whole { Outcome::Stored { unknown_addresses } } else { Outcome::Full }
@@ -316,6 +318,18 @@ impl Process {
             StackFrame::Native(address) => Some(address),
             StackFrame::Interpreter { .. } => None,
         })
+    }
+
+    /// Each address of a stored stack stands for one function as it was written.
+    pub fn set_written(&mut self, id: StackId) {
+        if let Some(stored) = self.stacks.get_mut(&id) {
+            stored.is_written = true;
+        }
+    }
+
+    /// Whether each address of a stack stands for one function as it was written.
+    pub fn is_written(&self, id: StackId) -> bool {
+        self.stacks.get(&id).is_some_and(|stored| stored.is_written)
     }
 
     /// How a stored stack ends; `None` when it is not stored.

@@ -177,10 +177,19 @@ impl<K: Eq + Hash + Copy + Ord> Trend<K> {
     /// Records what `key` holds at the current time. A key that is new held nothing when the interval before was
     /// observed, and its series says so. A second observation at the same time replaces the first.
     pub fn observe(&mut self, key: K, seen: Observation) {
+        self.record(key, seen, self.current_ms == self.base_ms);
+    }
+
+    /// Records what a key holds that is looked at for the first time and may have held it for long: its series begins now.
+    pub fn observe_first(&mut self, key: K, seen: Observation) {
+        self.record(key, seen, true);
+    }
+
+    fn record(&mut self, key: K, seen: Observation, is_first: bool) {
         let (previous_ms, elapsed_ms) = (self.previous_ms, self.current_ms);
         let cohorts = self.cohorts.all().len();
         let track = self.tracks.entry(key).or_insert_with(|| Track { row: Row::new(cohorts), ..Track::default() });
-        if track.series.samples().is_empty() && previous_ms < elapsed_ms {
+        if track.series.samples().is_empty() && !is_first && previous_ms < elapsed_ms {
             track.series.push(Sample { elapsed_ms: previous_ms, bytes: 0, blocks: 0 });
         }
         if let Some(Precision { live, turnover, .. }) = seen.precision {
@@ -189,7 +198,7 @@ impl<K: Eq + Hash + Copy + Ord> Trend<K> {
         // Deaths are counted among the blocks that were seen, whatever they stand for.
         let allocations = seen.precision.map_or(seen.allocations, |precision| precision.ever_seen);
         track.series.push(Sample { elapsed_ms, bytes: seen.bytes, blocks: seen.blocks });
-        if elapsed_ms == self.base_ms {
+        if is_first {
             track.row.skip(allocations, seen.allocated_bytes);
         } else {
             track.row.count(allocations, seen.allocated_bytes);

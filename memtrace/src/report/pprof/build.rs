@@ -91,6 +91,8 @@ impl<'a> Building<'a> {
                     StackKind::Heap => "heap".to_owned(),
                     StackKind::Map => "map".to_owned(),
                     StackKind::Page => "page".to_owned(),
+                    StackKind::Managed => "managed".to_owned(),
+                    StackKind::Goroutine => "goroutine".to_owned(),
                 },
             ),
         ]

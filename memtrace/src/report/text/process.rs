@@ -70,7 +70,11 @@ impl Page<'_> {
                 bytes(totals.freed_bytes),
             ),
         )?;
-        self.footprint(process, true)
+        self.footprint(process, true)?;
+        for heap in snapshot.heaps.iter().filter(|heap| heap.pid == process.pid) {
+            self.wrapped("  ", &heap.sentence())?;
+        }
+        Ok(())
     }
 
     /// Processes that are not shown, and those that are not even listed.

@@ -45,6 +45,8 @@ fn title(state: &State, columns: u16) -> Line<'static> {
         StackKind::Heap => "heap",
         StackKind::Map => "mapped",
         StackKind::Page => "touched",
+        StackKind::Managed => "managed heap",
+        StackKind::Goroutine => "goroutines",
     };
     let text = format!(
         "#{} of {}  {}  {kind}, pid {}, stack {}",

@@ -171,6 +171,8 @@ fn location(stack: &Stack, room: usize) -> (String, String) {
         StackKind::Heap => "",
         StackKind::Map => "mmap: ",
         StackKind::Page => "touch: ",
+        StackKind::Managed => "objects: ",
+        StackKind::Goroutine => "goroutines: ",
     };
     let Some(frame) = place::meaningful(stack) else {
         return (shorten(&format!("{kind}stack {}", stack.id), room), String::new());

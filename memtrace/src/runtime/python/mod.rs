@@ -65,9 +65,9 @@ pub fn find(pid: Pid, mappings: &[Mapping], known: &mut WithoutInterpreter) -> F
         let wanted: Vec<&str> = SINCE.iter().map(|(name, _)| *name).collect();
         let wanted = [&wanted[..], &[RUNTIME, VERSION, CODE_TYPE, EVALUATOR, CURRENT, OWN]].concat();
         let Ok(symbols) = elf.symbols(&wanted, |name| name) else { continue };
-        if let (true, Some(&getter)) = (symbols.contains_key(RUNTIME), symbols.get(OWN)) {
+        if symbols.contains_key(RUNTIME) && symbols.contains_key(OWN) {
             let symbol = |name: &str| symbols.get(name).copied();
-            match (Library { pid, mappings, object, elf, getter }).find(symbol) {
+            match (Library { pid, mappings, object, elf }).find(symbol) {
                 proved @ Finding::Proved(_) => return proved,
                 Finding::Nothing => {}
                 // One of two libraries may be idle.
@@ -107,13 +107,11 @@ struct Library<'a> {
     mappings: &'a [Mapping],
     object: &'a MappedObject,
     elf: ElfFile<File>,
-    /// A function of it.
-    getter: Symbol,
 }
 
 impl Library<'_> {
     fn find(&self, symbol: impl Fn(&str) -> Option<Symbol>) -> Finding {
-        let Some(moved) = self.moved() else { return Finding::Nothing };
+        let Some(moved) = self.object.moved(&self.elf) else { return Finding::Nothing };
         let Ok(mut memory) = Memory::open(self.pid, (self.object.device, self.object.inode)) else {
             return Finding::Nothing;
         };
@@ -171,16 +169,6 @@ impl Library<'_> {
         });
         let placing = layout.placing(evaluator);
         Finding::Proved(Box::new(Runtime { interpreter, placing, reader: CodeReader::Python(reader) }))
-    }
-
-    /// How far the file lies from where it was linked.
-    fn moved(&self) -> Option<u64> {
-        let offset = self.elf.file_offset(self.getter.address).ok()?;
-        let mapping = self.object.mappings.iter().find(|mapping| {
-            let inside = offset.checked_sub(mapping.offset);
-            inside.is_some_and(|inside| inside < mapping.end - mapping.start)
-        })?;
-        Some((mapping.start + (offset - mapping.offset)).wrapping_sub(self.getter.address))
     }
 }
 

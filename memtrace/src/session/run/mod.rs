@@ -226,7 +226,8 @@ impl<'a> Run<'a> {
             notice::how_to_mark();
         }
         let view = config.output.tui.then(|| View::open(config.times.interval)).transpose()?;
-        let snapshots = Snapshots::new(started, config);
+        let mut snapshots = Snapshots::new(started, config);
+        snapshots.begin(&mut feed.state);
         let detacher = Detacher::start();
         Ok(Run {
             config,

@@ -20,7 +20,10 @@ use memtrace_common::{
 use super::{
     blind::{BlindSpots, Seen},
     clock::Clock,
-    describe::{describe, enlargers, frame, losses, modules, quantiles, sampling, say, tracer_state, unjudged},
+    describe::{
+        describe, enlargers, frame, goroutines, losses, modules, quantiles, sampling, say, say_state, tracer_state,
+        unjudged,
+    },
     facts::{Facts, ProcessFacts},
     focus::Focus,
     gate::Gatekeeper,
@@ -33,11 +36,11 @@ use super::{
 use crate::{
     ledger::{self, Distributions},
     report::{
-        gate::grows,
         group::Group,
         headline::{self, Headline, Tally},
         loss, rank,
-        snapshot::{Process, Retired, SCHEMA, Snapshot, Stack},
+        runtime::{Goroutines, Heap},
+        snapshot::{Process, Retired, SCHEMA, Snapshot, Stack, StackKind},
     },
     session::TraceConfig,
     trend::{Observation, Trend},
@@ -111,6 +114,12 @@ impl Snapshots {
             turn: 0,
             resting_from_ms: None,
         }
+    }
+
+    /// Notes what the targets' runtimes say that was held before anything was traced.
+    pub(in crate::session) fn begin(&mut self, state: &mut State) {
+        self.observe_all(state, self.elapsed_ms());
+        self.intervals = 0;
     }
 
     /// Whether a stack that makes the run fail was growing in the last snapshot.
@@ -201,6 +210,7 @@ impl Snapshots {
         // The series of a process that has ended ends with what it held then.
         self.closed.extend(traced.iter().filter(|process| process.exited).map(|process| process.slot));
         let mut stacks = self.judged(state, traced, is_final);
+        let heaps = self.take_heaps(&mut stacks);
         self.focus.narrow(&mut stacks, state, elapsed_ms, self.clock.now_ns());
         self.siblings.clear();
         let running: HashSet<Slot> =
@@ -229,6 +239,7 @@ impl Snapshots {
             Scope::All => self.live(state, traced, stacks),
         };
         let modules = modules(&stacks, state);
+        let goroutines = self.goroutines(&stacks, state);
         let mut processes: Vec<Process> =
             traced.iter().map(|process| describe(process, state, self.is_growth)).collect();
         for (described, process) in processes.iter_mut().zip(traced) {
@@ -252,6 +263,8 @@ impl Snapshots {
             groups,
             stacks,
             modules,
+            heaps,
+            goroutines,
         };
         snapshot.headline = headline::answer(&tally, &snapshot);
         self.is_blind = snapshot.headline.blind;
@@ -278,13 +291,11 @@ impl Snapshots {
     fn tally(&self, stacks: &[(Key, Stack)], groups: &[Group], state: &mut State) -> Tally {
         let mut tally = Tally::of(stacks.iter().map(|(_, stack)| stack), groups);
         tally.intervals = Some(self.intervals);
-        let fastest = stacks
-            .iter()
-            .filter(|(_, stack)| grows(stack) && stack.suppressed.is_none() && stack.group.is_none())
-            .max_by(|(_, a), (_, b)| a.growth_bytes_per_hour.total_cmp(&b.growth_bytes_per_hour));
-        if let Some((key, _)) = fastest {
-            tally.name_first(|| state.symbols.frames(key.0, key.1).frames.into_iter().map(frame).collect());
-        }
+        tally.name_first(|id| {
+            let found = stacks.iter().find(|(_, stack)| stack.id == id);
+            let frames = found.map(|(key, _)| state.symbols.frames(key.0, key.1).frames);
+            frames.into_iter().flatten().map(frame).collect()
+        });
         tally
     }
 
@@ -305,7 +316,7 @@ impl Snapshots {
         self.retired.outstanding_blocks += totals.outstanding_blocks;
         self.retired.outstanding_bytes = self.retired.outstanding_bytes.saturating_add(totals.outstanding_bytes);
         if let Some(ledger) = state.ledger.process(slot) {
-            ledger.stacks().for_each(|stack| self.trend.forget((slot, stack.id, stack.kind)));
+            ledger.all_held().for_each(|(stack, _)| self.trend.forget((slot, stack.id, stack.kind)));
             self.grouping.forget(slot);
             self.blind_spots.forget(slot);
         }
@@ -335,13 +346,14 @@ impl Snapshots {
         self.trend.sample(state.sampling_distance());
         self.trend.begin_interval(elapsed_ms, now_ns);
         self.grouping.groups.begin_interval(elapsed_ms, now_ns, state.sampling_distance());
+        state.ask_runtimes(now_ns);
         let mut all = Vec::new();
         for (slot, process) in state.ledger.processes().filter(|(slot, _)| !self.closed.contains(slot)) {
-            let mut precision = process.precision();
-            for stack in process.stacks() {
-                let precision =
-                    precision.as_mut().and_then(Iterator::next).filter(|_| stack.kind == ledger::Kind::Heap);
+            for (stack, precision) in process.all_held() {
                 let key = (slot, stack.id, stack.kind);
+                if state.counts.is_pages_of_runtime(key, &mut state.symbols) {
+                    continue;
+                }
                 // A stack that never held anything at a sample has no series to keep.
                 if stack.outstanding_bytes > 0 || !self.trend.series(key).is_empty() {
                     let seen = Observation {
@@ -351,8 +363,15 @@ impl Snapshots {
                         allocated_bytes: stack.allocated_bytes.wrapping_sub(stack.moved_bytes),
                         precision,
                     };
-                    self.trend.observe(key, seen);
-                    all.push((key, seen));
+                    match stack.kind {
+                        kind if !kind.has_blocks() && state.counts.is_first(slot) => {
+                            self.trend.observe_first(key, seen);
+                        }
+                        _ => self.trend.observe(key, seen),
+                    }
+                    if stack.kind != ledger::Kind::WholeHeap {
+                        all.push((key, seen));
+                    }
                 }
             }
         }
@@ -386,11 +405,12 @@ impl Snapshots {
         let mut stacks: Vec<(Key, Stack)> = Vec::new();
         for (slot, process) in state.ledger.processes() {
             let pid = traced.iter().find(|process| process.slot == slot).map_or(0, |process| process.pid.0);
-            let mut precision = process.precision();
-            stacks.extend(process.stacks().map(|totals| {
-                let precision = precision.as_mut().and_then(Iterator::next);
-                ((slot, totals.id, totals.kind), unjudged(pid, &totals, precision))
-            }));
+            for (totals, precision) in process.all_held() {
+                let key = (slot, totals.id, totals.kind);
+                if !state.counts.is_pages_of_runtime(key, &mut state.symbols) {
+                    stacks.push((key, unjudged(pid, &totals, precision)));
+                }
+            }
         }
         self.focus.hide(&mut stacks, &mut state.symbols, is_final);
         if stacks.len() > MAX_JUDGED {
@@ -400,10 +420,28 @@ impl Snapshots {
             |(key, stack): &&mut (Key, Stack)| stack.outstanding_bytes > 0 || !self.trend.series(*key).is_empty();
         let judged: Vec<&mut (Key, Stack)> = stacks.iter_mut().take(MAX_JUDGED).filter(held).collect();
         let keys: Vec<Key> = judged.iter().map(|(key, _)| *key).collect();
-        for ((_, stack), judgement) in judged.into_iter().zip(self.trend.judge_all(&keys)) {
+        for ((key, stack), judgement) in judged.into_iter().zip(self.trend.judge_all(&keys)) {
             say(stack, judgement);
+            if let Some(doing) = state.counts.state(*key) {
+                say_state(stack, doing);
+            }
         }
         stacks
+    }
+
+    /// The heaps that runtimes manage, which are no stacks.
+    fn take_heaps(&self, stacks: &mut Vec<(Key, Stack)>) -> Vec<Heap> {
+        let heaps = stacks.extract_if(.., |((_, _, kind), _)| *kind == ledger::Kind::WholeHeap);
+        let heaps = heaps.map(|(key, stack)| Heap::of("Go heap", Stack { series: self.series(key), ..stack }));
+        let mut heaps: Vec<Heap> = heaps.collect();
+        heaps.sort_by_key(|heap| std::cmp::Reverse(heap.bytes));
+        heaps
+    }
+
+    /// What is known of the goroutines of these stacks.
+    fn goroutines(&self, stacks: &[Stack], state: &State) -> Vec<Goroutines> {
+        let shown = stacks.iter().filter(|stack| stack.kind == StackKind::Goroutine);
+        shown.map(|stack| goroutines(stack, state.counts.state_of(&stack.id))).collect()
     }
 
     /// Adds frames, series, ages and sizes to the stacks that are shown; no frames after `until`.

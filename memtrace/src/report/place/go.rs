@@ -1,0 +1,126 @@
+//! What the names of Go's functions and source files tell of whose they are.
+
+use super::Role;
+
+/// The packages of Go's standard library, by the first part of their paths.
+const STANDARD: [&str; 50] = [
+    "archive",
+    "bufio",
+    "bytes",
+    "cmp",
+    "compress",
+    "container",
+    "context",
+    "crypto",
+    "database",
+    "debug",
+    "embed",
+    "encoding",
+    "errors",
+    "expvar",
+    "flag",
+    "fmt",
+    "go",
+    "hash",
+    "html",
+    "image",
+    "index",
+    "internal",
+    "io",
+    "iter",
+    "log",
+    "maps",
+    "math",
+    "mime",
+    "net",
+    "os",
+    "path",
+    "plugin",
+    "reflect",
+    "regexp",
+    "slices",
+    "sort",
+    "strconv",
+    "strings",
+    "structs",
+    "sync",
+    "syscall",
+    "testing",
+    "text",
+    "time",
+    "type:",
+    "unicode",
+    "unique",
+    "unsafe",
+    "vendor",
+    "weak",
+];
+
+/// Parts of the paths of source files that were fetched as modules of others.
+const FETCHED: [&str; 3] = ["/pkg/mod/", "/vendor/", "@v"];
+
+/// Whose a function is; `None` if its source file is not of Go.
+pub fn role(function: &str, file: &str) -> Option<Role> {
+    if !file.ends_with(".go") && !(file.ends_with(".s") && function.starts_with("runtime.")) {
+        return None;
+    }
+    let package = package(function);
+    let first = package.split('/').next().unwrap_or(package);
+    Some(if first == "runtime" || package == "internal/runtime" {
+        Role::Runtime
+    } else if STANDARD.contains(&first) || FETCHED.iter().any(|part| file.contains(part)) {
+        Role::Library
+    } else {
+        Role::Own
+    })
+}
+
+/// The path of a function's package: `net/http` of `net/http.(*conn).serve`.
+fn package(function: &str) -> &str {
+    // Arguments of types have paths of their own.
+    let name = function.split(['[', '(']).next().unwrap_or(function);
+    let last = name.rfind('/').map_or(0, |slash| slash + 1);
+    let end = name[last..].find('.').map_or(name.len(), |dot| last + dot);
+    &name[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_are_of_their_packages() {
+        let packages = [
+            ("main.query", "main"),
+            ("net/http.(*conn).serve", "net/http"),
+            ("github.com/gin-gonic/gin.(*Engine).ServeHTTP", "github.com/gin-gonic/gin"),
+            ("example.com/app/store.Keep[go.shape.*example.com/app.User]", "example.com/app/store"),
+            ("runtime", "runtime"),
+        ];
+        for (function, expected) in packages {
+            assert_eq!(package(function), expected);
+        }
+    }
+
+    #[test]
+    fn a_programs_own_code_is_told_from_libraries() {
+        let roles = [
+            ("fmt.Sprintf", "/usr/lib/go-1.19/src/fmt/print.go", Some(Role::Library)),
+            ("runtime.mallocgc", "/usr/lib/go-1.19/src/runtime/malloc.go", Some(Role::Runtime)),
+            ("runtime.goexit", "asm_amd64.s", Some(Role::Runtime)),
+            ("main.query", "/srv/app/main.go", Some(Role::Own)),
+            ("go-map/store.Keep", "/srv/app/store/store.go", Some(Role::Own)),
+            ("github.com/me/app.Keep", "/home/me/app/keep.go", Some(Role::Own)),
+            (
+                "github.com/gin-gonic/gin.New",
+                "/root/go/pkg/mod/github.com/gin-gonic/gin@v1.9.1/gin.go",
+                Some(Role::Library),
+            ),
+            ("github.com/gin-gonic/gin.New", "github.com/gin-gonic/gin@v1.9.1/gin.go", Some(Role::Library)),
+            ("keep", "/srv/app/keep.c", None),
+        ];
+        for (function, file, expected) in roles {
+            assert_eq!(role(function, file), expected, "{function} {file}");
+        }
+    }
+}

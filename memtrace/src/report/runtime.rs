@@ -1,0 +1,103 @@
+//! What runtimes say of their own memory, beside the stacks: whole heaps, and goroutines. Part of the JSON contract; fields are only
+//! ever added.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    name::held,
+    number::{of, rate},
+    sampling::Estimate,
+    snapshot::Stack,
+};
+use crate::trend::Verdict;
+
+/// A heap that a runtime manages, with all that it holds.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Heap {
+    /// Whose it is.
+    pub pid: u32,
+    /// What it is called, as in `Go heap`.
+    pub name: String,
+    /// Bytes of the objects that are held.
+    pub bytes: u64,
+    /// How many they are.
+    pub count: u64,
+    /// How well these are known; `None` where they are counted.
+    #[serde(default)]
+    pub estimate: Option<Estimate>,
+    /// What is said of it.
+    pub verdict: Verdict,
+    /// How sure the verdict is, 0 to 1.
+    pub confidence: f64,
+    /// One sentence that says why.
+    pub evidence: String,
+    /// The robust slope of its bytes.
+    pub growth_bytes_per_hour: f64,
+    /// `[elapsed_ms, bytes]`, oldest first.
+    pub series: Vec<(u64, u64)>,
+}
+
+/// Goroutines that run the same function and were started at the same place: more of what the stack of this id says.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Goroutines {
+    /// Whose they are.
+    pub pid: u32,
+    /// The function that they run.
+    pub name: String,
+    /// Where they were started, as in `main.serve (main.go:16)`; `None` for those that the runtime started.
+    pub created_by: Option<String>,
+    /// The id of their stack in `stacks`.
+    pub stack: String,
+    /// How many there are.
+    pub count: u64,
+    /// Bytes of their stacks.
+    pub bytes: u64,
+    /// What most of them do or wait for, as in `chan receive`; `None` where there are none.
+    pub state: Option<String>,
+    /// How many of them do.
+    pub state_count: u64,
+    /// How long one of these has waited that waits the longest, in milliseconds; `None` where the runtime did not note it.
+    pub longest_wait_ms: Option<u64>,
+    /// What is said of them.
+    pub verdict: Verdict,
+    /// How sure the verdict is, 0 to 1.
+    pub confidence: f64,
+    /// One sentence that says why.
+    pub evidence: String,
+    /// The robust slope of their bytes.
+    pub growth_bytes_per_hour: f64,
+    /// `[elapsed_ms, bytes]`, oldest first.
+    pub series: Vec<(u64, u64)>,
+}
+
+impl Heap {
+    /// A heap by what is known of it as of a stack.
+    pub fn of(name: &str, stack: Stack) -> Self {
+        Self {
+            pid: stack.pid,
+            name: name.to_owned(),
+            bytes: stack.outstanding_bytes,
+            count: stack.outstanding_blocks,
+            estimate: stack.estimate,
+            verdict: stack.verdict,
+            confidence: stack.confidence,
+            evidence: stack.evidence,
+            growth_bytes_per_hour: stack.growth_bytes_per_hour,
+            series: stack.series,
+        }
+    }
+
+    /// `Go heap: about 5.24 MB in some 327,685 objects, growing by +2.05 GB/h`.
+    pub fn sentence(&self) -> String {
+        let held = held(self.bytes, &of(self.count, "object", "objects"), self.estimate.is_some());
+        let grows = match self.verdict {
+            Verdict::Growing => format!(", growing by {}", rate(self.growth_bytes_per_hour)),
+            Verdict::Shrinking => ", shrinking".to_owned(),
+            Verdict::Plateau | Verdict::Sawtooth => ", not growing".to_owned(),
+            Verdict::Undecided => ", not known to grow".to_owned(),
+        };
+        format!("{}: {held}{grows}", self.name)
+    }
+}

@@ -1,0 +1,60 @@
+//! What a runtime itself knows of the memory that it manages: for each place in the program how much it holds.
+
+use std::rc::Rc;
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Counted {
+    /// Objects of a heap that a garbage collector manages, by where they were allocated.
+    Objects,
+    /// Goroutines, by what they run and who started them.
+    Goroutines,
+    /// All that a heap holds; it has no place.
+    Heap,
+}
+
+/// What one place of a program holds, by the runtime's own books.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Count {
+    /// What is counted.
+    pub counted: Counted,
+    /// The code that is answerable, the innermost function first: addresses in the process, each of one function as it was
+    /// written, just behind the instruction that is meant.
+    pub place: Rc<[u64]>,
+    /// Bytes that are held.
+    pub bytes: u64,
+    /// Objects that are held.
+    pub objects: u64,
+    /// Objects that ever were.
+    pub ever: u64,
+    /// Bytes of all objects that ever were; wraps at 2^64.
+    pub ever_bytes: u64,
+    /// How well these are known where they are estimates from a sample.
+    pub sampled: Option<Sampled>,
+    /// What most of them wait for; `None` for what does not wait.
+    pub state: Option<State>,
+}
+
+/// How well an estimate from a sample is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sampled {
+    /// Objects that were drawn and are held.
+    pub held: u64,
+    /// Objects that were ever drawn.
+    pub ever: u64,
+    /// The variance of the bytes that are held.
+    pub held_variance: f64,
+    /// The variance of the bytes of all objects that ever were.
+    pub ever_variance: f64,
+}
+
+/// What goroutines of one place do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct State {
+    /// What most of them wait for, in the runtime's words; or `running`, `runnable`, `syscall`.
+    pub name: String,
+    /// How many do.
+    pub count: u64,
+    /// How long the one has waited that waits the longest, in milliseconds; `None` where the runtime did not note it.
+    pub longest_ms: Option<u64>,
+}

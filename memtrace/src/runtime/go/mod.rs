@@ -1,0 +1,203 @@
+//! Go 1.18 and later: its heap by where objects were allocated, and its goroutines.
+//!
+//! A file with Go's table of functions is a Go program or library. The runtime keeps a sample of the heap for
+//! `runtime/pprof`, and a list of all goroutines; both are read from outside, without a probe. Where they are is told by symbols, or in a
+//! stripped program by the code that uses them; either way what is found there has to look like what it is taken for.
+
+mod goroutines;
+mod heap;
+mod variables;
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    fs::File,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use self::{goroutines::Goroutines, heap::Heap, variables::Variables};
+use super::{Memory, count::Count};
+use crate::object::{
+    Pid,
+    go_table::{self, GoTable},
+    mapped::{self, MappedObject},
+    maps::Mapping,
+    symbols::ElfFile,
+};
+
+/// Time from the end of one look to the next, in units of what it took: so that it takes at most 1 % of a processor.
+const PAUSE: u32 = 100;
+
+/// A Go program that runs.
+#[derive(Debug)]
+pub struct Program {
+    memory: Memory,
+    code: Code,
+    heap: Option<Heap>,
+    goroutines: Option<Goroutines>,
+    /// What was counted the last time, and when the next look may be.
+    last: Vec<Count>,
+    next: Option<Instant>,
+}
+
+/// What can be told of a Go program, and what not.
+#[derive(Debug)]
+pub enum Finding {
+    /// It is not a Go program.
+    Nothing,
+    /// It is one of which nothing can be read, and why, as a sentence.
+    Refused(String),
+    /// It is one that can be read.
+    Found(Box<Program>),
+}
+
+/// Whether one of these files is a Go program or library.
+pub fn is_in(objects: &[MappedObject]) -> bool {
+    objects.iter().any(|object| open(object).is_some())
+}
+
+/// The file, if it is of Go.
+fn open(object: &MappedObject) -> Option<(File, ElfFile<File>)> {
+    let (_, file) = object.open().ok()?;
+    let elf = ElfFile::parse(file.try_clone().ok()?).ok()?;
+    go_table::is_in(&elf).then_some((file, elf))
+}
+
+/// Whether this function is the part of the runtime that asks the system for pages.
+pub fn asks_for_pages(function: &str) -> bool {
+    ["runtime.sysMap", "runtime.sysAlloc", "runtime.sysReserve", "x_cgo_mmap"].contains(&function)
+}
+
+/// Looks for Go among the files that a process maps.
+pub fn find(pid: Pid, mappings: &[Mapping]) -> Finding {
+    let objects = mapped::objects(pid, mappings);
+    let found = objects.iter().find_map(|object| Some((object, open(object)?)));
+    let Some((object, (file, elf))) = found else { return Finding::Nothing };
+    let Some(table) = GoTable::open(Rc::new(file), &elf) else {
+        return Finding::Refused("This version of Go is not known: its heap and its goroutines are not read.".into());
+    };
+    match Program::open(pid, mappings, object, &elf, table) {
+        Some(program) if program.heap.is_some() || program.goroutines.is_some() => Finding::Found(Box::new(program)),
+        _ => Finding::Refused(
+            "This Go program keeps its heap's sample and its goroutines elsewhere than memtrace expects: they are not read."
+                .into(),
+        ),
+    }
+}
+
+impl Program {
+    fn open(
+        pid: Pid,
+        mappings: &[Mapping],
+        object: &MappedObject,
+        elf: &ElfFile<File>,
+        table: GoTable,
+    ) -> Option<Program> {
+        let mut memory = Memory::open(pid, (object.device, object.inode)).ok()?;
+        memory.confine(mappings);
+        let moved = object.moved(elf)?;
+        let variables = Variables::of(elf, &table);
+        let places = |variable| -> Vec<u64> {
+            variables.places(variable).into_iter().map(|place| place.wrapping_add(moved)).collect()
+        };
+        let [buckets, rates, lists, reasons] =
+            [variables::BUCKETS, variables::RATE, variables::GOROUTINES, variables::REASONS].map(places);
+        let code = Code { table, moved, names: RefCell::default() };
+        Some(Program {
+            heap: heap::prove(&buckets, &rates, &memory),
+            goroutines: goroutines::prove(&lists, &reasons, &memory, &code),
+            code,
+            memory,
+            last: Vec::new(),
+            next: None,
+        })
+    }
+
+    /// Why nothing is known of its heap, as a sentence; `None` if it is.
+    pub fn heap_is_unknown(&self) -> Option<&'static str> {
+        match &self.heap {
+            None => Some("The sample that this Go program keeps of its heap was not found"),
+            Some(heap) if heap.rate(&self.memory) == Some(0) => Some(
+                "This Go program keeps no sample of its heap, since nothing in it calls runtime/pprof or net/http/pprof",
+            ),
+            Some(_) => None,
+        }
+    }
+
+    /// What the process maps from now on.
+    pub fn confine(&mut self, mappings: &[Mapping]) {
+        self.memory.confine(mappings);
+    }
+
+    /// What it holds now, or held when it was last looked at, where looking takes long. `now_ns` is by the monotonic clock.
+    pub fn count(&mut self, now_ns: u64) -> &[Count] {
+        if self.next.is_none_or(|next| Instant::now() >= next) {
+            let begun = Instant::now();
+            self.look(now_ns);
+            self.next = Some(Instant::now() + (begun.elapsed() * PAUSE).min(LONGEST_PAUSE));
+        }
+        &self.last
+    }
+
+    fn look(&mut self, now_ns: u64) {
+        let Self { memory, code, heap, goroutines, last, .. } = self;
+        let objects = heap.as_mut().and_then(|heap| heap.count(memory));
+        let goroutines = goroutines.as_mut().and_then(|goroutines| goroutines.count(memory, code, now_ns));
+        // A process that ends while it is read keeps what it had.
+        if objects.is_some() || goroutines.is_some() {
+            *last = objects.into_iter().chain(goroutines).flatten().collect();
+        }
+    }
+}
+
+/// However long a look takes, the next one comes after this time.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// The code of a program, as its own table tells.
+#[derive(Debug)]
+pub struct Code {
+    table: GoTable,
+    /// How far the file lies from where it was linked.
+    moved: u64,
+    /// Whether functions are of the runtime, by their entries; `None` for what is no entry.
+    names: RefCell<HashMap<u64, Option<bool>>>,
+}
+
+impl Code {
+    /// The most functions that are kept in mind.
+    const MOST: usize = 1 << 16;
+
+    /// Whether an address is in a function.
+    fn is_code(&self, address: u64) -> bool {
+        self.table.function_at(address.wrapping_sub(self.moved)).is_some()
+    }
+
+    /// Whether a function begins at an address.
+    fn is_entry(&self, address: u64) -> bool {
+        self.look(address).is_some()
+    }
+
+    /// Whether the function at this entry is one that Go's runtime runs for itself.
+    fn is_of_runtime(&self, address: u64) -> bool {
+        self.look(address) == Some(true)
+    }
+
+    /// Whether the code in front of a return address is Go's runtime.
+    fn is_in_runtime(&self, address: u64) -> bool {
+        let found = self.table.function_at(address.wrapping_sub(self.moved).wrapping_sub(1));
+        found.is_none_or(|(_, name)| name.starts_with("runtime."))
+    }
+
+    fn look(&self, address: u64) -> Option<bool> {
+        let mut names = self.names.borrow_mut();
+        if names.len() >= Self::MOST {
+            names.clear();
+        }
+        *names.entry(address).or_insert_with(|| {
+            let linked = address.wrapping_sub(self.moved);
+            let (begin, name) = self.table.function_at(linked)?;
+            (begin == linked).then(|| name.starts_with("runtime.") && name != "runtime.main")
+        })
+    }
+}

@@ -10,7 +10,8 @@
 //! [`bend`] and [`sawtooth`] ask them about a part of a series; [`rules`] turn one series into a finding, [`judge`] weighs it against
 //! survival, [`sampled`] against the chance of what was drawn, [`family`] corrects for the number of stacks. docs/design/verdict.md has the reasons and the measurements.
 //! [`groups`] are sums of stacks, judged in the same way, and [`explain`] chooses those that a report needs.
-//! [`footprint`] and [`alert`] do the like for whole processes and cgroups.
+//! [`footprint`] and [`alert`] do the like for whole processes and cgroups. All numbers that a verdict turns on are in
+//! [`thresholds`].
 
 use std::{
     cmp::Reverse,
@@ -36,15 +37,16 @@ pub mod series;
 pub mod slope;
 pub mod steps;
 pub mod survival;
+pub mod thresholds;
 pub mod verdict;
 pub mod window;
 
 #[cfg(test)]
 mod tests;
 
-pub use rules::MIN_INTERVALS;
 pub use series::{MAX_SAMPLES, Sample};
 pub use survival::Survival;
+pub use thresholds::MIN_INTERVALS;
 pub use verdict::{Judgement, Verdict};
 
 use crate::ledger::{Cohort, Precision};
@@ -57,9 +59,6 @@ use survival::Row;
 
 /// The most stacks whose blocks are looked at by cohort: those that rose the most.
 pub const MAX_FOLLOWED: usize = 256;
-
-/// Of the stacks that are called growing among many that are judged, the share that may be so by chance.
-const FALSE_DISCOVERIES: f64 = 0.05;
 
 /// What a stack holds and has allocated at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -255,7 +254,7 @@ impl<K: Eq + Hash + Copy + Ord> Trend<K> {
             .filter(|&(_, &key)| self.changes(key))
             .map(|(weighed, _)| weighed.as_ref().map_or(1.0, |weighed| weighed.finding.chance))
             .collect();
-        let largest = family::benjamini_hochberg(&chances, FALSE_DISCOVERIES);
+        let largest = family::benjamini_hochberg(&chances, thresholds::FALSE_DISCOVERIES);
         weighed
             .into_iter()
             .map(|weighed| weighed.map_or_else(Judgement::unknown, |weighed| self.say(weighed, largest)))

@@ -9,6 +9,7 @@ use super::{
     kendall::upper_tail,
     rules::Finding,
     series::{Series, Timed},
+    thresholds,
     verdict::Verdict,
 };
 use crate::statistics::Z95;
@@ -36,9 +37,6 @@ impl Timed for Spread {
         self.elapsed_ms
     }
 }
-
-/// A rise that sampling alone makes more often than this is none.
-const CHANCE: f64 = 0.01;
 
 /// Where no block was drawn there are, in 95 of 100 cases, at most so many times the bytes from one point to the next.
 const UNSEEN: f64 = 3.7;
@@ -68,7 +66,7 @@ pub fn doubt(finding: &mut Finding, spreads: &Series<Spread>, change: Change) {
     if finding.verdict == Verdict::Growing {
         let chance = if deviation > 0.0 { upper_tail(change.rise / deviation) } else { 0.0 };
         finding.chance = finding.chance.max(chance);
-        if chance > CHANCE {
+        if chance > thresholds::CHANCE_OF_THE_DRAW {
             finding.verdict = Verdict::Undecided;
             finding.confidence *= 0.5;
             finding.evidence.push_str("; too few of its blocks were sampled to be sure");

@@ -45,6 +45,7 @@ mod stream;
 pub mod text;
 pub mod tree;
 pub mod tui;
+mod verdict;
 pub mod watch;
 
 #[cfg(test)]

@@ -44,6 +44,7 @@ mod state;
 mod traced;
 mod tree;
 mod tui;
+mod turns;
 mod unwinding;
 mod watch;
 

@@ -9,6 +9,7 @@ use crate::{
         name::{function, holding, holds, median_age, source, survival},
         number::{of, rate_within},
         snapshot::{Frame, Snapshot, Stack},
+        verdict::verdict,
     },
     trend::Verdict,
 };
@@ -68,17 +69,12 @@ fn table(rows: &[(usize, &Stack)], several: bool, out: &mut dyn Write) -> io::Re
 }
 
 fn row(number: usize, stack: &Stack, several: bool, out: &mut dyn Write) -> io::Result<()> {
-    let verdict = stack.verdict.as_str();
-    let sure = if stack.verdict == Verdict::Undecided {
-        String::new()
-    } else {
-        // Never "100%": nothing is that sure.
-        format!(" {}%", (stack.confidence * 100.0).floor().clamp(0.0, 99.0))
-    };
     write!(
         out,
-        "<tr class=\"stack\"><td class=\"n\">{number}</td><td><span class=\"verdict {verdict}\">{verdict}{sure}</span></td>\
+        "<tr class=\"stack\"><td class=\"n\">{number}</td><td><span class=\"verdict {}\">{}</span></td>\
          <td>{}</td><td>{}</td><td>",
+        stack.verdict.as_str(),
+        verdict(stack),
         Text(&rate_within(stack.growth_bytes_per_hour, stack.growth_interval_bytes_per_hour)),
         Text(&holding(stack)),
     )?;

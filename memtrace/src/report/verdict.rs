@@ -1,12 +1,11 @@
 //! The words for a verdict, in every form that people read.
 
 use super::snapshot::Stack;
-use crate::trend::Verdict;
 
 /// `growing 98%`: the verdict and how sure it is. Undecided has no confidence to speak of, and nothing is 100 % sure.
 pub fn verdict(stack: &Stack) -> String {
     let name = stack.verdict.as_str();
-    if stack.verdict == Verdict::Undecided {
+    if !stack.verdict.is_decided() {
         return name.to_owned();
     }
     format!("{name} {}%", (stack.confidence * 100.0).floor().clamp(0.0, 99.0))
@@ -15,7 +14,7 @@ pub fn verdict(stack: &Stack) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::sample;
+    use crate::{report::sample, trend::Verdict};
 
     #[test]
     fn a_verdict_is_never_quite_sure_and_undecided_has_no_confidence() {

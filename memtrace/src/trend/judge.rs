@@ -48,11 +48,11 @@ pub fn judge(
     survival: impl Fn(u64) -> Option<Survival>,
 ) -> Weighed {
     let mut finding = by_series(series, gaps, |sample| sample.bytes);
-    let unclear = matches!(finding.verdict, Verdict::Undecided | Verdict::Plateau) && !finding.over;
+    let unclear = finding.verdict.may_hide_a_rise() && !finding.over;
     if unclear && finding.slope.estimate > 0.0 {
         // Blocks of mixed sizes make bytes noisy where their number is not.
         let blocks = by_series(series, gaps, |sample| sample.blocks);
-        if blocks.verdict == Verdict::Growing && blocks.chance < thresholds::CHANCE_OF_BLOCKS {
+        if blocks.verdict.is_leak() && blocks.chance < thresholds::CHANCE_OF_BLOCKS {
             let evidence = format!("its number of blocks {}", blocks.evidence);
             finding = Finding { confidence: 0.8 * blocks.confidence, slope: finding.slope, evidence, ..blocks };
         }
@@ -71,7 +71,7 @@ pub fn judge(
         let level = bytes(series.samples().last());
         let rise = level - bytes(series.samples().iter().rfind(|sample| sample.elapsed_ms <= from_ms));
         sampled::doubt(&mut weighed.finding, spreads, Change { from_ms, hours, rise, level, distance });
-        weighed.confirmed &= weighed.finding.verdict == Verdict::Growing;
+        weighed.confirmed &= weighed.finding.verdict.is_leak();
     }
     weighed
 }
@@ -79,7 +79,7 @@ pub fn judge(
 fn weigh(mut finding: Finding, series: &Series, survival: Option<Survival>, replaced: bool) -> Weighed {
     let Some(known) = survival else { return Weighed { finding, survival, confirmed: false } };
     let mut confirmed = false;
-    if finding.verdict == Verdict::Growing {
+    if finding.verdict.is_leak() {
         // One buffer that is allocated anew whenever it grows has no old blocks either; but its blocks become larger.
         if (replaced || known.turns_over(finding.slope.estimate)) && !larger_blocks(series) {
             finding.verdict = Verdict::Undecided;
@@ -93,7 +93,7 @@ fn weigh(mut finding: Finding, series: &Series, survival: Option<Survival>, repl
         }
     } else if !finding.over
         && series.samples().len() > thresholds::SAMPLES_BEFORE_SURVIVAL_DECIDES
-        && finding.verdict != Verdict::Shrinking
+        && finding.verdict.may_leave_blocks_behind()
         && known.leaves_behind()
         && finding.slope.high >= thresholds::SLOPE_OF_WHAT_IS_LEFT * known.profile.bytes_per_hour
     {

@@ -279,7 +279,7 @@ impl<K: Eq + Hash + Copy + Ord> Trend<K> {
 
     fn say(&self, weighed: Weighed, largest_chance: f64) -> Judgement {
         let Weighed { mut finding, survival, confirmed } = weighed;
-        if finding.verdict == Verdict::Growing && !confirmed && finding.chance > largest_chance {
+        if finding.verdict.is_leak() && !confirmed && finding.chance > largest_chance {
             finding.verdict = Verdict::Undecided;
             finding.confidence *= 0.5;
             finding.evidence.push_str("; not significant given how many stacks were judged");

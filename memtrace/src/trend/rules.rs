@@ -66,7 +66,7 @@ pub fn judge(run: &[Point], recent: Option<(&[Point], &[Point])>) -> Finding {
         (run, by_windows(run, Steps::of(run)))
     };
     let Some((before, recent)) = recent else { return finding };
-    if finding.verdict == Verdict::Growing {
+    if finding.verdict.is_leak() {
         // The overview is coarse at its end; the newest samples may know that the rise is over.
         return match pace(recent) {
             Pace::Stopped(tail)

@@ -63,7 +63,7 @@ pub fn doubt(finding: &mut Finding, spreads: &Series<Spread>, change: Change) {
     let before = before.copied().unwrap_or_default();
     let variance = (now.live + before.live).min(now.turnover - before.turnover).max(0.0);
     let deviation = variance.sqrt();
-    if finding.verdict == Verdict::Growing {
+    if finding.verdict.is_leak() {
         let chance = if deviation > 0.0 { upper_tail(change.rise / deviation) } else { 0.0 };
         finding.chance = finding.chance.max(chance);
         if chance > thresholds::CHANCE_OF_THE_DRAW {
@@ -79,7 +79,7 @@ pub fn doubt(finding: &mut Finding, spreads: &Series<Spread>, change: Change) {
         slope.low = slope.estimate - wider(slope.estimate - slope.low);
         slope.high = slope.estimate + wider(slope.high - slope.estimate);
     }
-    if finding.verdict == Verdict::Plateau && change.level > 0.0 {
+    if finding.verdict.is_level() && change.level > 0.0 {
         finding.confidence *= 1.0 - 0.5 * (unsure / change.level).min(1.0);
     }
 }

@@ -3,15 +3,12 @@
 use std::io::{self, Write};
 
 use super::{Text, chart::sparkline};
-use crate::{
-    report::{
-        enlarged, focus,
-        name::{function, holding, holds, median_age, source, survival},
-        number::{of, rate_within},
-        snapshot::{Frame, Snapshot, Stack},
-        verdict::verdict,
-    },
-    trend::Verdict,
+use crate::report::{
+    enlarged, focus,
+    name::{function, holding, holds, median_age, source, survival},
+    number::{of, rate_within},
+    snapshot::{Frame, Snapshot, Stack},
+    verdict::verdict,
 };
 
 /// Rows that a person may scroll through; a page has to open.
@@ -79,7 +76,7 @@ fn row(number: usize, stack: &Stack, several: bool, out: &mut dyn Write) -> io::
         Text(&holding(stack)),
     )?;
     sparkline(&stack.series, out)?;
-    let open = if number <= OPEN && stack.verdict == Verdict::Growing { " open" } else { "" };
+    let open = if number <= OPEN && stack.verdict.is_leak() { " open" } else { "" };
     let first = stack.frames.first().map_or_else(|| "[unknown]".to_owned(), function);
     writeln!(out, "</td><td class=\"name\"><details{open}><summary>{}</summary>", Text(&first))?;
     let mut facts = Vec::new();

@@ -5,14 +5,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use memtrace::{
+use memtrace::parts::{
     event::{Block as Allocated, Event, What},
     ledger::{Kind, Ledger},
-    trend::{
-        Judgement, Observation, Trend,
-        explain::{Leaf, Node, explain},
-        groups::{GroupId, GroupIndex, Groups},
-    },
+    trend::{GroupId, GroupIndex, Groups, Judgement, Leaf, Node, Observation, Trend, explain},
 };
 use memtrace_common::{Address, Slot, StackId};
 

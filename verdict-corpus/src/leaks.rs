@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, f64::consts::TAU};
 
-use memtrace::trend::Verdict;
+use memtrace::parts::trend::Verdict;
 
 use crate::{heap::Heap, noise::Noise};
 

@@ -5,7 +5,7 @@ use std::{
     fmt::{self, Display, Formatter, Write as _},
 };
 
-use memtrace::trend::Verdict;
+use memtrace::parts::trend::Verdict;
 
 use crate::{
     gate::Answers,

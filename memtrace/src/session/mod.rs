@@ -54,7 +54,7 @@ pub use config::{
 };
 pub use doctor::{ALLOCATION_LOOP, allocation_loop, doctor};
 pub use error::SessionError;
-pub use mark::{MarkError, mark};
+pub use mark::mark;
 pub use run::{Outcome, shell_status};
 pub use start::run;
-pub use watch::{Watched, watch};
+pub use watch::watch;

@@ -44,8 +44,7 @@ pub mod window;
 #[cfg(test)]
 mod tests;
 
-pub use series::{MAX_SAMPLES, Sample};
-pub use survival::Survival;
+pub use series::Sample;
 pub use thresholds::MIN_INTERVALS;
 pub use verdict::{Judgement, Verdict};
 
@@ -311,16 +310,19 @@ impl<K: Eq + Hash + Copy + Ord> Trend<K> {
     }
 
     /// How many keys are kept.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.tracks.len()
     }
 
     /// Whether no key is kept.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.tracks.is_empty()
     }
 
     /// Bytes of memory that the trend takes, about.
+    #[cfg(test)]
     pub fn heap_bytes(&self) -> usize {
         let bytes = |track: &Track| track.series.heap_bytes() + track.spreads.heap_bytes() + track.row.heap_bytes();
         let tracks: usize = self.tracks.values().map(bytes).sum();

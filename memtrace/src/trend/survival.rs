@@ -143,6 +143,7 @@ impl Row {
     }
 
     /// Bytes of memory that the row takes, about.
+    #[cfg(test)]
     pub fn heap_bytes(&self) -> usize {
         let looks: usize = self.looks.iter().map(|look| look.alive.capacity()).sum();
         (self.born.capacity() + looks) * size_of::<Cohort>() + self.looks.capacity() * size_of::<Look>()

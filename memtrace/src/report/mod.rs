@@ -51,7 +51,7 @@ pub mod watch;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 #[cfg(test)]
 pub(crate) mod schema;
 

@@ -299,7 +299,7 @@ impl Bounds {
     }
 }
 
-fn time_left(room_bytes: u64, rate: Option<Rate>) -> TimeLeft {
+pub(super) fn time_left(room_bytes: u64, rate: Option<Rate>) -> TimeLeft {
     let unknown = TimeLeft { state: TimeLeftState::Unknown, about_ms: None, earliest_ms: None, latest_ms: None };
     match footprint::time_left(room_bytes, rate) {
         footprint::TimeLeft::Unknown => unknown,

@@ -18,6 +18,8 @@ mod completeness;
 mod config;
 mod describe;
 mod doctor;
+#[cfg(test)]
+mod documented;
 mod error;
 mod facts;
 mod feed;

@@ -3,10 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use memtrace::runtime::python::{
-    getter,
-    lines::{Form, Lines},
-};
+use memtrace::parts::runtime::{Form, Lines, variable};
 
 fuzz_target!(|data: &[u8]| {
     let [form, a, b, c, d, rest @ ..] = data else { return };
@@ -14,5 +11,5 @@ fuzz_target!(|data: &[u8]| {
     let offset = u32::from_le_bytes([*a, *b, *c, *d]);
     let lines = Lines { form, first: offset >> 3, table: rest.to_vec() };
     let _ = lines.line(offset);
-    let _ = getter::variable(rest, u64::from(offset) << 20);
+    let _ = variable(rest, u64::from(offset) << 20);
 });

@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use memtrace::allocator::thread_cache::{ThreadCache, find};
+use memtrace::parts::allocator::thread_cache::{ThreadCache, find};
 
 const ADDRESS: u64 = 0x1000;
 

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use memtrace::unwind::decode::{Stretch, decode};
+use memtrace::parts::unwind::decode::{Stretch, decode};
 
 const ADDRESS: u64 = 0x1000;
 

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use memtrace::unwind::Table;
+use memtrace::parts::unwind::Table;
 use memtrace_common::unwind::{Frame, MemoryReader, Registers, Rule, row, step};
 
 /// Every word is the address behind it.

@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use memtrace::{
+use memtrace::parts::{
     event::decode,
     ledger::{Ledger, ProcessLedger},
 };

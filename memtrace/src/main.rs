@@ -9,11 +9,10 @@ use clap::{
     Parser as _,
     error::{ContextKind, ContextValue},
 };
-use memtrace::{
+use memtrace::program::{
     cli::{self, Command, Flags},
-    report::saved_runs,
+    guard, saved_runs,
     session::{self, SessionError},
-    target::guard,
 };
 
 /// Exit statuses: part of the contract that scripts rely on.

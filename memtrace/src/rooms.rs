@@ -165,7 +165,9 @@ fn only_the_command_line_knows_clap() {
 #[test]
 fn every_room_is_in_the_list() {
     let library = fs::read_to_string(sources().join("lib.rs")).unwrap();
-    let rooms = library.lines().filter_map(|line| line.trim().strip_prefix("pub mod ")).map(word);
+    let rooms = library.lines().filter_map(|line| line.trim().strip_prefix("mod ")).map(word);
+    // This file is no room.
+    let rooms = rooms.filter(|name| name != "rooms");
     assert_eq!(rooms.collect::<BTreeSet<_>>(), ROOMS.iter().map(|&room| room.to_owned()).collect());
 }
 

@@ -3,6 +3,9 @@
 /// How many standard deviations a 95 % confidence interval of a normal distribution reaches to each side of the estimate.
 pub const Z95: f64 = 1.96;
 
+/// How many standard deviations a 90 % confidence interval of a normal distribution reaches to each side of the estimate.
+pub const Z90: f64 = 1.645;
+
 /// Milliseconds in an hour: rates are given in bytes per hour, times in milliseconds.
 pub const MS_PER_HOUR: f64 = 3_600_000.0;
 

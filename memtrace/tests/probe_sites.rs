@@ -19,13 +19,13 @@ use std::{
 };
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
-use memtrace::{
+use memtrace::parts::{
     allocator::{
         self, Family, Plan, ProbeSite,
         catalogue::{self, Function, Role},
         site::{self, Site},
     },
-    object::symbols::{ElfFile, Symbol},
+    object::{ElfFile, Symbol},
     target::{Pid, Target},
 };
 use memtrace_common::call::Call;

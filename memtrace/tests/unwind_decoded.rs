@@ -13,7 +13,7 @@
 
 use std::{collections::BTreeMap, fs, io::Cursor, time::Instant};
 
-use memtrace::unwind::{
+use memtrace::parts::unwind::{
     Table,
     decode::{Decoded, State, Stretch, Value, decode_with},
 };

@@ -15,9 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memtrace::{
+use memtrace::parts::{
     object::ObjectError,
-    unwind::{Table, TableError, table::MAX_ROWS},
+    unwind::{MAX_ROWS, Table, TableError},
 };
 use memtrace_common::unwind::{Cfa, FramePointer, Rule, Unsupported, row};
 use proptest::prelude::*;

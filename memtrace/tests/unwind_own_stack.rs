@@ -13,7 +13,7 @@ use std::{
     ptr,
 };
 
-use memtrace::{
+use memtrace::parts::{
     object::{Pid, maps},
     unwind::{Cache, Segment, segments},
 };

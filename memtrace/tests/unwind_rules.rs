@@ -35,7 +35,7 @@ use gimli::{
     Location, NativeEndian, Pointer, Register, RegisterRule, UnwindContext, UnwindSection, Value, X86_64,
 };
 use iced_x86::{Decoder, DecoderOptions, FlowControl};
-use memtrace::unwind::Table;
+use memtrace::parts::unwind::Table;
 use memtrace_common::unwind::{Frame, MemoryReader, Registers, Rule, StackEnd, Unsupported, row, step};
 use object::{Object as _, ObjectSection as _, ObjectSegment as _};
 

@@ -5,14 +5,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use memtrace::{
+use memtrace::parts::{
     event::{Block as Allocated, Event, What},
     ledger::{Kind, Ledger},
-    trend::{
-        Judgement, Observation, Trend, Verdict,
-        explain::{Leaf, Node, explain},
-        groups::{GroupId, GroupIndex, Groups},
-    },
+    trend::{GroupId, GroupIndex, Groups, Judgement, Leaf, Node, Observation, Trend, explain},
 };
 use memtrace_common::{Address, Slot, StackId};
 
@@ -152,7 +148,7 @@ impl Process {
         let places: HashMap<GroupIndex, usize> =
             (0..).zip(&groups).map(|(place, (index, _))| (*index, place)).collect();
         let mut growing: Vec<(StackId, Judgement)> = ids.iter().copied().zip(self.trend.judge_all(&ids)).collect();
-        growing.retain(|(_, judged)| judged.verdict == Verdict::Growing);
+        growing.retain(|(_, judged)| judged.verdict.is_leak());
         let leaf = |(id, judged): &(StackId, Judgement)| Leaf {
             parent: self.groups.of(*id).iter().rev().find_map(|index| places.get(index).copied()),
             rate: judged.growth_bytes_per_hour,
@@ -169,7 +165,7 @@ impl Process {
                 }
                 Some(Node {
                     parent: parent.and_then(|index| places.get(&index).copied()),
-                    growing: judged.verdict == Verdict::Growing,
+                    growing: judged.verdict.is_leak(),
                     rate: judged.growth_bytes_per_hour,
                     stacks: group.stacks.into(),
                     is_function: group.level >= FUNCTION,

@@ -3,7 +3,7 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use memtrace::{
+use memtrace::parts::{
     event::{Block as Allocated, Event, What},
     ledger::{Kind, Ledger},
     trend::{Judgement, Observation, Trend},

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, f64::consts::TAU};
 
-use memtrace::trend::Verdict;
+use memtrace::parts::trend::Verdict;
 
 use crate::{heap::Heap, noise::Noise};
 
@@ -91,13 +91,13 @@ fn verdicts(leak: &Leak, random: &mut Noise) -> Vec<(usize, Verdict)> {
 
 impl Stability {
     fn count(&mut self, name: &'static str, verdicts: &[(usize, Verdict)]) {
-        let mut later = verdicts.iter().skip_while(|(_, verdict)| *verdict != Verdict::Growing).peekable();
+        let mut later = verdicts.iter().skip_while(|(_, verdict)| !verdict.is_leak()).peekable();
         if later.peek().is_none() {
             self.never += 1;
             return;
         }
         self.once_growing += 1;
-        if let Some((at, _)) = later.find(|(_, verdict)| *verdict != Verdict::Growing) {
+        if let Some((at, _)) = later.find(|(_, verdict)| !verdict.is_leak()) {
             self.changed_back += 1;
             self.when.entry(name).or_default().push(*at);
         }

@@ -5,7 +5,7 @@ use std::{
     fmt::{self, Display, Formatter, Write as _},
 };
 
-use memtrace::trend::Verdict;
+use memtrace::parts::trend::Verdict;
 
 use crate::{
     gate::Answers,
@@ -152,15 +152,15 @@ impl Measured {
         let (mut stacks, mut growing) = (0, 0);
         for program in replayed {
             let leaking = program.stacks.iter().any(|(leaks, ..)| *leaks);
-            let found = program.stacks.iter().any(|(leaks, _, verdict, _)| *leaks && *verdict == Verdict::Growing);
+            let found = program.stacks.iter().any(|(leaks, _, verdict, _)| *leaks && verdict.is_leak());
             if leaking && !found {
                 self.failures
                     .push(format!("the recorded leak of {} is not growing: {:?}", program.name, program.stacks));
             }
             for (leaks, function, verdict, evidence) in &program.stacks {
                 stacks += 1;
-                growing += usize::from(*verdict == Verdict::Growing);
-                if *verdict == Verdict::Growing && !leaks {
+                growing += usize::from(verdict.is_leak());
+                if verdict.is_leak() && !leaks {
                     self.failures.push(format!("{function} of {} is called growing: {evidence}", program.name));
                 }
             }
@@ -203,8 +203,7 @@ impl Measured {
     }
 
     fn fitting(&mut self, outcomes: &[Outcome]) {
-        let judged: Vec<&Outcome> =
-            outcomes.iter().filter(|o| o.length >= JUDGED_FROM && o.label != Verdict::Growing).collect();
+        let judged: Vec<&Outcome> = outcomes.iter().filter(|o| o.length >= JUDGED_FROM && !o.label.is_leak()).collect();
         let fits = |o: &&&Outcome| o.judgement.verdict == o.label || o.also.contains(&o.judgement.verdict);
         let fitting = share(judged.iter().filter(fits).count(), judged.len());
         self.line(&format!("\nof what does not grow, {fitting:.4} has a verdict that fits"));
@@ -216,7 +215,7 @@ impl Measured {
         let (mut decided, mut late, mut judged, mut flickers) = (Vec::new(), 0, 0usize, 0usize);
         let plain = |o: &&Outcome| PLAIN.contains(&o.name) && o.noise <= 0.3 && o.history.len() > LATEST_DECISION - 5;
         for outcome in outcomes.iter().filter(plain) {
-            let growing = |verdict: Verdict| verdict == Verdict::Growing;
+            let growing = |verdict: Verdict| verdict.is_leak();
             let at = outcome.history.iter().find(|(_, verdict)| growing(*verdict)).map_or(usize::MAX, |(at, _)| *at);
             decided.push(at);
             late += usize::from(at > LATEST_DECISION);
@@ -251,7 +250,7 @@ impl Measured {
             let known = full + (full / 4).max(6);
             for (_, verdict) in outcome.history.iter().filter(|(at, _)| *at >= known) {
                 judged += 1;
-                if *verdict == Verdict::Growing {
+                if verdict.is_leak() {
                     *growing.entry(outcome.name).or_default() += 1;
                 }
             }
@@ -264,10 +263,10 @@ impl Measured {
 
     fn rates(&mut self, outcomes: &[Outcome]) {
         let mut by_length: BTreeMap<usize, (Vec<f64>, usize)> = BTreeMap::new();
-        let growing = |o: &&Outcome| o.length >= JUDGED_FROM && o.judgement.verdict == Verdict::Growing;
+        let growing = |o: &&Outcome| o.length >= JUDGED_FROM && o.judgement.verdict.is_leak();
         let mut missed: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
         for outcome in outcomes.iter().filter(growing) {
-            let Some(rate) = outcome.true_rate.filter(|_| outcome.label == Verdict::Growing) else { continue };
+            let Some(rate) = outcome.true_rate.filter(|_| outcome.label.is_leak()) else { continue };
             let (errors, inside) = by_length.entry(outcome.length).or_default();
             errors.push((outcome.judgement.growth_bytes_per_hour / rate - 1.0).abs());
             let (low, high) = outcome.judgement.interval_bytes_per_hour;

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, f64::consts::TAU};
 
-use memtrace::trend::Verdict::{self, Growing, Plateau, Sawtooth, Shrinking, Undecided};
+use memtrace::parts::trend::Verdict::{self, Growing, Plateau, Sawtooth, Shrinking, Undecided};
 use memtrace_common::StackId;
 
 use crate::{

@@ -12,8 +12,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use memtrace::{
-    report::snapshot::{Snapshot, Stack},
+use memtrace::parts::{
+    report::{Snapshot, Stack},
     trend::{Observation, Trend, Verdict},
 };
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,6 @@
 //! Judges the generated cases.
 
-use memtrace::trend::{Judgement, Observation, Trend, Verdict};
+use memtrace::parts::trend::{Judgement, Observation, Trend, Verdict};
 
 use crate::{
     heap::{Heap, INTERVAL_MS},

@@ -22,5 +22,5 @@ mod source;
 pub mod wrapper;
 
 pub use catalogue::Family;
-pub use plan::{AllocatorError, Ends, FoundAllocator, Plan, ProbeSite, Unusable, plan};
+pub use plan::{AllocatorError, Ends, Plan, ProbeSite, plan};
 pub use plans::Plans;

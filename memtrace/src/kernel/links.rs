@@ -85,11 +85,6 @@ pub enum Programs {
 }
 
 impl Links {
-    /// How many programs are attached.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// Whether none is attached.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

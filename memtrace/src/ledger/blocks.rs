@@ -167,6 +167,7 @@ impl Blocks {
     }
 
     /// Bytes of memory that the table takes.
+    #[cfg(test)]
     pub fn heap_bytes(&self) -> usize {
         let shards: usize = self.shards.iter().map(HashTable::allocation_size).sum();
         shards + size_of_val(&*self.shards) + self.oversize.allocation_size()

@@ -56,10 +56,3 @@ impl ProcessLedger {
         sum(|known| known.count.totals.outstanding_bytes).saturating_sub(sum(|known| known.first_bytes))
     }
 }
-
-impl Counts {
-    /// Bytes of memory that they take, about.
-    pub fn heap_bytes(&self) -> usize {
-        self.all.len() * size_of::<((Kind, StackId), Known)>()
-    }
-}

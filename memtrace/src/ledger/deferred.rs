@@ -98,11 +98,6 @@ impl Deferred {
     pub fn take_first(&mut self) -> Option<(Turn, Change)> {
         self.0.pop_first()
     }
-
-    /// Bytes of memory that the changes take, about.
-    pub fn heap_bytes(&self) -> usize {
-        super::tree_bytes::<Turn, Change>(self.0.len())
-    }
 }
 
 /// Guesses that a release was lost, by address and the time of the allocation that made the guess; the value is the
@@ -137,10 +132,5 @@ impl Closings {
     /// Notes that all changes up to now are settled.
     pub fn settle(&mut self) {
         self.older = std::mem::take(&mut self.recent);
-    }
-
-    /// Bytes of memory that the guesses take, about.
-    pub fn heap_bytes(&self) -> usize {
-        super::tree_bytes::<(u64, u64), u64>(self.recent.len() + self.older.len())
     }
 }

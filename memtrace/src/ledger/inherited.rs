@@ -56,11 +56,6 @@ impl Inherited {
     pub fn sums(&self) -> (u64, u64) {
         (self.0.len() as u64, self.0.values().fold(0, |sum, size| sum.wrapping_add(*size)))
     }
-
-    /// Bytes of memory that this takes, about.
-    pub fn heap_bytes(&self) -> usize {
-        self.0.allocation_size()
-    }
 }
 
 /// Blocks that a process released lately, oldest release first.
@@ -85,10 +80,5 @@ impl Recent {
     /// Forgets them: they are of an image that is gone.
     pub fn clear(&mut self) {
         self.0.clear();
-    }
-
-    /// Bytes of memory that this takes, about.
-    pub fn heap_bytes(&self) -> usize {
-        self.0.capacity() * size_of::<(LiveBlock, u64)>()
     }
 }

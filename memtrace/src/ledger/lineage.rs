@@ -135,6 +135,7 @@ impl Lineages {
     }
 
     /// Bytes of memory that this takes, about.
+    #[cfg(test)]
     pub fn heap_bytes(&self) -> usize {
         let callers: usize = self.stacks.values().map(|callers| callers.known.capacity()).sum();
         self.blocks.allocation_size() + self.stacks.allocation_size() + callers * size_of::<(u32, Enlarged)>()

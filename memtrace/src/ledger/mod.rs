@@ -38,7 +38,7 @@ use memtrace_common::{
 
 pub use self::{
     counted::Count,
-    distribution::{Cohort, Distribution, Distributions},
+    distribution::{Cohort, Distributions},
     estimate::{Distances, Precision, Weight},
     lineage::{Enlarged, Enlargers},
     process::ProcessLedger,
@@ -192,22 +192,12 @@ impl Ledger {
     }
 
     /// Events and deferred entries that name no target; 0 unless the session and the kernel disagree.
+    #[cfg(test)]
     pub const fn events_of_unknown_slots(&self) -> u64 {
         self.events_of_unknown_slots
-    }
-
-    /// Bytes of memory that the ledger takes, about.
-    pub fn heap_bytes(&self) -> usize {
-        let processes: usize = self.processes().map(|(_, process)| process.heap_bytes()).sum();
-        processes + self.processes.capacity() * size_of::<Option<Box<ProcessLedger>>>()
     }
 
     fn find(&mut self, slot: Slot) -> Option<&mut ProcessLedger> {
         self.processes.get_mut(usize::from(slot.0))?.as_deref_mut()
     }
-}
-
-/// Bytes that a tree map takes, about: its nodes are a bit over two thirds full.
-const fn tree_bytes<K, V>(len: usize) -> usize {
-    len * (size_of::<K>() + size_of::<V>()) * 3 / 2
 }

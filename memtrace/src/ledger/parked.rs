@@ -98,11 +98,6 @@ impl OpenCalls {
         self.pieces = 0;
     }
 
-    /// Bytes of memory that the open calls take.
-    pub fn heap_bytes(&self) -> usize {
-        self.threads.allocation_size() + self.pieces * size_of::<Piece>()
-    }
-
     fn forget_older_half(&mut self) {
         let mut times: Vec<u64> = self.threads.values().map(|parked| parked.began_ns).collect();
         let middle = times.len() / 2;

@@ -172,24 +172,6 @@ impl ProcessLedger {
         pieces.for_each(|piece| seen(piece.stack, weigh(piece.length(), 0), piece.time_ns));
     }
 
-    /// Bytes of memory that this ledger takes, about.
-    pub fn heap_bytes(&self) -> usize {
-        size_of::<Self>()
-            + self.blocks.heap_bytes()
-            + self.ranges.heap_bytes()
-            + self.touched.heap_bytes()
-            + self.stacks.heap_bytes()
-            + self.counts.heap_bytes()
-            + self.reserved.heap_bytes()
-            + self.reservers.heap_bytes()
-            + self.calls.heap_bytes()
-            + self.deferred.heap_bytes()
-            + self.closings.heap_bytes()
-            + self.inherited.heap_bytes()
-            + self.lineages.heap_bytes()
-            + self.recent.as_ref().map_or(0, Recent::heap_bytes)
-    }
-
     /// Address, size, stack and time of every live block, by address.
     #[cfg(test)]
     pub(super) fn live_blocks(&self) -> Vec<(u64, u64, StackId, u64)> {

@@ -134,11 +134,6 @@ impl Ranges {
         self.bytes = 0;
     }
 
-    /// Bytes of memory that the pieces take, about.
-    pub fn heap_bytes(&self) -> usize {
-        super::tree_bytes::<u64, Rest>(self.pieces.len())
-    }
-
     fn remove(&mut self, piece: Piece, stacks: &mut Stacks) {
         stacks.released(piece.stack, piece.length(), 0);
         self.bytes -= piece.length();

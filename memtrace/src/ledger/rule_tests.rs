@@ -6,7 +6,7 @@ use memtrace_common::{
     unwind::StackEnd,
 };
 
-use super::{Distribution, Distributions, Kind, Ledger, StackTotals, Totals};
+use super::{Distributions, Kind, Ledger, StackTotals, Totals, distribution::Distribution};
 use crate::event::{Block, Event, Frames, Range, What};
 
 const SLOT: Slot = Slot(3);

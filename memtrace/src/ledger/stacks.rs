@@ -189,12 +189,6 @@ impl Stacks {
             turnover: (2.0 * ever.variance() - live.variance()).max(live.variance()),
         }))
     }
-
-    /// Bytes of memory that the stacks take.
-    pub fn heap_bytes(&self) -> usize {
-        let sampled = self.sampled.as_ref().map_or(0, |sampled| sampled.live.capacity() + sampled.ever.capacity());
-        self.index.allocation_size() + self.totals.capacity() * size_of::<StackTotals>() + sampled * size_of::<Weight>()
-    }
 }
 
 /// An id is a hash already.

@@ -8,7 +8,6 @@ use super::{
     number, place,
     snapshot::{Frame, Snapshot, Stack},
 };
-use crate::trend::Verdict;
 
 /// What becomes of a growing stack.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -101,7 +100,7 @@ impl Gate {
 
 /// Whether a stack is a leak as far as it can be told: it keeps growing, and holds something.
 pub fn grows(stack: &Stack) -> bool {
-    stack.verdict == Verdict::Growing && (stack.outstanding_bytes > 0 || stack.outstanding_blocks > 0)
+    stack.verdict.is_leak() && (stack.outstanding_bytes > 0 || stack.outstanding_blocks > 0)
 }
 
 /// Whether something grows that is no known leak.
@@ -166,7 +165,7 @@ pub(super) fn clean(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::sample;
+    use crate::{report::sample, trend::Verdict};
 
     fn growing(rate: f64, suppressed: Option<&str>) -> Stack {
         let suppressed = suppressed.map(str::to_owned);

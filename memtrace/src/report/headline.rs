@@ -121,6 +121,16 @@ impl Tally {
         tally
     }
 
+    /// `2 stacks are undecided and hold`, before the bytes.
+    fn undecided_stacks(&self) -> String {
+        format!("{} {}", of(self.undecided, "stack", "stacks"), self.are_undecided())
+    }
+
+    /// What is said of the undecided stacks, before the bytes that they hold.
+    fn are_undecided(&self) -> &'static str {
+        if self.undecided == 1 { "is undecided and holds" } else { "are undecided and hold" }
+    }
+
     fn grows(&mut self, sum: &Stack, group: Option<(GroupBy, u64)>, stack: Option<&String>) {
         let rate = sum.growth_bytes_per_hour;
         self.growing_rate += rate;
@@ -309,9 +319,9 @@ fn of_what_was_seen(tally: &Tally, snapshot: &Snapshot) -> Headline {
             return say(State::Unexplained, Some(whole.rate), text);
         }
         if undecided_matter {
-            let are = of(tally.undecided, "stack is undecided and holds", "stacks are undecided and hold");
-            let text =
-                format!("Too early to tell: {}; {are} {}.", lower_first(&whole.says()), bytes(tally.undecided_bytes));
+            let stacks = tally.undecided_stacks();
+            let held = bytes(tally.undecided_bytes);
+            let text = format!("Too early to tell: {}; {stacks} {held}.", lower_first(&whole.says()));
             return say(State::Undecided, Some(whole.rate), text);
         }
         let text = format!(
@@ -332,11 +342,11 @@ fn of_what_was_seen(tally: &Tally, snapshot: &Snapshot) -> Headline {
         return say(State::Undecided, None, text);
     }
     if undecided_matter {
-        let are = if tally.undecided == 1 { "is undecided and holds" } else { "are undecided and hold" };
         let text = format!(
-            "No stack is known to grow; {} of {} {are} {}.",
+            "No stack is known to grow; {} of {} {} {}.",
             count(tally.undecided),
             count(tally.holding),
+            tally.are_undecided(),
             bytes(tally.undecided_bytes)
         );
         return say(State::Undecided, None, text);
@@ -344,9 +354,9 @@ fn of_what_was_seen(tally: &Tally, snapshot: &Snapshot) -> Headline {
     let text = match (tally.undecided, tally.holding) {
         (_, 0) => "No stack keeps growing: nothing is held that was allocated since the attach.".to_owned(),
         (0, _) => "No stack keeps growing.".to_owned(),
-        (some, _) => format!(
+        (_, _) => format!(
             "No stack is known to grow; {} only {} in all, too little to be judged important.",
-            of(some, "stack is undecided and holds", "stacks are undecided and hold"),
+            tally.undecided_stacks(),
             bytes(tally.undecided_bytes)
         ),
     };

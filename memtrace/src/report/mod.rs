@@ -46,12 +46,13 @@ mod stream;
 pub mod text;
 pub mod tree;
 pub mod tui;
+mod verdict;
 pub mod watch;
 
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 #[cfg(test)]
 pub(crate) mod schema;
 

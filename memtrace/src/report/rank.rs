@@ -3,7 +3,6 @@
 use std::cmp::Ordering;
 
 use super::snapshot::Stack;
-use crate::trend::Verdict;
 
 /// What rises and holds less than one part in this of what the largest rising stack holds is not what anybody looks for.
 const SMALL: u64 = 500;
@@ -28,7 +27,7 @@ impl Order {
     pub fn compare(&self, a: &Stack, b: &Stack) -> Ordering {
         let empty = |stack: &Stack| stack.outstanding_bytes == 0 && stack.outstanding_blocks == 0;
         // What only grows together with others is shown as their group.
-        let in_group = |stack: &Stack| stack.group.is_some() && stack.verdict != Verdict::Growing;
+        let in_group = |stack: &Stack| stack.group.is_some() && !stack.verdict.is_leak();
         let small = |stack: &Stack| stack.outstanding_bytes < self.small_bytes || in_group(stack);
         let key = |stack: &Stack| (empty(stack), stack.suppressed.is_some(), small(stack), stack.verdict);
         key(a)
@@ -56,7 +55,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::report::sample;
+    use crate::{report::sample, trend::Verdict};
 
     fn stack(id: &str, verdict: Verdict, growth: f64, bytes: u64) -> Stack {
         Stack {

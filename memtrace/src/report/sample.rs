@@ -1,4 +1,4 @@
-//! Snapshots for the tests of this room.
+//! Snapshots for the tests of this room and of those to its right.
 
 use super::gate::Gate;
 use super::snapshot::{
@@ -6,7 +6,7 @@ use super::snapshot::{
 };
 use crate::{symbol::FrameKind, trend::Verdict};
 
-pub(super) fn frame(function: &str, module: &str, file: Option<(&str, u32)>) -> Frame {
+pub(crate) fn frame(function: &str, module: &str, file: Option<(&str, u32)>) -> Frame {
     Frame {
         function: Some(function.to_owned()),
         module: Some(module.to_owned()),
@@ -19,7 +19,7 @@ pub(super) fn frame(function: &str, module: &str, file: Option<(&str, u32)>) -> 
     }
 }
 
-pub(super) fn stack() -> Stack {
+pub(crate) fn stack() -> Stack {
     Stack {
         id: "9f3c00d1e2a4b5c6".to_owned(),
         pid: 4242,
@@ -55,7 +55,7 @@ pub(super) fn stack() -> Stack {
     }
 }
 
-pub(super) fn snapshot() -> Snapshot {
+pub(crate) fn snapshot() -> Snapshot {
     let cache = Stack {
         id: "00000000000000aa".to_owned(),
         verdict: Verdict::Plateau,

@@ -10,15 +10,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::notice;
+use super::{notice, turns::Turns};
 use crate::{
     allocator::ProbeSite,
     object::maps::{self, Mapping},
     target::{Pid, guard::Guard},
 };
 
-/// Looking at a process's mappings takes at most one part of this many of the time.
-const SHARE: u32 = 50;
+/// The share of the time that looking at a process's mappings gets, as one part in this many.
+const LOOK_PARTS: u32 = 50;
+
+/// What the longest look counts as, so that code that moves is noticed within five seconds.
+const LONGEST_LOOK: Duration = Duration::from_millis(100);
 
 /// Has a process held if some of `sites`, which are about to be probed, are in its own executable. One that cannot be held
 /// is probed all the same: few programs copy their code. One that `looks_for_leaks` itself would fail, and is left alone.
@@ -48,7 +51,7 @@ pub(super) struct OwnCode {
     sites: Vec<ProbeSite>,
     /// Milliseconds from the start of recording to when some of the probed code was first found to be elsewhere.
     moved_ms: Option<u64>,
-    next_look: Option<Instant>,
+    looks: Turns,
 }
 
 impl OwnCode {
@@ -85,12 +88,12 @@ impl OwnCode {
 
     /// Looks whether the probed code is still where the process runs it; whether it has gone is returned once.
     pub(super) fn look(&mut self, pid: Pid, elapsed_ms: u64) -> bool {
-        let begun = Instant::now();
-        if self.sites.is_empty() || self.moved_ms.is_some() || self.next_look.is_some_and(|next| begun < next) {
+        if self.sites.is_empty() || self.moved_ms.is_some() || !self.looks.may_begin() {
             return false;
         }
+        let begun = Instant::now();
         let gone = maps::read(pid).is_ok_and(|mappings| is_gone(&self.sites, &mappings));
-        self.next_look = Some(begun + (begun.elapsed() * SHARE).min(Duration::from_secs(5)));
+        self.looks.ended(begun.elapsed().min(LONGEST_LOOK), LOOK_PARTS);
         gone && self.has_moved(elapsed_ms)
     }
 }

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     path::PathBuf,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use memtrace_common::{
@@ -13,7 +13,7 @@ use memtrace_common::{
     unwind::StackEnd,
 };
 
-use super::{SessionError, notice, runtimes::Runtimes, state::State, unwinding::Unwinding};
+use super::{SessionError, notice, runtimes::Runtimes, state::State, turns::Turns, unwinding::Unwinding};
 use crate::{
     event::What,
     kernel::{
@@ -30,6 +30,9 @@ use crate::{
     target::{Pid, called::called},
 };
 
+/// The share of the time that reading maps for code that is new to us gets, as one part in this many.
+const REFRESH_PARTS: u32 = 20;
+
 /// The event sources.
 pub(super) struct Feed {
     pub(super) ring: Ring,
@@ -40,7 +43,7 @@ pub(super) struct Feed {
     runtimes: Runtimes,
     /// Deferred entries were read; when the ring has been drained to here they can be settled.
     settle_at: Option<Position>,
-    refresh: RefreshLimit,
+    refresh: Turns,
     /// What each target's executable mappings were when last looked at.
     code: HashMap<Slot, u64>,
     /// What files each target's executable mappings were of when last looked at, and targets that have mapped other files since.
@@ -71,7 +74,7 @@ impl Feed {
             unwinding,
             runtimes,
             settle_at: None,
-            refresh: RefreshLimit::default(),
+            refresh: Turns::default(),
             code: HashMap::new(),
             files: HashMap::new(),
             new_files: Vec::new(),
@@ -239,7 +242,7 @@ impl Feed {
                 let observed = state.symbols.observe(event.slot, id, frames, end);
                 if observed.unknown_addresses
                     && let Some(pid) = state.process(event.slot)
-                    && let Some(mut mappings) = refresh.allow(|| maps::read(pid).ok())
+                    && let Some(mut mappings) = read_in_turn(refresh, pid)
                 {
                     note_files(files, new_files, event.slot, &mappings);
                     moved::restore(pid, &mut mappings);
@@ -358,24 +361,13 @@ fn modules(pid: Pid, mappings: &[Mapping]) -> impl Iterator<Item = ModuleMapping
     })
 }
 
-/// Keeps the reading of maps to a small share of the time: a JIT makes code that is new to us all the time.
-#[derive(Default)]
-struct RefreshLimit {
-    next: Option<Instant>,
-}
-
-impl RefreshLimit {
-    /// Time between two readings, in units of what the last one took.
-    const PAUSE: u32 = 20;
-
-    fn allow<T>(&mut self, read: impl FnOnce() -> Option<T>) -> Option<T> {
-        let begun = Instant::now();
-        if self.next.is_some_and(|next| begun < next) {
-            return None;
-        }
-        let result = read();
-        let took = begun.elapsed().max(Duration::from_micros(50));
-        self.next = Some(Instant::now() + took * Self::PAUSE);
-        result
+/// The mappings of a process, when it is time to read some: a JIT makes code that is new to us all the time.
+fn read_in_turn(refresh: &mut Turns, pid: Pid) -> Option<Vec<Mapping>> {
+    if !refresh.may_begin() {
+        return None;
     }
+    let begun = Instant::now();
+    let mappings = maps::read(pid).ok();
+    refresh.ended(begun.elapsed(), REFRESH_PARTS);
+    mappings
 }

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::turns::Turns;
 use crate::{
     report::memory::{Growth, Limit, LimitOf, ProcessMemory, SinceAttach, TimeLeft, TimeLeftState},
     target::{
@@ -17,8 +18,8 @@ use crate::{
     trend::footprint::{self, Parts, Rate, Span, Track},
 };
 
-/// Reading PSS walks all pages of the process, so it gets at most one part in this of the time.
-const PSS_PAUSE: u32 = 100;
+/// The share of the time that reading PSS gets, as one part in this many: it walks all pages of the process.
+const PSS_PARTS: u32 = 100;
 
 /// Nor is it read of a process that is larger: that takes about 40 ms, in which nothing else is done.
 const PSS_MOST_RSS: u64 = 4 << 30;
@@ -164,20 +165,19 @@ pub(super) struct OomNotice {
 #[derive(Default)]
 struct PssReader {
     bytes: Option<u64>,
-    next: Option<Instant>,
+    turns: Turns,
 }
 
 impl PssReader {
     fn read(&mut self, pid: Pid, pidfd: BorrowedFd<'_>) {
-        let begun = Instant::now();
-        if self.next.is_some_and(|next| begun < next) {
+        if !self.turns.may_begin() {
             return;
         }
+        let begun = Instant::now();
         if let Some(bytes) = memory::pss_bytes(pid, pidfd) {
             self.bytes = Some(bytes);
         }
-        let now = Instant::now();
-        self.next = Some(now + (now - begun) * PSS_PAUSE);
+        self.turns.ended(begun.elapsed(), PSS_PARTS);
     }
 }
 
@@ -299,7 +299,7 @@ impl Bounds {
     }
 }
 
-fn time_left(room_bytes: u64, rate: Option<Rate>) -> TimeLeft {
+pub(super) fn time_left(room_bytes: u64, rate: Option<Rate>) -> TimeLeft {
     let unknown = TimeLeft { state: TimeLeftState::Unknown, about_ms: None, earliest_ms: None, latest_ms: None };
     match footprint::time_left(room_bytes, rate) {
         footprint::TimeLeft::Unknown => unknown,

@@ -19,6 +19,8 @@ mod config;
 mod counts;
 mod describe;
 mod doctor;
+#[cfg(test)]
+mod documented;
 mod error;
 mod facts;
 mod feed;
@@ -45,6 +47,7 @@ mod state;
 mod traced;
 mod tree;
 mod tui;
+mod turns;
 mod unwinding;
 mod watch;
 
@@ -54,7 +57,7 @@ pub use config::{
 };
 pub use doctor::{ALLOCATION_LOOP, allocation_loop, doctor};
 pub use error::SessionError;
-pub use mark::{MarkError, mark};
+pub use mark::mark;
 pub use run::{Outcome, shell_status};
 pub use start::run;
-pub use watch::{Watched, watch};
+pub use watch::watch;

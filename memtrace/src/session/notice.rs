@@ -16,7 +16,6 @@ use crate::{
     session::{TraceConfig, WatchConfig},
     symbol::Problem,
     target::{Pid, Target},
-    trend::Verdict,
 };
 
 /// A process that is attached.
@@ -160,11 +159,8 @@ pub(super) fn not_escalated(error: &dyn std::fmt::Display) {
 pub(super) fn progress(snapshot: &Snapshot) {
     if io::stderr().is_terminal() {
         let held: u64 = snapshot.processes.iter().map(|process| process.totals.outstanding_bytes).sum();
-        let growing = snapshot
-            .stacks
-            .iter()
-            .filter(|stack| stack.verdict == Verdict::Growing && stack.suppressed.is_none())
-            .count();
+        let growing =
+            snapshot.stacks.iter().filter(|stack| stack.verdict.is_leak() && stack.suppressed.is_none()).count();
         eprintln!(
             "memtrace: {}: {} outstanding, {growing} of the stacks shown growing",
             number::duration(snapshot.elapsed_ms),

@@ -3,10 +3,7 @@
 
 use std::{collections::HashMap, hash::Hash};
 
-use crate::{
-    report::{focus::SinceMark, sampling::Estimate, snapshot::Stack},
-    trend::Verdict,
-};
+use crate::report::{focus::SinceMark, sampling::Estimate, snapshot::Stack};
 
 /// The stacks that one of them speaks for, itself first, by that one.
 pub(super) type Siblings<K> = HashMap<K, Vec<K>>;
@@ -49,7 +46,7 @@ fn add_up<K: Copy>(group: Vec<(K, Stack)>, runs: impl Fn(K) -> bool) -> Option<(
     let mut group = group;
     let any_runs = group.iter().any(|(key, _)| runs(*key));
     if group.first().is_some_and(|(key, _)| !runs(*key))
-        && let Some(speaker) = group.iter().position(|(key, stack)| runs(*key) && stack.verdict != Verdict::Undecided)
+        && let Some(speaker) = group.iter().position(|(key, stack)| runs(*key) && stack.verdict.is_decided())
     {
         let speaker = group.remove(speaker);
         group.insert(0, speaker);
@@ -126,7 +123,7 @@ pub(super) fn sum(series: &[Vec<(u64, u64)>]) -> Vec<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ledger, session::describe::unjudged};
+    use crate::{ledger, session::describe::unjudged, trend::Verdict};
 
     fn stack(pid: u32, verdict: Verdict, rate: f64) -> (u32, Stack) {
         let totals = ledger::StackTotals {

@@ -305,6 +305,7 @@ impl Symbolizer {
     }
 
     /// How often the mappings of a slot were set; 0 for an unknown slot.
+    #[cfg(test)]
     pub fn generation(&self, slot: Slot) -> u32 {
         self.processes.get(&slot).map_or(0, |process| process.generation)
     }

@@ -34,6 +34,7 @@ impl Pages {
     }
 
     /// Pages that may still be looked at.
+    #[cfg(test)]
     pub const fn left(&self) -> u64 {
         self.left
     }

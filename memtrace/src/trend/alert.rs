@@ -1,9 +1,6 @@
 //! When to raise an alarm about a size or a growth rate, and when it is over. Noise does neither.
 
-use super::footprint::Rate;
-
-/// An alarm is over below this share of the size that raised it.
-const SIZE_OVER: f64 = 0.95;
+use super::{footprint::Rate, thresholds};
 
 /// The growth and the size beyond which an alert begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -54,7 +51,7 @@ impl Alarms {
             note(&mut self.growth, raised, Cause::Growth, &mut changes);
         }
         if let Some(threshold) = thresholds.size_bytes {
-            let over = if self.size { threshold as f64 * SIZE_OVER } else { threshold as f64 };
+            let over = if self.size { threshold as f64 * thresholds::SIZE_OVER } else { threshold as f64 };
             note(&mut self.size, bytes as f64 >= over, Cause::Size, &mut changes);
         }
         changes

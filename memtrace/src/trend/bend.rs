@@ -4,14 +4,10 @@
 //! Two straight lines that meet are fitted by least squares for every place of the bend (D. V. Hinkley, "Inference in
 //! two-phase regression", Journal of the American Statistical Association 66, 1971).
 
-use super::slope::Point;
-
-/// So many points at least on each side of a bend.
-const LEAST_SIDE: usize = 4;
-
-/// A bend has to explain this share of what one line leaves unexplained. Noise that adds up (each block of a random size
-/// leaks) bends, too, but seldom so sharply.
-const LEAST_EXPLAINED: f64 = 0.85;
+use super::{
+    slope::Point,
+    thresholds::{BEND, LEAST_SIDE_OF_A_BEND},
+};
 
 /// The points from the bend on; all of them when one straight line does.
 pub fn since_bend(points: &[Point]) -> &[Point] {
@@ -19,7 +15,7 @@ pub fn since_bend(points: &[Point]) -> &[Point] {
     let mean = |of: &dyn Fn(&Point) -> f64| points.iter().map(of).sum::<f64>() / count;
     let (mean_hours, mean_value) = (mean(&|point| point.hours), mean(&|point| point.value));
     let spread: f64 = points.iter().map(|point| (point.hours - mean_hours).powi(2)).sum();
-    if points.len() < 2 * LEAST_SIDE || spread <= 0.0 {
+    if points.len() < 2 * LEAST_SIDE_OF_A_BEND || spread <= 0.0 {
         return points;
     }
     let along: f64 = points.iter().map(|point| (point.hours - mean_hours) * (point.value - mean_value)).sum();
@@ -41,11 +37,11 @@ pub fn since_bend(points: &[Point]) -> &[Point] {
         let common: f64 = points.iter().zip(&left).map(|(point, left)| rest(point) * left).sum();
         if power > 0.0 { common * common / power } else { 0.0 }
     };
-    let best = (LEAST_SIDE - 1..=points.len() - LEAST_SIDE)
+    let best = (LEAST_SIDE_OF_A_BEND - 1..=points.len() - LEAST_SIDE_OF_A_BEND)
         .map(|bend| (explained(bend), bend))
         .max_by(|a, b| a.0.total_cmp(&b.0));
     match best {
-        Some((most, bend)) if most >= LEAST_EXPLAINED * unexplained => &points[bend..],
+        Some((most, bend)) if most >= BEND * unexplained => &points[bend..],
         _ => points,
     }
 }

@@ -4,15 +4,7 @@
 //! narrowest to the widest each growing group is asked whether what was found within it, growing stacks or narrower
 //! groups, accounts for its growth and is few enough to read. If so, that is the answer; if not, the group is.
 
-/// Growth counts as explained when what was found within a group reaches this share of its rate.
-const EXPLAINED: f64 = 0.8;
-
-/// More parts than this are no explanation: the group that has them all is.
-const MOST_PARTS: usize = 8;
-
-/// A group that is wider than an allocating function is told only when less than this share of its growth was found within
-/// it: "something in this process" helps nobody who has most of it by name.
-const EXPLAINED_WIDELY: f64 = 0.5;
+use super::thresholds::{EXPLAINED, EXPLAINED_WIDELY, MOST_PARTS};
 
 /// One group of stacks, with its place among the others and its own verdict.
 #[derive(Clone, Copy, Debug)]

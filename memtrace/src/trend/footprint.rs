@@ -11,11 +11,8 @@ use super::{
     kendall::{Kendall, inflation},
     series::{Sample, Series},
     slope::{Point, theil_sen},
+    thresholds,
 };
-
-/// A rate needs this many samples: with fewer, chance alone makes one rise throughout too often (1 of 720 orders of six
-/// values rises throughout).
-pub const LEAST_SAMPLES: usize = 6;
 
 /// The most samples that a rate is computed from; the slopes of all pairs are.
 const MOST_SAMPLES: usize = 90;
@@ -41,7 +38,7 @@ pub struct Rate {
 impl Rate {
     /// Of these points; `None` when they are too few.
     pub fn of(points: &[Point]) -> Option<Rate> {
-        if points.len() < LEAST_SAMPLES {
+        if points.len() < thresholds::LEAST_SAMPLES_OF_A_RATE {
             return None;
         }
         let kendall = Kendall::of(points);
@@ -136,14 +133,14 @@ impl Track {
         }
     }
 
-    /// Whether the newer half of the samples rises, too, at a third of the whole rate at least: what filled at the start and
-    /// is level since does not.
+    /// Whether the newer half of the samples rises, too, at a good part of the whole rate: what filled at the start and is
+    /// level since does not.
     pub fn goes_on(&self) -> bool {
         let points = self.points();
         let whole = Rate::of(&points).map(|rate| rate.estimate);
         let newer = &points[points.len() / 2..];
         let slope = theil_sen(newer, Kendall::of(newer), Z95).estimate;
-        whole.is_some_and(|whole| slope > 0.0 && slope >= whole / 3.0)
+        whole.is_some_and(|whole| slope > 0.0 && slope >= whole / thresholds::NEWER_PART_OF_A_RATE)
     }
 
     /// The rate, once the samples cover half of the span: what a program takes in its first moments is no reason for an
@@ -221,12 +218,9 @@ pub struct Account {
     pub file_bytes: i64,
     /// Growth of shared memory.
     pub shmem_bytes: i64,
-    /// `stacks_bytes` of `growth_bytes`, from 0 to 1; `None` when it grew by less than [`LEAST_GROWTH`].
+    /// `stacks_bytes` of `growth_bytes`, from 0 to 1; `None` when it grew by less than [`LEAST_GROWTH`](thresholds::LEAST_GROWTH).
     pub explained: Option<f64>,
 }
-
-/// Shares of less than this are the kernel's rounding.
-pub const LEAST_GROWTH: u64 = 256 << 10;
 
 /// Compares two moments. `held_bytes` lives now and was allocated between them.
 pub fn account(then: Parts, now: Parts, held_bytes: u64) -> Account {
@@ -236,7 +230,7 @@ pub fn account(then: Parts, now: Parts, held_bytes: u64) -> Account {
     let shmem_bytes = change(then.shmem_bytes, now.shmem_bytes);
     let growth_bytes = anon.saturating_add(file_bytes).saturating_add(shmem_bytes);
     let stacks_bytes = held_bytes.min(u64::try_from(anon).unwrap_or(0));
-    let grown = u64::try_from(growth_bytes).ok().filter(|&bytes| bytes >= LEAST_GROWTH);
+    let grown = u64::try_from(growth_bytes).ok().filter(|&bytes| bytes >= thresholds::LEAST_GROWTH);
     Account {
         growth_bytes,
         stacks_bytes,

@@ -11,18 +11,13 @@ use super::{
     series::{Sample, Series},
     slope::{Point, Slope},
     survival::Survival,
+    thresholds,
     verdict::Verdict,
 };
 use crate::statistics::MS_PER_HOUR;
 
 /// The most samples that are compared pair by pair: 4,000 slopes a window.
 const OVERVIEW: usize = 90;
-
-/// Survival alone decides only after so many samples.
-const LEAST_SAMPLES: usize = 8;
-
-/// The number of blocks is a second try, so it has to show more.
-const LEAST_CHANCE_OF_BLOCKS: f64 = 0.0005;
 
 /// A finding with the survival that it was weighed against.
 #[derive(Clone, Debug)]
@@ -53,11 +48,11 @@ pub fn judge(
     survival: impl Fn(u64) -> Option<Survival>,
 ) -> Weighed {
     let mut finding = by_series(series, gaps, |sample| sample.bytes);
-    let unclear = matches!(finding.verdict, Verdict::Undecided | Verdict::Plateau) && !finding.over;
+    let unclear = finding.verdict.may_hide_a_rise() && !finding.over;
     if unclear && finding.slope.estimate > 0.0 {
         // Blocks of mixed sizes make bytes noisy where their number is not.
         let blocks = by_series(series, gaps, |sample| sample.blocks);
-        if blocks.verdict == Verdict::Growing && blocks.chance < LEAST_CHANCE_OF_BLOCKS {
+        if blocks.verdict.is_leak() && blocks.chance < thresholds::CHANCE_OF_BLOCKS {
             let evidence = format!("its number of blocks {}", blocks.evidence);
             finding = Finding { confidence: 0.8 * blocks.confidence, slope: finding.slope, evidence, ..blocks };
         }
@@ -76,7 +71,7 @@ pub fn judge(
         let level = bytes(series.samples().last());
         let rise = level - bytes(series.samples().iter().rfind(|sample| sample.elapsed_ms <= from_ms));
         sampled::doubt(&mut weighed.finding, spreads, Change { from_ms, hours, rise, level, distance });
-        weighed.confirmed &= weighed.finding.verdict == Verdict::Growing;
+        weighed.confirmed &= weighed.finding.verdict.is_leak();
     }
     weighed
 }
@@ -84,23 +79,23 @@ pub fn judge(
 fn weigh(mut finding: Finding, series: &Series, survival: Option<Survival>, replaced: bool) -> Weighed {
     let Some(known) = survival else { return Weighed { finding, survival, confirmed: false } };
     let mut confirmed = false;
-    if finding.verdict == Verdict::Growing {
+    if finding.verdict.is_leak() {
         // One buffer that is allocated anew whenever it grows has no old blocks either; but its blocks become larger.
         if (replaced || known.turns_over(finding.slope.estimate)) && !larger_blocks(series) {
             finding.verdict = Verdict::Undecided;
             finding.confidence = 0.4;
             finding.evidence.push_str(", but its old blocks keep being freed");
         } else if known.lasts() {
-            confirmed = known.leaves_behind() || finding.chance < 0.01;
+            confirmed = known.leaves_behind() || finding.chance < thresholds::CHANCE_THAT_LASTING_BLOCKS_CONFIRM;
             finding.confidence += 0.5 * (1.0 - finding.confidence);
         } else {
             finding.confidence *= 0.9;
         }
     } else if !finding.over
-        && series.samples().len() > LEAST_SAMPLES
-        && finding.verdict != Verdict::Shrinking
+        && series.samples().len() > thresholds::SAMPLES_BEFORE_SURVIVAL_DECIDES
+        && finding.verdict.may_leave_blocks_behind()
         && known.leaves_behind()
-        && finding.slope.high >= 0.5 * known.profile.bytes_per_hour
+        && finding.slope.high >= thresholds::SLOPE_OF_WHAT_IS_LEFT * known.profile.bytes_per_hour
     {
         let rate = known.profile.bytes_per_hour;
         let half = known.profile.half_width;
@@ -122,7 +117,7 @@ fn weigh(mut finding: Finding, series: &Series, survival: Option<Survival>, repl
 }
 
 /// Whether the stack holds the same few blocks all along, which are larger in the later half of the samples than in the
-/// earlier one, by a third at least: a buffer that is allocated anew whenever it grows.
+/// earlier one: a buffer that is allocated anew whenever it grows.
 fn larger_blocks(series: &Series) -> bool {
     let held = || series.samples().iter().filter(|sample| sample.bytes > 0);
     let (fewest, most) =
@@ -134,8 +129,8 @@ fn larger_blocks(series: &Series) -> bool {
         sizes.get(sizes.len() / 2).copied()
     };
     let (early, late) = series.samples().split_at(series.samples().len() / 2);
-    most as f64 <= 1.5 * fewest as f64
-        && middle(early).zip(middle(late)).is_some_and(|(early, late)| late >= early * 4.0 / 3.0)
+    most as f64 <= thresholds::SAME_NUMBER_OF_BLOCKS * fewest as f64
+        && middle(early).zip(middle(late)).is_some_and(|(early, late)| late >= early * thresholds::LARGER_BLOCKS)
 }
 
 /// What one of the series of a stack says.

@@ -10,7 +10,8 @@
 //! [`bend`] and [`sawtooth`] ask them about a part of a series; [`rules`] turn one series into a finding, [`judge`] weighs it against
 //! survival, [`sampled`] against the chance of what was drawn, [`family`] corrects for the number of stacks. docs/design/verdict.md has the reasons and the measurements.
 //! [`groups`] are sums of stacks, judged in the same way, and [`explain`] chooses those that a report needs.
-//! [`footprint`] and [`alert`] do the like for whole processes and cgroups.
+//! [`footprint`] and [`alert`] do the like for whole processes and cgroups. All numbers that a verdict turns on are in
+//! [`thresholds`].
 
 use std::{
     cmp::Reverse,
@@ -36,15 +37,15 @@ pub mod series;
 pub mod slope;
 pub mod steps;
 pub mod survival;
+pub mod thresholds;
 pub mod verdict;
 pub mod window;
 
 #[cfg(test)]
 mod tests;
 
-pub use rules::MIN_INTERVALS;
-pub use series::{MAX_SAMPLES, Sample};
-pub use survival::Survival;
+pub use series::Sample;
+pub use thresholds::MIN_INTERVALS;
 pub use verdict::{Judgement, Verdict};
 
 use crate::ledger::{Cohort, Precision};
@@ -57,9 +58,6 @@ use survival::Row;
 
 /// The most stacks whose blocks are looked at by cohort: those that rose the most.
 pub const MAX_FOLLOWED: usize = 256;
-
-/// Of the stacks that are called growing among many that are judged, the share that may be so by chance.
-const FALSE_DISCOVERIES: f64 = 0.05;
 
 /// What a stack holds and has allocated at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -264,7 +262,7 @@ impl<K: Eq + Hash + Copy + Ord> Trend<K> {
             .filter(|&(_, &key)| self.changes(key))
             .map(|(weighed, _)| weighed.as_ref().map_or(1.0, |weighed| weighed.finding.chance))
             .collect();
-        let largest = family::benjamini_hochberg(&chances, FALSE_DISCOVERIES);
+        let largest = family::benjamini_hochberg(&chances, thresholds::FALSE_DISCOVERIES);
         weighed
             .into_iter()
             .map(|weighed| weighed.map_or_else(Judgement::unknown, |weighed| self.say(weighed, largest)))
@@ -289,7 +287,7 @@ impl<K: Eq + Hash + Copy + Ord> Trend<K> {
 
     fn say(&self, weighed: Weighed, largest_chance: f64) -> Judgement {
         let Weighed { mut finding, survival, confirmed } = weighed;
-        if finding.verdict == Verdict::Growing && !confirmed && finding.chance > largest_chance {
+        if finding.verdict.is_leak() && !confirmed && finding.chance > largest_chance {
             finding.verdict = Verdict::Undecided;
             finding.confidence *= 0.5;
             finding.evidence.push_str("; not significant given how many stacks were judged");
@@ -321,16 +319,19 @@ impl<K: Eq + Hash + Copy + Ord> Trend<K> {
     }
 
     /// How many keys are kept.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.tracks.len()
     }
 
     /// Whether no key is kept.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.tracks.is_empty()
     }
 
     /// Bytes of memory that the trend takes, about.
+    #[cfg(test)]
     pub fn heap_bytes(&self) -> usize {
         let bytes = |track: &Track| track.series.heap_bytes() + track.spreads.heap_bytes() + track.row.heap_bytes();
         let tracks: usize = self.tracks.values().map(bytes).sum();

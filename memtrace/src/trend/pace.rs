@@ -3,8 +3,9 @@
 use super::{
     kendall::{Kendall, inflation},
     slope::{Point, theil_sen},
+    thresholds::{self, PAUSE},
 };
-use crate::statistics::Z95;
+use crate::statistics::{Z90, Z95};
 
 /// How the end of a rise compares with what came before.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -24,8 +25,10 @@ pub enum Pace {
 pub fn pace(run: &[Point]) -> Pace {
     let count = run.len();
     let mut pace = Pace::Steady;
-    for (length, z) in [(count / 2, Z95), (count / 3, 2.1), (count / 4, 2.4)] {
-        if length < 5 {
+    for (length, z) in
+        [(count / 2, Z95), (count / 3, thresholds::Z_OF_A_THIRD), (count / 4, thresholds::Z_OF_A_QUARTER)]
+    {
+        if length < thresholds::LEAST_SAMPLES_OF_A_TAIL {
             continue;
         }
         let (before, tail) = run.split_at(count - length);
@@ -36,8 +39,8 @@ pub fn pace(run: &[Point]) -> Pace {
         let pairs = Kendall::of(tail);
         let slope = theil_sen(tail, pairs, z);
         let slope = theil_sen(tail, pairs.inflated(inflation(tail, slope.estimate)), z);
-        if slope.high < 0.45 * before {
-            if pairs.p_rising() > 0.05 {
+        if slope.high < thresholds::PACE_OF_A_TAIL * before {
+            if pairs.p_rising() > thresholds::CHANCE_OF_A_STOP {
                 return Pace::Stopped(length);
             }
             pace = Pace::Slower;
@@ -58,14 +61,16 @@ pub fn plain_slope(points: &[Point]) -> f64 {
 /// Whether the last third rises at well under the pace of the middle third, and that under the pace of the first.
 fn slows(run: &[Point]) -> bool {
     let third = run.len() / 3;
-    if third < 4 {
+    if third < thresholds::LEAST_SAMPLES_OF_A_THIRD {
         return false;
     }
-    let slope = |part: &[Point]| theil_sen(part, Kendall::of(part), 1.645);
+    let slope = |part: &[Point]| theil_sen(part, Kendall::of(part), Z90);
     let first = slope(&run[..third]);
     let middle = slope(&run[third..2 * third]);
     let last = slope(&run[run.len() - third..]);
-    last.high < 0.7 * middle.estimate && last.high < 0.5 * first.estimate && middle.estimate < first.estimate
+    last.high < thresholds::PACE_AFTER_THE_MIDDLE * middle.estimate
+        && last.high < thresholds::PACE_AFTER_THE_FIRST * first.estimate
+        && middle.estimate < first.estimate
 }
 
 /// Whether `run` stood still before for as long as the last `tail` samples of `recent` do, as a leak does that follows a
@@ -80,12 +85,11 @@ pub fn stood_still_before(run: &[Point], recent: &[Point], tail: usize) -> bool 
     before.iter().enumerate().any(|(start, from)| {
         let length = before[start..].iter().take_while(|point| point.hours - from.hours <= hours).count();
         let whole = before.last().is_some_and(|last| last.hours - from.hours >= hours);
-        whole && length >= 4 && plain_slope(&before[start..start + length]) < 0.3 * slope
+        whole
+            && length >= thresholds::LEAST_SAMPLES_OF_A_STILL_STAND
+            && plain_slope(&before[start..start + length]) < thresholds::PACE_OF_A_STILL_STAND * slope
     })
 }
-
-/// How many samples a pause has. A hiccup of one or two intervals is none.
-const PAUSE: usize = 6;
 
 /// Whether the newest few samples rise less than nearly all earlier groups of as many did, and next to nothing. A rise
 /// that comes in stairs has such groups before; one that has come to its end has not.
@@ -97,10 +101,10 @@ fn paused(run: &[Point]) -> Option<usize> {
     let (&newest, earlier) = slopes.split_last()?;
     // Groups that share more than half of their samples with the newest are no witnesses.
     let mut earlier = earlier[..earlier.len().saturating_sub(PAUSE / 2 - 1)].to_vec();
-    if earlier.len() < 3 {
+    if earlier.len() < thresholds::LEAST_WITNESSES_OF_A_PAUSE {
         return None;
     }
-    let low = earlier.len() / 10;
+    let low = earlier.len() / thresholds::LOWEST_WITNESSES_OF_A_PAUSE;
     let low = *earlier.select_nth_unstable_by(low, f64::total_cmp).1;
-    (low > 0.0 && newest < 0.2 * low).then_some(PAUSE)
+    (low > 0.0 && newest < thresholds::PACE_OF_A_PAUSE * low).then_some(PAUSE)
 }

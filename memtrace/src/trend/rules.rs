@@ -14,20 +14,10 @@ use super::{
     sawtooth::{shrinks, teeth},
     slope::{Point, Slope},
     steps::{Steps, most, without_appearance},
+    thresholds,
     verdict::Verdict,
     window::{Part, Window, rising, rising_part},
 };
-
-/// Below this many intervals nothing is decided: five rises in a row happen by chance once in 32 times, and once in 720
-/// for the order of six values.
-pub const MIN_INTERVALS: usize = 5;
-
-/// A part that rises much more slowly than what came before it has to show more still: the level after a fill is looked at
-/// after every interval, and its noise must not once pass for a leak.
-const CHANCE_AFTER_A_FILL: f64 = 0.0002;
-
-/// So many rises make a staircase.
-const LEAST_STAIRS: usize = 5;
 
 /// What a series says by itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,7 +55,7 @@ impl Finding {
 pub fn judge(run: &[Point], recent: Option<(&[Point], &[Point])>) -> Finding {
     let intervals = run.len().saturating_sub(1);
     let steps = Steps::of(run);
-    if intervals < MIN_INTERVALS {
+    if intervals < thresholds::MIN_INTERVALS {
         return too_early(run, steps);
     }
     let (run, finding) = if steps.is_rare(run.len()) {
@@ -76,7 +66,7 @@ pub fn judge(run: &[Point], recent: Option<(&[Point], &[Point])>) -> Finding {
         (run, by_windows(run, Steps::of(run)))
     };
     let Some((before, recent)) = recent else { return finding };
-    if finding.verdict == Verdict::Growing {
+    if finding.verdict.is_leak() {
         // The overview is coarse at its end; the newest samples may know that the rise is over.
         return match pace(recent) {
             Pace::Stopped(tail)
@@ -105,8 +95,11 @@ fn by_windows(run: &[Point], steps: Steps) -> Finding {
         return not_rising(run, whole, half, steps);
     };
     let half_slope = half.slope(later);
-    // A rise that is over, or nearly, leaves the later half with much less than its share.
-    let least_share = if run.len() < 10 { 0.5 } else { 0.3 };
+    let least_share = if run.len() < thresholds::SHORT_RUN {
+        thresholds::LATER_SHARE_OF_A_SHORT_RUN
+    } else {
+        thresholds::LATER_SHARE
+    };
     let goes_on = plain_slope(later) >= least_share * plain_slope(best.points);
     match pace(run) {
         Pace::Stopped(tail) => stopped(run, tail),
@@ -118,9 +111,9 @@ fn by_windows(run: &[Point], steps: Steps) -> Finding {
         // A warm-up before a steady rise looks slower, too; then the later half rises steadily by itself.
         Pace::Slower
             if goes_on
-                && half.p < CHANCE_AFTER_A_FILL
+                && half.p < thresholds::CHANCE_AFTER_A_FILL
                 && half.floor_rises
-                && later.len() >= 12
+                && later.len() >= thresholds::LEAST_SAMPLES_AFTER_A_FILL
                 && pace(later) == Pace::Steady =>
         {
             growing(run, &Part { name: "the later half", window: half, points: later }, half, steps)
@@ -139,8 +132,8 @@ fn stopped(run: &[Point], tail: usize) -> Finding {
 }
 
 fn growing(run: &[Point], best: &Part, half: Window, steps: Steps) -> Finding {
-    // The later half on its own should agree; when it cannot tell (noise), the answer is a little less sure.
-    let agrees = half.p < 0.1;
+    // When the later half on its own cannot tell (noise), the answer is a little less sure.
+    let agrees = half.p < thresholds::CHANCE_THAT_AGREES;
     let confidence = (1.0 - best.window.p.sqrt()) * if agrees { 1.0 } else { 0.85 };
     let intervals = run.len() - 1;
     let fell = if steps.falls > 0 { format!(", fell in {}", steps.falls) } else { String::new() };
@@ -163,7 +156,7 @@ fn rate(part: &Part) -> Slope {
 fn too_early(run: &[Point], steps: Steps) -> Finding {
     let slope = Window::test(run).slope(run);
     let intervals = run.len().saturating_sub(1);
-    let evidence = format!("only {intervals} of at least {MIN_INTERVALS} intervals seen");
+    let evidence = format!("only {intervals} of at least {} intervals seen", thresholds::MIN_INTERVALS);
     let lean = if steps.falls == 0 { 0.05 * steps.rises as f64 } else { 0.0 };
     Finding::new(Verdict::Undecided, lean, slope, evidence)
 }
@@ -182,7 +175,8 @@ fn not_rising(run: &[Point], whole: Window, half: Window, steps: Steps) -> Findi
         let confidence = 1.0 - 1.0 / (1.0 + teeth.ups.min(teeth.downs) as f64);
         return Finding::new(Verdict::Sawtooth, confidence, slope, evidence);
     }
-    let leans = (whole.p < 0.1 && whole.floor_rises) || (half.p < 0.05 && half.floor_rises);
+    let leans = (whole.p < thresholds::CHANCE_THAT_LEANS && whole.floor_rises)
+        || (half.p < thresholds::CHANCE_THAT_THE_LATER_HALF_LEANS && half.floor_rises);
     let over = run.last().is_some_and(|last| last.value <= 0.0) || matches!(pace(run), Pace::Stopped(_));
     if leans && !over {
         let chance = whole.p.min(half.p);
@@ -214,15 +208,14 @@ fn staircase(run: &[Point], steps: Steps) -> Finding {
     let whole = Window::test(run);
     let hours = run.last().map_or(0.0, |point| point.hours) - run.first().map_or(0.0, |point| point.hours);
     let since = run.len() - 1 - steps.last_rise;
-    let goes_on = since <= 2 * steps.longest_gap;
-    // A high-water mark rises ever more rarely: each new maximum takes longer to come.
-    let rarer = steps.late_gap > 2.5 * steps.early_gap;
+    let goes_on = since <= thresholds::MOST_GAPS_SINCE_A_STAIR * steps.longest_gap;
+    let rarer = steps.late_gap > thresholds::RARER * steps.early_gap;
     let total = steps.total_rise;
-    let one_step = total > 0.0 && steps.largest_rise > 0.6 * total;
+    let one_step = total > 0.0 && steps.largest_rise > thresholds::ONE_STEP * total;
     // From one rise to another, so that neither the first jump nor the flat after the last one counts.
     let mut slope = whole.slope(run);
     let mean = if hours > 0.0 { (total - steps.largest_rise).max(0.0) / hours } else { 0.0 };
-    if steps.rises >= LEAST_STAIRS && goes_on && !one_step && !rarer {
+    if steps.rises >= thresholds::LEAST_STAIRS && goes_on && !one_step && !rarer {
         slope.estimate = mean;
         slope.low = slope.low.min(mean);
         slope.high = slope.high.max(mean);
@@ -230,14 +223,14 @@ fn staircase(run: &[Point], steps: Steps) -> Finding {
         let evidence = format!("grew in {} of {} intervals and never fell", steps.rises, run.len() - 1);
         return Finding { chance, ..Finding::new(Verdict::Growing, 1.0 - chance.sqrt(), slope, evidence) };
     }
-    if steps.rises >= 3 && since <= steps.longest_gap && !one_step {
+    if steps.rises >= thresholds::FEW_STAIRS && since <= steps.longest_gap && !one_step {
         let why = if rarer { "ever more rarely" } else { "too few to tell" };
         let evidence = format!("grew in {} of {} intervals and never fell: {why}", steps.rises, run.len() - 1);
         return Finding::new(Verdict::Undecided, 0.3, slope, evidence);
     }
     let tail = &run[run.len() / 2..];
     let level = Window::test(tail).slope(tail);
-    if since == 0 && steps.rises >= 2 {
+    if since == 0 && steps.rises >= thresholds::STAIRS_JUST_NOW {
         let evidence = format!("grew in {} of {} intervals, the last time just now", steps.rises, run.len() - 1);
         return Finding::new(Verdict::Undecided, 0.2, level, evidence);
     }

@@ -9,6 +9,7 @@ use super::{
     kendall::upper_tail,
     rules::Finding,
     series::{Series, Timed},
+    thresholds,
     verdict::Verdict,
 };
 use crate::statistics::Z95;
@@ -37,9 +38,6 @@ impl Timed for Spread {
     }
 }
 
-/// A rise that sampling alone makes more often than this is none.
-const CHANCE: f64 = 0.01;
-
 /// Where no block was drawn there are, in 95 of 100 cases, at most so many times the bytes from one point to the next.
 const UNSEEN: f64 = 3.7;
 
@@ -65,10 +63,10 @@ pub fn doubt(finding: &mut Finding, spreads: &Series<Spread>, change: Change) {
     let before = before.copied().unwrap_or_default();
     let variance = (now.live + before.live).min(now.turnover - before.turnover).max(0.0);
     let deviation = variance.sqrt();
-    if finding.verdict == Verdict::Growing {
+    if finding.verdict.is_leak() {
         let chance = if deviation > 0.0 { upper_tail(change.rise / deviation) } else { 0.0 };
         finding.chance = finding.chance.max(chance);
-        if chance > CHANCE {
+        if chance > thresholds::CHANCE_OF_THE_DRAW {
             finding.verdict = Verdict::Undecided;
             finding.confidence *= 0.5;
             finding.evidence.push_str("; too few of its blocks were sampled to be sure");
@@ -81,7 +79,7 @@ pub fn doubt(finding: &mut Finding, spreads: &Series<Spread>, change: Change) {
         slope.low = slope.estimate - wider(slope.estimate - slope.low);
         slope.high = slope.estimate + wider(slope.high - slope.estimate);
     }
-    if finding.verdict == Verdict::Plateau && change.level > 0.0 {
+    if finding.verdict.is_level() && change.level > 0.0 {
         finding.confidence *= 1.0 - 0.5 * (unsure / change.level).min(1.0);
     }
 }

@@ -5,7 +5,8 @@ use super::{
     pace::{Pace, pace},
     slope::Point,
     steps::{Steps, most},
-    window::{CHANCE, CHANCE_OF_A_PART, Window},
+    thresholds,
+    window::Window,
 };
 
 /// How often a series went up and came back.
@@ -23,12 +24,12 @@ pub struct Teeth {
 /// and T. Endo, 1968). What noise does it does from one sample to the next; so either neighbours are alike, or rises
 /// and falls differ in number, many small ones against few large ones.
 pub fn teeth(run: &[Point]) -> Option<Teeth> {
-    if run.len() < 7 {
+    if run.len() < thresholds::LEAST_SAMPLES_OF_TEETH {
         return None;
     }
     let low = run.iter().fold(f64::INFINITY, |low, point| low.min(point.value));
     let range = most(run) - low;
-    if range <= 0.2 * most(run) {
+    if range <= thresholds::RANGE_OF_TEETH * most(run) {
         return None;
     }
     let mut teeth = Teeth::default();
@@ -37,15 +38,15 @@ pub fn teeth(run: &[Point]) -> Option<Teeth> {
     for point in run {
         lowest = lowest.min(point.value);
         highest = highest.max(point.value);
-        if rising != Some(true) && point.value >= lowest + 0.5 * range {
+        if rising != Some(true) && point.value >= lowest + thresholds::TOOTH * range {
             (rising, highest) = (Some(true), point.value);
             teeth.ups += 1;
-        } else if rising != Some(false) && point.value <= highest - 0.5 * range {
+        } else if rising != Some(false) && point.value <= highest - thresholds::TOOTH * range {
             (rising, lowest) = (Some(false), point.value);
             teeth.downs += 1;
         }
     }
-    (teeth.downs >= 2 && teeth.ups >= 2 && !is_noise(run)).then_some(teeth)
+    (teeth.downs.min(teeth.ups) >= thresholds::LEAST_TEETH && !is_noise(run)).then_some(teeth)
 }
 
 /// Whether neighbours are no more alike than samples far apart, and rises as many as falls.
@@ -55,9 +56,10 @@ fn is_noise(run: &[Point]) -> bool {
     let power: f64 = run.iter().map(|point| (point.value - mean).powi(2)).sum();
     // The ratio of J. von Neumann, Annals of Mathematical Statistics 12 (1941): 2 for noise, with variance 4 / n.
     let changes: f64 = run.windows(2).map(|pair| (pair[1].value - pair[0].value).powi(2)).sum();
-    let alike = power > 0.0 && upper_tail((2.0 - changes / power) / (2.0 / n.sqrt())) < 0.02;
+    let alike = power > 0.0 && upper_tail((2.0 - changes / power) / (2.0 / n.sqrt())) < thresholds::CHANCE_OF_NOISE;
     let steps = Steps::of(run);
-    let uneven = p_mostly_rising(steps.rises, steps.falls).min(p_mostly_rising(steps.falls, steps.rises)) < 0.02;
+    let uneven = p_mostly_rising(steps.rises, steps.falls).min(p_mostly_rising(steps.falls, steps.rises))
+        < thresholds::CHANCE_OF_NOISE;
     !alike && !uneven
 }
 
@@ -69,13 +71,18 @@ pub fn shrinks(run: &[Point]) -> Option<f64> {
         let window = Window::test(part);
         let fallen = part.last()?.value - part.first()?.value;
         let goes_on = !matches!(pace(part), Pace::Stopped(_) | Pace::Paused(_));
-        (window.p < chance && window.floor_rises && fallen >= 0.1 * top && goes_on).then_some(window.p)
+        (window.p < chance && window.floor_rises && fallen >= thresholds::LEAST_FALL * top && goes_on)
+            .then_some(window.p)
     };
     if run.last()?.value <= 0.0 {
         return None;
     }
-    try_part(&mirrored, CHANCE).or_else(|| {
+    try_part(&mirrored, thresholds::CHANCE).or_else(|| {
         let later = &mirrored[mirrored.len() / 2..];
-        if later.len() >= 6 { try_part(later, CHANCE_OF_A_PART) } else { None }
+        if later.len() >= thresholds::LEAST_SAMPLES_OF_A_PART {
+            try_part(later, thresholds::CHANCE_OF_A_PART)
+        } else {
+            None
+        }
     })
 }

@@ -105,6 +105,7 @@ impl<T: Timed> Series<T> {
     }
 
     /// Bytes of memory that the samples take.
+    #[cfg(test)]
     pub fn heap_bytes(&self) -> usize {
         self.samples.capacity() * size_of::<T>()
     }

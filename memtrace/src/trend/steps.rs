@@ -1,6 +1,6 @@
 //! How a series moves from sample to sample, and what is a single step in it rather than a trend.
 
-use super::slope::Point;
+use super::{slope::Point, thresholds};
 
 /// How often a series rises and falls from sample to sample.
 #[derive(Clone, Copy, Debug, Default)]
@@ -108,16 +108,16 @@ fn best_step(points: &[Point]) -> Option<(usize, f64)> {
             best = Some((index + 1, height));
         }
     }
-    best.filter(|_| values - explained < 0.7 * line_error)
+    best.filter(|_| values - explained < thresholds::ERROR_OF_A_STEP * line_error)
 }
 
 /// The run without its first sample when that is the implied zero and the stack then appeared at about its full size.
 pub fn without_appearance(run: &[Point]) -> &[Point] {
     let [first, rest @ ..] = run else { return run };
-    if rest.len() < 6 || first.value > 0.0 {
+    if rest.len() < thresholds::LEAST_SAMPLES_AFTER_AN_APPEARANCE || first.value > 0.0 {
         return run;
     }
-    if rest[0].value > 0.5 * median(rest) { rest } else { run }
+    if rest[0].value > thresholds::SIZE_OF_AN_APPEARANCE * median(rest) { rest } else { run }
 }
 
 /// The middle value; 0 of none.

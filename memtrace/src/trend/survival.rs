@@ -6,21 +6,12 @@
 //! were old already at an earlier look, how many died since? In a leak none did, however many younger ones did. In a
 //! cache that evicts, a queue or a wave of sessions the old ones go first.
 
-use super::cohorts::Cohort as Stretch;
+use super::{cohorts::Cohort as Stretch, thresholds};
 use crate::ledger::Cohort;
 use crate::statistics::MS_PER_HOUR;
 
 /// The most earlier looks that are kept for a stack, spaced by the logarithm of their age.
 const MAX_LOOKS: usize = 12;
-
-/// Fewer old blocks than this say nothing.
-const LEAST_AT_RISK: u64 = 8;
-
-/// So many blocks would live if a rise were a leak, and are missed when they do not.
-const LEAST_MISSED: u64 = 2;
-
-/// When so many were born long ago and not one of them lives, what there is has come lately.
-const LEAST_BORN: u64 = 4;
 
 /// What one stack allocated, by cohort, and what lived of it at each look.
 #[derive(Clone, Debug, Default)]
@@ -152,6 +143,7 @@ impl Row {
     }
 
     /// Bytes of memory that the row takes, about.
+    #[cfg(test)]
     pub fn heap_bytes(&self) -> usize {
         let looks: usize = self.looks.iter().map(|look| look.alive.capacity()).sum();
         (self.born.capacity() + looks) * size_of::<Cohort>() + self.looks.capacity() * size_of::<Look>()
@@ -175,7 +167,7 @@ impl Deaths {
 
     /// The share that died; `None` when there were too few to say.
     pub fn share(self) -> Option<f64> {
-        (self.at_risk >= LEAST_AT_RISK).then(|| self.freed as f64 / self.at_risk as f64)
+        (self.at_risk >= thresholds::LEAST_AT_RISK).then(|| self.freed as f64 / self.at_risk as f64)
     }
 }
 
@@ -273,20 +265,22 @@ impl Survival {
     /// not a leak.
     pub fn turns_over(&self, bytes_per_hour: f64) -> bool {
         let share = |deaths: Deaths, least: f64| deaths.share().is_none_or(|share| share >= least);
-        let die = self.old.share().is_some_and(|share| share >= 0.25) && share(self.oldest, 0.2);
+        let die = self.old.share().is_some_and(|share| share >= thresholds::DEATHS_OF_A_TURNOVER)
+            && share(self.oldest, thresholds::DEATHS_OF_THE_OLDEST);
         // Had the old ones stayed, they would hold what rose while they were born.
         let rose = bytes_per_hour * self.old_ms as f64 / MS_PER_HOUR;
         let mean_bytes = self.born_bytes / self.born_blocks.max(1) as f64;
-        let missed = self.born_blocks >= LEAST_MISSED && rose >= LEAST_MISSED as f64 * mean_bytes;
-        let enough = missed || self.born_blocks >= 3 * LEAST_AT_RISK;
-        let gone = enough && self.living_bytes < 0.25 * rose;
-        let none_is_left = self.born_blocks >= LEAST_BORN && self.living_blocks == 0;
+        let missed =
+            self.born_blocks >= thresholds::LEAST_MISSED && rose >= thresholds::LEAST_MISSED as f64 * mean_bytes;
+        let enough = missed || self.born_blocks >= thresholds::MANY_BORN;
+        let gone = enough && self.living_bytes < thresholds::LEFT_OF_A_RISE * rose;
+        let none_is_left = self.born_blocks >= thresholds::LEAST_BORN && self.living_blocks == 0;
         die || gone || none_is_left || self.replaces(bytes_per_hour)
     }
 
     /// Whether old blocks go by as many bytes as a rise at this rate has: they are replaced, not added to.
     pub fn replaces(&self, bytes_per_hour: f64) -> bool {
-        let share = |deaths: Deaths| deaths.share().is_none_or(|share| share >= 0.1);
+        let share = |deaths: Deaths| deaths.share().is_none_or(|share| share >= thresholds::DEATHS_OF_A_REPLACEMENT);
         let hours = self.lately_ms as f64 / MS_PER_HOUR;
         let freed_bytes = self.old.freed as f64 * self.living_bytes / self.living_blocks.max(1) as f64;
         self.old.share().is_some() && share(self.old) && share(self.oldest) && freed_bytes >= bytes_per_hour * hours
@@ -294,18 +288,18 @@ impl Survival {
 
     /// Whether the oldest blocks stay: next to none of them was freed lately.
     pub fn lasts(&self) -> bool {
-        let deaths = if self.oldest.at_risk >= LEAST_AT_RISK { self.oldest } else { self.old };
-        deaths.share().is_some_and(|share| share <= 0.02)
+        let deaths = if self.oldest.at_risk >= thresholds::LEAST_AT_RISK { self.oldest } else { self.old };
+        deaths.share().is_some_and(|share| share <= thresholds::DEATHS_OF_WHAT_LASTS)
     }
 
     /// Whether nearly every cohort leaves blocks behind that then stay, and new ones go on being born.
     pub fn leaves_behind(&self) -> bool {
         let Profile { cohorts, holding, evenness, .. } = self.profile;
         self.lasts()
-            && cohorts >= 5
-            && holding * 5 >= cohorts * 4
-            && (0.4..=8.0).contains(&evenness)
-            && self.barren_ms * 8 <= self.span_ms
+            && cohorts >= thresholds::LEAST_COHORTS
+            && holding * 100 >= cohorts * thresholds::HOLDING_COHORTS_PERCENT
+            && thresholds::EVENNESS.contains(&evenness)
+            && self.barren_ms * thresholds::BARREN_PART <= self.span_ms
     }
 
     /// The end of a sentence, when there is something to say.
@@ -313,7 +307,7 @@ impl Survival {
         let age = span(self.older_than_ms);
         if self.old.share().is_none() {
             let dead = self.born_blocks.saturating_sub(self.living_blocks);
-            let many = self.born_blocks >= 3 * LEAST_AT_RISK;
+            let many = self.born_blocks >= thresholds::MANY_BORN;
             return many.then(|| {
                 let percent = 100.0 * dead as f64 / self.born_blocks as f64;
                 format!("of the blocks allocated more than {age} ago {percent:.0} % are freed")

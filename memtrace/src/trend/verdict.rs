@@ -36,6 +36,46 @@ impl Verdict {
             Self::Shrinking => "shrinking",
         }
     }
+
+    /// Whether a stack leaks, as far as a verdict can tell: it holds more and more.
+    pub const fn is_leak(self) -> bool {
+        match self {
+            Self::Growing => true,
+            Self::Undecided | Self::Sawtooth | Self::Plateau | Self::Shrinking => false,
+        }
+    }
+
+    /// Whether it says anything: not that it is too early, or that the signs disagree.
+    pub const fn is_decided(self) -> bool {
+        match self {
+            Self::Undecided => false,
+            Self::Growing | Self::Sawtooth | Self::Plateau | Self::Shrinking => true,
+        }
+    }
+
+    /// Whether what a stack holds stays, so that the question is how much of it could still be growth.
+    pub const fn is_level(self) -> bool {
+        match self {
+            Self::Plateau => true,
+            Self::Growing | Self::Undecided | Self::Sawtooth | Self::Shrinking => false,
+        }
+    }
+
+    /// Whether the noise of its bytes may hide a rise, so that the number of its blocks is asked as well.
+    pub(super) const fn may_hide_a_rise(self) -> bool {
+        match self {
+            Self::Undecided | Self::Plateau => true,
+            Self::Growing | Self::Sawtooth | Self::Shrinking => false,
+        }
+    }
+
+    /// Whether a stack that does not rise may yet leave blocks behind, so that the survival of its blocks is asked as well.
+    pub(super) const fn may_leave_blocks_behind(self) -> bool {
+        match self {
+            Self::Undecided | Self::Sawtooth | Self::Plateau => true,
+            Self::Growing | Self::Shrinking => false,
+        }
+    }
 }
 
 /// A verdict with what it rests on.

@@ -5,14 +5,9 @@ use super::{
     slope::{Point, Slope, theil_sen},
     steps::{Steps, least, median, most, without_steps},
     survival::student95,
+    thresholds,
 };
 use crate::statistics::Z95;
-
-/// A rise less likely than this by chance counts.
-pub const CHANCE: f64 = 0.006;
-
-/// A part of the run is one of several looked at, so it has to show more.
-pub const CHANCE_OF_A_PART: f64 = 0.002;
 
 /// What the test of a stretch says.
 #[derive(Clone, Copy, Debug)]
@@ -29,12 +24,12 @@ impl Window {
     /// Tests whether the samples of a stretch of the series rise.
     pub fn test(points: &[Point]) -> Self {
         let none = Self { p: 1.0, floor_rises: false, inflation: 1.0 };
-        if points.len() < 4 {
+        if points.len() < thresholds::LEAST_SAMPLES_OF_A_TEST {
             return none;
         }
         let (points, _) = without_steps(points);
         let plain = Kendall::of(&points);
-        if plain.p_rising() > 0.2 {
+        if plain.p_rising() > thresholds::CHANCE_OF_NO_RISE {
             // Most stacks of a healthy process end here, before any slope is computed.
             return Self { p: plain.p_rising(), ..none };
         }
@@ -43,8 +38,7 @@ impl Window {
         let steps = Steps::of(&points);
         // Two tests were made, so the smaller chance counts twice; for a clear trend both are small.
         let by_pairs = plain.inflated(inflation).p_rising();
-        // Signs say nothing where falls are of another kind than rises: a sawtooth rises nearly always.
-        let by_signs = if steps.largest_fall < 0.5 * (most(&points) - least(&points)) {
+        let by_signs = if steps.largest_fall < thresholds::FALL_OF_ANOTHER_KIND * (most(&points) - least(&points)) {
             p_mostly_rising(steps.rises, steps.falls)
         } else {
             1.0
@@ -60,7 +54,7 @@ impl Window {
         };
         let (early, late) = points.split_at(points.len() / 2);
         let hours = late.last().map_or(0.0, |point| point.hours) - early.first().map_or(0.0, |point| point.hours);
-        let floor_rises = least(late) - least(early) > 0.1 * slope * hours;
+        let floor_rises = least(late) - least(early) > thresholds::FLOOR_OF_A_RISE * slope * hours;
         Self { p, floor_rises, inflation }
     }
 
@@ -70,7 +64,7 @@ impl Window {
             return Slope::default();
         }
         let (smooth, share) = without_steps(points);
-        let points = if share > 0.2 { &smooth[..] } else { points };
+        let points = if share > thresholds::STEPS_OF_A_RISE { &smooth[..] } else { points };
         let slope = theil_sen(points, Kendall::of(points).inflated(self.inflation), Z95);
         let steps = by_steps(points);
         Slope {
@@ -122,7 +116,7 @@ pub struct Part<'a> {
 
 /// The longest part of the run that rises beyond chance: all of it, or a later part.
 pub fn rising_part(run: &[Point], whole: Window) -> Option<Part<'_>> {
-    if whole.p < CHANCE && whole.floor_rises && !came_back(run) {
+    if whole.p < thresholds::CHANCE && whole.floor_rises && !came_back(run) {
         return Some(Part { name: "the whole run", window: whole, points: run });
     }
     later_parts(run).find_map(|(name, part)| rising(&run[..run.len() - part.len()], part, name))
@@ -132,14 +126,15 @@ pub fn rising_part(run: &[Point], whole: Window) -> Option<Part<'_>> {
 fn came_back(run: &[Point]) -> bool {
     let fall = run.windows(2).map(|pair| pair[0].value - pair[1].value).enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
     fall.is_some_and(|(at, height)| {
-        height >= 0.5 * (most(run) - least(run)) && median(&run[run.len() - run.len() / 4..]) <= run[at].value
+        height >= thresholds::FALL_OF_A_TOOTH * (most(run) - least(run))
+            && median(&run[run.len() - run.len() / 4..]) <= run[at].value
     })
 }
 
 /// `part`, if it rises beyond chance and beyond what was held `before` it.
 pub fn rising<'a>(before: &[Point], part: &'a [Point], name: &'static str) -> Option<Part<'a>> {
     let window = Window::test(part);
-    let rises = window.p < CHANCE_OF_A_PART && window.floor_rises && is_new_territory(before, part);
+    let rises = window.p < thresholds::CHANCE_OF_A_PART && window.floor_rises && is_new_territory(before, part);
     rises.then_some(Part { name, window, points: part })
 }
 
@@ -148,7 +143,7 @@ fn later_parts(run: &[Point]) -> impl Iterator<Item = (&'static str, &[Point])> 
     let count = run.len();
     [("the later two thirds", count * 2 / 3), ("the later half", count / 2), ("the last third", count / 3)]
         .into_iter()
-        .filter(|&(_, length)| length >= 6)
+        .filter(|&(_, length)| length >= thresholds::LEAST_SAMPLES_OF_A_PART)
         .map(move |(name, length)| (name, &run[count - length..]))
 }
 
@@ -158,7 +153,7 @@ fn is_new_territory(before: &[Point], part: &[Point]) -> bool {
     if peaks.is_empty() || part.is_empty() {
         return true;
     }
-    let peak = (peaks.len() - 1) * 95 / 100;
+    let peak = (peaks.len() - 1) * thresholds::PEAKS_PERCENT / 100;
     let peak = *peaks.select_nth_unstable_by(peak, f64::total_cmp).1;
     median(&part[part.len() / 2..]) > peak
 }

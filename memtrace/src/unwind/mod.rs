@@ -18,5 +18,5 @@ mod without_rules;
 
 pub use budget::{Admission, Budget, Extent};
 pub use cache::Cache;
-pub use segments::{Segment, Skipped, place, segments};
-pub use table::{Stats, Table, TableError};
+pub use segments::{Segment, segments};
+pub use table::{Table, TableError};

@@ -3,14 +3,11 @@
 use std::io::{self, Write};
 
 use super::Text;
-use crate::{
-    report::{
-        name::{function, holds},
-        number::{bytes, duration},
-        snapshot::{Snapshot, Stack},
-        text::width::shorten,
-    },
-    trend::Verdict,
+use crate::report::{
+    name::{function, holds},
+    number::{bytes, duration},
+    snapshot::{Snapshot, Stack},
+    text::width::shorten,
 };
 
 /// As many lines as a person tells apart.
@@ -108,7 +105,7 @@ pub fn section(snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", duration(at))?;
     }
     for (index, stack) in shown.iter().enumerate() {
-        let growing = if stack.verdict == Verdict::Growing { " bold" } else { "" };
+        let growing = if stack.verdict.is_leak() { " bold" } else { "" };
         writeln!(out, "<polyline class=\"line c{index}{growing}\" points=\"{}\"/>", scale.points(&stack.series))?;
     }
     for (index, y) in label_places(&shown, &scale) {

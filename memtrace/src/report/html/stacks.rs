@@ -3,14 +3,12 @@
 use std::io::{self, Write};
 
 use super::{Text, chart::sparkline};
-use crate::{
-    report::{
-        enlarged, focus,
-        name::{function, holding, holds, median_age, source, survival},
-        number::{of, rate_within},
-        snapshot::{Frame, Snapshot, Stack},
-    },
-    trend::Verdict,
+use crate::report::{
+    enlarged, focus,
+    name::{function, holding, holds, median_age, source, survival},
+    number::{of, rate_within},
+    snapshot::{Frame, Snapshot, Stack},
+    verdict::verdict,
 };
 
 /// Rows that a person may scroll through; a page has to open.
@@ -68,22 +66,17 @@ fn table(rows: &[(usize, &Stack)], several: bool, out: &mut dyn Write) -> io::Re
 }
 
 fn row(number: usize, stack: &Stack, several: bool, out: &mut dyn Write) -> io::Result<()> {
-    let verdict = stack.verdict.as_str();
-    let sure = if stack.verdict == Verdict::Undecided {
-        String::new()
-    } else {
-        // Never "100%": nothing is that sure.
-        format!(" {}%", (stack.confidence * 100.0).floor().clamp(0.0, 99.0))
-    };
     write!(
         out,
-        "<tr class=\"stack\"><td class=\"n\">{number}</td><td><span class=\"verdict {verdict}\">{verdict}{sure}</span></td>\
+        "<tr class=\"stack\"><td class=\"n\">{number}</td><td><span class=\"verdict {}\">{}</span></td>\
          <td>{}</td><td>{}</td><td>",
+        stack.verdict.as_str(),
+        verdict(stack),
         Text(&rate_within(stack.growth_bytes_per_hour, stack.growth_interval_bytes_per_hour)),
         Text(&holding(stack)),
     )?;
     sparkline(&stack.series, out)?;
-    let open = if number <= OPEN && stack.verdict == Verdict::Growing { " open" } else { "" };
+    let open = if number <= OPEN && stack.verdict.is_leak() { " open" } else { "" };
     let first = stack.frames.first().map_or_else(|| "[unknown]".to_owned(), function);
     writeln!(out, "</td><td class=\"name\"><details{open}><summary>{}</summary>", Text(&first))?;
     let mut facts = Vec::new();

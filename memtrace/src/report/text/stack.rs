@@ -16,6 +16,7 @@ use crate::{
         number::{bytes, of, rate, rate_within},
         place::{self, Shown},
         snapshot::{Frame, Stack},
+        verdict::verdict,
     },
     symbol::FrameKind,
     trend::Verdict,
@@ -36,14 +37,9 @@ fn processes(stack: &Stack) -> String {
 }
 
 impl Page<'_> {
-    /// The verdict with its confidence, coloured. Undecided has no confidence to speak of.
+    /// The verdict with its confidence, coloured.
     fn verdict(&self, stack: &Stack) -> String {
-        let verdict = stack.verdict.as_str();
-        if stack.verdict == Verdict::Undecided {
-            return verdict.to_owned();
-        }
-        // Never "100%": nothing is that sure.
-        let text = format!("{verdict} {}%", (stack.confidence * 100.0).floor().clamp(0.0, 99.0));
+        let text = verdict(stack);
         match stack.verdict {
             Verdict::Growing => self.looks(Look::Red, &text),
             Verdict::Plateau => self.looks(Look::Green, &text),

@@ -10,7 +10,7 @@ use ratatui::{
 
 use super::{
     fit::{left, shorten, width, wrap},
-    place, rows,
+    place,
     state::State,
     theme::Theme,
 };
@@ -21,6 +21,7 @@ use crate::report::{
     place::{Shown, shown},
     snapshot::{Frame, Quantiles, Stack, StackKind},
     text::sparkline::sparkline,
+    verdict::verdict,
 };
 
 /// Bars of the series.
@@ -52,7 +53,7 @@ fn title(state: &State, columns: u16) -> Line<'static> {
         "#{} of {}  {}  {kind}, pid {}, stack {}",
         count(row as u64 + 1),
         count(state.listed() as u64),
-        rows::verdict(stack),
+        verdict(stack),
         stack.pid,
         escape(&stack.id)
     );

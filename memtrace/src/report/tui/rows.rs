@@ -14,14 +14,12 @@ use super::{
     state::{Sort, State},
     theme::Theme,
 };
-use crate::{
-    report::{
-        escape::escape,
-        number::{bytes, count, duration, rate},
-        snapshot::{Stack, StackKind},
-        text::sparkline::sparkline,
-    },
-    trend::Verdict,
+use crate::report::{
+    escape::escape,
+    number::{bytes, count, duration, rate},
+    snapshot::{Stack, StackKind},
+    text::sparkline::sparkline,
+    verdict::verdict,
 };
 
 /// The columns that a width has room for; the function takes what is left.
@@ -155,14 +153,6 @@ fn row_line(stack: &Stack, columns: Columns, theme: Theme, total: u16) -> Line<'
         Span::raw(format!("  {name}")),
         Span::styled(origin, theme.quiet()),
     ])
-}
-
-/// `growing 98%`. Undecided has no confidence to speak of; nothing is 100 % sure.
-pub(super) fn verdict(stack: &Stack) -> String {
-    match stack.verdict {
-        Verdict::Undecided => stack.verdict.as_str().to_owned(),
-        verdict => format!("{} {}%", verdict.as_str(), (stack.confidence * 100.0).floor().clamp(0.0, 99.0)),
-    }
 }
 
 /// The function and where it is, together in `room` columns; the function goes last.

@@ -8,7 +8,7 @@ mod tests;
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap, HashSet},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use jiff::Timestamp;
@@ -32,6 +32,7 @@ use super::{
     resident::Residents,
     siblings::{self, Siblings},
     state::State,
+    turns::Turns,
 };
 use crate::{
     ledger::{self, Distributions},
@@ -48,6 +49,10 @@ use crate::{
 
 /// The most stacks that are judged in one report: those that hold the most, of the ones that hold anything.
 const MAX_JUDGED: usize = 2000;
+
+/// The share of the time that passes over all live blocks get, as one part in this many: with tens of millions of blocks one
+/// takes a while.
+const LOOK_PARTS: u32 = 30;
 
 /// Which stacks a snapshot has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -74,7 +79,7 @@ pub(in crate::session) struct Snapshots {
     retired_losses: BTreeMap<Cow<'static, str>, u64>,
     /// Allocations that were dropped, and all that were recorded, up to the last snapshot.
     dropped: (u64, u64),
-    looks: LookLimit,
+    looks: Turns,
     pub(in crate::session) gatekeeper: Gatekeeper,
     focus: Focus,
     growing: bool,
@@ -100,7 +105,7 @@ impl Snapshots {
             intervals: 0,
             settled: HashMap::new(),
             dropped: (0, 0),
-            looks: LookLimit::default(),
+            looks: Turns::default(),
             closed: HashSet::new(),
             retired: Retired::default(),
             retired_losses: BTreeMap::new(),
@@ -397,7 +402,7 @@ impl Snapshots {
         }
         let begun = Instant::now();
         self.grouping.look(state, &mut self.trend);
-        self.looks.ended(begun.elapsed());
+        self.looks.ended(begun.elapsed(), LOOK_PARTS);
     }
 
     /// Every stack that is not hidden, with its verdict, without frames and series.
@@ -523,23 +528,4 @@ impl Snapshots {
 fn sort(stacks: &mut [(Key, Stack)]) {
     let order = rank::Order::of(stacks.iter().map(|(_, stack)| stack));
     stacks.sort_by(|(_, a), (_, b)| order.compare(a, b));
-}
-
-/// Keeps the passes over all live blocks to a small share of the time: with tens of millions of blocks one takes a while.
-#[derive(Default)]
-struct LookLimit {
-    next: Option<Instant>,
-}
-
-impl LookLimit {
-    /// Time from the end of one pass to the next, in units of what it took.
-    const PAUSE: u32 = 30;
-
-    fn may_begin(&self) -> bool {
-        self.next.is_none_or(|next| Instant::now() >= next)
-    }
-
-    fn ended(&mut self, took: Duration) {
-        self.next = Some(Instant::now() + took * Self::PAUSE);
-    }
 }

@@ -32,17 +32,6 @@ impl Sort {
         let place = Self::ALL.iter().position(|&sort| sort == self).unwrap_or(0);
         Self::ALL[(place + 1) % Self::ALL.len()]
     }
-
-    /// The column's name on the screen.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Verdict => "verdict, growth",
-            Self::Size => "bytes held",
-            Self::Blocks => "blocks held",
-            Self::Allocations => "allocations",
-            Self::Age => "age",
-        }
-    }
 }
 
 /// What a stack is known by from update to update.

@@ -5,12 +5,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
 
 use crate::{debian, packages, process};
 
-/// The package of the end-to-end tests.
-const END_TO_END: &str = "memtrace-tests";
+mod suites;
+
 const TRACEFS: &str = "/sys/kernel/tracing";
 
 /// Runs the tests; with `quick` those that neither trace nor need root.
@@ -24,7 +23,7 @@ pub fn run(quick: bool) -> Result<ExitCode> {
     if process::find("node").is_none() {
         debian::install("The tests of runtimes' code", packages::NODE)?;
     }
-    let suites: Vec<Suite> = suites()?.into_iter().filter(|suite| !quick || !suite.needs_root()).collect();
+    let suites: Vec<_> = suites::all()?.into_iter().filter(|suite| !quick || !suite.needs_root()).collect();
     let mut failed = Vec::new();
     let mut memtrace = None;
     if !quick {
@@ -57,54 +56,6 @@ pub fn run(quick: bool) -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-/// Tests that run together.
-struct Suite {
-    name: String,
-    package: String,
-    /// By which cargo is told of it.
-    arguments: Vec<String>,
-}
-
-impl Suite {
-    /// Whether its tests trace, or run programs as other users.
-    fn needs_root(&self) -> bool {
-        self.package == END_TO_END
-    }
-}
-
-/// All suites: the unit tests of every package together, the examples in their documentation, and each test program by itself,
-/// those that need root last.
-fn suites() -> Result<Vec<Suite>> {
-    let mut ask = process::cargo();
-    let output = ask.args(["metadata", "--no-deps", "--format-version", "1"]).output().context("cannot run cargo")?;
-    let metadata = serde_json::from_slice(&output.stdout).context("cannot read what cargo metadata says")?;
-    Ok(suites_of(&metadata))
-}
-
-fn suites_of(metadata: &Value) -> Vec<Suite> {
-    let together = |name: &str, arguments: &[&str]| Suite {
-        name: name.to_owned(),
-        package: String::new(),
-        arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
-    };
-    let mut suites =
-        vec![together("unit tests", &["--lib", "--bins"]), together("examples in documentation", &["--doc"])];
-    let list = |value: &Value, name: &str| value[name].as_array().cloned().unwrap_or_default();
-    for package in list(metadata, "packages") {
-        for target in list(&package, "targets").iter().filter(|target| target["kind"][0] == "test") {
-            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            let name = text(&target["name"]);
-            suites.push(Suite {
-                arguments: vec!["--test".to_owned(), name.clone()],
-                name,
-                package: text(&package["name"]),
-            });
-        }
-    }
-    suites.sort_by_key(Suite::needs_root);
-    suites
-}
-
 /// Lets memtrace come and go while a few real programs work; whether all of them survived.
 fn survive(memtrace: &Path) -> Result<bool> {
     let this = std::env::current_exe().context("asking for this program's own path")?;
@@ -131,21 +82,6 @@ fn is_mounted(mounts: &str, place: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn suites_that_need_root_come_last_and_none_is_left_out() {
-        let test = |name: &str| serde_json::json!({ "name": name, "kind": ["test"] });
-        let metadata = serde_json::json!({ "packages": [
-            { "name": END_TO_END, "targets": [test("leak"), { "name": "harness", "kind": ["lib"] }] },
-            { "name": "memtrace", "targets": [test("probe_sites")] },
-        ]});
-        let found = suites_of(&metadata);
-        let shown: Vec<_> = found.iter().map(|suite| (suite.name.as_str(), suite.needs_root())).collect();
-        let expected =
-            [("unit tests", false), ("examples in documentation", false), ("probe_sites", false), ("leak", true)];
-        assert_eq!(shown, expected);
-        assert_eq!(found[3].arguments, ["--test", "leak"]);
-    }
 
     #[test]
     fn a_mount_is_found_by_its_whole_path() {

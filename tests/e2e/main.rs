@@ -1,0 +1,36 @@
+//! All end-to-end tests are one program: a module for each thing that must hold. `cargo xtask test` runs each module by itself.
+
+mod agree;
+mod allocators;
+mod bad_input;
+mod budget;
+mod doctor;
+mod exact;
+mod file_systems;
+mod fixtures;
+mod focus;
+mod formats;
+mod gate;
+mod go;
+mod groups;
+mod growth;
+mod kill;
+mod launch;
+mod leak;
+mod lifecycle;
+mod moved_code;
+mod other_tracers;
+mod prediction;
+mod python;
+mod sampling;
+mod software;
+mod stacks;
+mod stall;
+mod tables;
+mod trees;
+mod trust;
+mod tui;
+mod verdicts;
+mod watch;
+mod whole_stacks;
+mod without_rules;

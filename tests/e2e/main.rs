@@ -19,6 +19,7 @@ mod launch;
 mod leak;
 mod lifecycle;
 mod moved_code;
+mod node;
 mod other_tracers;
 mod prediction;
 mod python;

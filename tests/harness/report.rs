@@ -42,6 +42,8 @@ pub struct Report {
     pub tracer: Tracer,
     /// By verdict, then growth, then size.
     pub stacks: Vec<Stack>,
+    /// Heaps that runtimes manage, whole.
+    pub heaps: Vec<Heap>,
     /// How it kept to `--max-overhead`.
     #[serde(default)]
     pub budget: Value,
@@ -188,6 +190,19 @@ pub struct Stack {
     pub truncated: Option<String>,
     /// `[elapsed_ms, outstanding_bytes]`.
     pub series: Vec<(u64, u64)>,
+}
+
+/// A heap that a runtime manages.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Heap {
+    /// Whose it is.
+    pub pid: u32,
+    /// What it is called.
+    pub name: String,
+    /// Bytes that are held.
+    pub bytes: u64,
+    /// What is said of it.
+    pub verdict: String,
 }
 
 /// A distribution.

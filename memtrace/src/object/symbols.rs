@@ -130,6 +130,18 @@ impl<R: Read + Seek> ElfFile<R> {
         Ok(found)
     }
 
+    /// Whether the file defines a name for other files to use.
+    ///
+    /// # Errors
+    ///
+    /// When its table of such names is malformed.
+    pub fn exports(&self, name: &str) -> Result<bool, ObjectError> {
+        let header = Header::parse(&self.source)?;
+        let sections = header.sections(LE, &self.source)?;
+        let wanted = HashMap::from([(name.as_bytes(), name)]);
+        Ok(!read_table(&self.source, &sections, elf::SHT_DYNSYM, &wanted, |name| name)?.is_empty())
+    }
+
     /// Whether the file has its full symbol table, which stripping removes.
     ///
     /// # Errors

@@ -89,6 +89,7 @@ struct First {
     frames: Vec<Frame>,
     group: Option<(GroupBy, u64)>,
     kind: StackKind,
+    heap: Option<String>,
     /// The stack by which it is named: itself, or of a group the one that holds the most.
     stack: Option<String>,
     /// Mean bytes of what it holds.
@@ -140,6 +141,7 @@ impl Tally {
                 frames: sum.frames.clone(),
                 group,
                 kind: sum.kind,
+                heap: sum.heap.clone(),
                 stack: stack.cloned(),
                 size: sum.outstanding_bytes as f64 / sum.outstanding_blocks.max(1) as f64,
             });
@@ -376,11 +378,15 @@ fn blamed_place(frames: &[Frame]) -> String {
 /// What grows; `None` when nothing does.
 fn growing(tally: &Tally) -> Option<String> {
     let first = tally.first.as_ref()?;
-    let place = blamed_place(&first.frames);
+    let place = first.heap.as_deref().map_or_else(|| blamed_place(&first.frames), |heap| format!("the {heap}"));
     let total = rate(tally.growing_rate);
     let stacks = of(tally.growing_stacks, "stack", "stacks");
     let first_is_goroutine = first.kind == StackKind::Goroutine && first.group.is_none();
     Some(match (tally.growing_stacks, tally.growing_groups) {
+        (1, 0) if first.heap.is_some() => {
+            let heap = first.heap.as_deref().unwrap_or_default();
+            format!("The {heap} keeps growing: {total}, as a whole; who allocates in it cannot be told from outside")
+        }
         (1, 0) if first_is_goroutine => {
             let number = per_second(first.rate / first.size.max(1.0));
             format!("Goroutines of one kind keep growing in number: {number}, {total} of their stacks, in {place}")

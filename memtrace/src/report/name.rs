@@ -65,6 +65,7 @@ pub fn holding(stack: &Stack) -> String {
         StackKind::Managed => ("object", "objects"),
         StackKind::Goroutine => ("goroutine", "goroutines"),
     };
+    let (one, many) = if stack.heap.is_some() { ("page range", "page ranges") } else { (one, many) };
     held(stack.outstanding_bytes, &of(stack.outstanding_blocks, one, many), stack.estimate.is_some())
 }
 

@@ -25,6 +25,7 @@ pub(crate) fn stack() -> Stack {
         pid: 4242,
         pids: vec![4242],
         kind: StackKind::Heap,
+        heap: None,
         verdict: Verdict::Growing,
         confidence: 0.984,
         evidence: "rose in 12 and fell in 0 of 12 intervals".to_owned(),

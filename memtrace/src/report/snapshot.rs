@@ -258,6 +258,10 @@ pub struct Stack {
     pub pids: Vec<u32>,
     /// What it holds.
     pub kind: StackKind,
+    /// The heap of a runtime that it stands for, whole, as in `JavaScript heap`; who allocated in it is not known. `None` for other
+    /// stacks.
+    #[serde(default)]
+    pub heap: Option<String>,
     /// What is said of it.
     pub verdict: Verdict,
     /// How sure the verdict is, 0 to 1.

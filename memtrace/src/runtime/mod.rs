@@ -12,6 +12,7 @@ pub mod code;
 pub mod count;
 pub mod go;
 pub mod python;
+pub mod v8;
 
 mod memory;
 mod pages;

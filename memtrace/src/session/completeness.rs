@@ -4,15 +4,16 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use memtrace_common::unwind::StackEnd;
 
+use super::pages::Pages;
 use crate::{ledger::Ledger, symbol::Symbolizer, unwind::end};
 
-/// Sums over all stacks of all targets: allocations whose stack is whole, and the others by the reason's name.
-pub(super) fn count(ledger: &Ledger, symbols: &Symbolizer) -> (u64, BTreeMap<Cow<'static, str>, u64>) {
+/// Sums over all stacks of all targets but those of runtimes that ask for pages: allocations whose stack is whole, and the others by the reason's name.
+pub(super) fn count(ledger: &Ledger, symbols: &Symbolizer, pages: &Pages) -> (u64, BTreeMap<Cow<'static, str>, u64>) {
     let mut complete = 0;
     let mut not_stored = 0;
     let mut short = [0_u64; StackEnd::ALL.len()];
     for (slot, process) in ledger.processes() {
-        for stack in process.stacks() {
+        for stack in process.stacks().filter(|stack| !pages.is_known_runtime((slot, stack.id, stack.kind))) {
             match symbols.end(slot, stack.id) {
                 Some(StackEnd::Complete) => complete += stack.allocations,
                 Some(end) => short[end as usize] += stack.allocations,

@@ -34,8 +34,6 @@ struct Program {
     /// Whether it has been asked before: what it holds the first time it may have held for long.
     was_asked: bool,
     is_first: bool,
-    /// Stacks that mapped pages: whether for the runtime's own heap.
-    pages: HashMap<StackId, bool>,
 }
 
 impl Counts {
@@ -51,7 +49,7 @@ impl Counts {
                         "{why}: who allocates in it is not known; --mode growth shows who touches its memory first."
                     )
                 });
-                self.programs.insert(slot, Program { go, was_asked: false, is_first: false, pages: HashMap::new() });
+                self.programs.insert(slot, Program { go, was_asked: false, is_first: false });
                 unread
             }
         }
@@ -103,16 +101,6 @@ impl Counts {
     /// Whether a target's runtime keeps books that are read.
     pub(super) fn has(&self, slot: Slot) -> bool {
         self.programs.contains_key(&slot)
-    }
-
-    /// Whether a stack is the runtime itself, which asks the system for pages of the heap that its books tell of.
-    pub(super) fn is_pages_of_runtime(&mut self, key: Key, symbols: &mut Symbolizer) -> bool {
-        let (slot, id, Kind::Map) = key else { return false };
-        let Some(program) = self.programs.get_mut(&slot) else { return false };
-        *program.pages.entry(id).or_insert_with(|| {
-            let frames = symbols.frames(slot, id).frames;
-            frames.iter().filter_map(|frame| frame.function.as_deref()).any(go::asks_for_pages)
-        })
     }
 
     /// What goroutines do of the stack that reports know by this id.

@@ -90,7 +90,7 @@ pub(super) fn say_state(stack: &mut Stack, state: &count::State) {
 /// What the tracer itself did and holds.
 pub(super) fn tracer_state(facts: &Facts<'_>, state: &State) -> TracerState {
     let Facts { remembered: stacks, tables, .. } = facts;
-    let (stacks_complete, stacks_short) = completeness::count(&state.ledger, &state.symbols);
+    let (stacks_complete, stacks_short) = completeness::count(&state.ledger, &state.symbols, &state.pages);
     let own = self_usage::resident();
     TracerState {
         cpu_ms: u64::try_from(self_usage::processor_time().as_millis()).unwrap_or(u64::MAX),
@@ -207,6 +207,7 @@ pub(super) fn unjudged(pid: u32, totals: &ledger::StackTotals, precision: Option
             ledger::Kind::Managed | ledger::Kind::WholeHeap => StackKind::Managed,
             ledger::Kind::Goroutine => StackKind::Goroutine,
         },
+        heap: None,
         verdict: Verdict::Undecided,
         confidence: 0.0,
         evidence: "nothing was outstanding at any sample".to_owned(),

@@ -306,6 +306,7 @@ impl Feed {
 
 /// Looks whether the runtime of a target keeps books of its own memory, and says what of them cannot be read.
 fn look_for_counts(state: &mut State, slot: Slot, pid: Pid, mappings: &[Mapping]) {
+    state.pages.look(slot, pid, mappings);
     if let Some(why) = state.counts.look(slot, pid, mappings) {
         notice::runtime_refused(pid, &why);
     }

@@ -33,6 +33,7 @@ mod mark;
 mod members;
 mod notice;
 mod output;
+mod pages;
 mod plan;
 mod probes;
 mod resident;

@@ -5,7 +5,7 @@ use memtrace_common::{
     sampling::{Sampling, distance},
 };
 
-use super::{SessionError, counts::Counts};
+use super::{SessionError, counts::Counts, pages::Pages};
 use crate::{
     ledger::{Ledger, ProcessLedger},
     symbol::{self, ModuleMapping, Symbolizer},
@@ -17,6 +17,7 @@ pub(super) struct State {
     pub(super) ledger: Ledger,
     pub(super) symbols: Symbolizer,
     pub(super) counts: Counts,
+    pub(super) pages: Pages,
     /// Records that could not be decoded.
     pub(super) undecodable: u64,
     /// How blocks are drawn now.
@@ -32,6 +33,7 @@ impl State {
             ledger: Ledger::new(),
             symbols,
             counts: Counts::default(),
+            pages: Pages::default(),
             undecodable: 0,
             sampling: Sampling::default(),
             pids: Vec::new(),
@@ -56,6 +58,7 @@ impl State {
     /// Asks the targets' runtimes what they hold. `now_ns` is by the monotonic clock.
     pub(super) fn ask_runtimes(&mut self, now_ns: u64) {
         self.counts.ask(now_ns, &mut self.ledger, &mut self.symbols);
+        self.pages.sum(&mut self.ledger, &mut self.symbols);
     }
 
     /// The mean distance from one sampling point to the next, in bytes; 0 where every block is seen.
@@ -81,6 +84,7 @@ impl State {
     pub(super) fn forget(&mut self, slot: Slot) -> Option<Box<ProcessLedger>> {
         self.symbols.remove_process(slot);
         self.counts.forget(slot);
+        self.pages.forget(slot);
         self.ledger.remove_process(slot)
     }
 }

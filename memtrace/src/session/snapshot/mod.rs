@@ -29,6 +29,7 @@ use super::{
     gate::Gatekeeper,
     grouping::Grouping,
     key::Key,
+    pages::{heap_of, wait_for_collections},
     resident::Residents,
     siblings::{self, Siblings},
     state::State,
@@ -356,7 +357,7 @@ impl Snapshots {
         for (slot, process) in state.ledger.processes().filter(|(slot, _)| !self.closed.contains(slot)) {
             for (stack, precision) in process.all_held() {
                 let key = (slot, stack.id, stack.kind);
-                if state.counts.is_pages_of_runtime(key, &mut state.symbols) {
+                if state.pages.is_runtime(key, state.counts.has(slot), &mut state.symbols) {
                     continue;
                 }
                 // A stack that never held anything at a sample has no series to keep.
@@ -412,7 +413,7 @@ impl Snapshots {
             let pid = traced.iter().find(|process| process.slot == slot).map_or(0, |process| process.pid.0);
             for (totals, precision) in process.all_held() {
                 let key = (slot, totals.id, totals.kind);
-                if !state.counts.is_pages_of_runtime(key, &mut state.symbols) {
+                if !state.pages.is_runtime(key, state.counts.has(slot), &mut state.symbols) {
                     stacks.push((key, unjudged(pid, &totals, precision)));
                 }
             }
@@ -427,6 +428,8 @@ impl Snapshots {
         let keys: Vec<Key> = judged.iter().map(|(key, _)| *key).collect();
         for ((key, stack), judgement) in judged.into_iter().zip(self.trend.judge_all(&keys)) {
             say(stack, judgement);
+            stack.heap = heap_of(*key).map(str::to_owned);
+            wait_for_collections(stack, self.trend.series(*key));
             if let Some(doing) = state.counts.state(*key) {
                 say_state(stack, doing);
             }
@@ -436,9 +439,12 @@ impl Snapshots {
 
     /// The heaps that runtimes manage, which are no stacks.
     fn take_heaps(&self, stacks: &mut Vec<(Key, Stack)>) -> Vec<Heap> {
-        let heaps = stacks.extract_if(.., |((_, _, kind), _)| *kind == ledger::Kind::WholeHeap);
-        let heaps = heaps.map(|(key, stack)| Heap::of("Go heap", Stack { series: self.series(key), ..stack }));
-        let mut heaps: Vec<Heap> = heaps.collect();
+        let heap = |name, key, stack| Heap::of(name, Stack { series: self.series(key), ..stack });
+        // A heap of which nothing but the whole is known is a stack as well.
+        let known_whole = stacks.iter().filter_map(|(key, stack)| Some(heap(heap_of(*key)?, *key, stack.clone())));
+        let mut heaps: Vec<Heap> = known_whole.collect();
+        let apart = stacks.extract_if(.., |((_, _, kind), _)| *kind == ledger::Kind::WholeHeap);
+        heaps.extend(apart.map(|(key, stack)| heap("Go heap", key, stack)));
         heaps.sort_by_key(|heap| std::cmp::Reverse(heap.bytes));
         heaps
     }

@@ -35,7 +35,8 @@ pub(super) fn describe(objects: &[MappedObject], plan: &Plan) -> String {
         text += &format!("; {pending}: no mapped file has this name");
     }
     if objects.first().is_some_and(is_go_program) {
-        return text + "; it is a Go program, whose heap is Go's own: see who makes it grow with --mode growth";
+        return text
+            + "; it is a Go program of a version that memtrace does not know (it knows 1.18 to 1.27): see who makes it grow with --mode growth";
     }
     text += "; a statically linked program needs its symbol table (do not strip it) or its debug file, or name its \
              functions with --alloc and --free";

@@ -52,9 +52,9 @@ pub enum Finding {
     Found(Box<Program>),
 }
 
-/// Whether one of these files is a Go program or library.
+/// Whether one of these files is a Go program or library of a version that is known.
 pub fn is_in(objects: &[MappedObject]) -> bool {
-    objects.iter().any(|object| open(object).is_some())
+    objects.iter().filter_map(open).any(|(file, elf)| GoTable::open(Rc::new(file), &elf).is_some())
 }
 
 /// The file, if it is of Go.

@@ -76,6 +76,8 @@ pub struct Tally {
     first: Option<First>,
     undecided: u64,
     undecided_bytes: u64,
+    /// Growing stacks and groups that are suppressed.
+    suppressed: u64,
     /// Stacks that hold anything.
     holding: u64,
     /// Completed intervals since the attach or the last mark; `None` where that is not known.
@@ -103,7 +105,8 @@ impl Tally {
         for stack in stacks.into_iter().filter(|stack| holds(stack)) {
             tally.holding += 1;
             match stack.verdict {
-                _ if stack.suppressed.is_some() || stack.group.is_some() => {}
+                _ if stack.group.is_some() => {}
+                verdict if stack.suppressed.is_some() => tally.suppressed += u64::from(verdict.is_leak()),
                 Verdict::Growing => {
                     tally.growing_stacks += 1;
                     tally.grows(stack, None, Some(&stack.id));
@@ -115,6 +118,7 @@ impl Tally {
                 Verdict::Plateau | Verdict::Sawtooth | Verdict::Shrinking => {}
             }
         }
+        tally.suppressed += groups.iter().filter(|group| group.sum.suppressed.is_some()).count() as u64;
         for group in groups.iter().filter(|group| group.sum.suppressed.is_none()) {
             tally.growing_groups += 1;
             tally.grows(&group.sum, Some((group.by, group.stack_count)), group.stacks.first());
@@ -130,6 +134,23 @@ impl Tally {
     /// What is said of the undecided stacks, before the bytes that they hold.
     fn are_undecided(&self) -> &'static str {
         if self.undecided == 1 { "is undecided and holds" } else { "are undecided and hold" }
+    }
+
+    /// Why live blocks account for growth and no stack is told of that grows.
+    fn nothing_shown_grows(&self, snapshot: &Snapshot) -> String {
+        if self.suppressed > 0 {
+            let are = of(self.suppressed, "stack that grows is suppressed", "stacks that grow are suppressed");
+            return format!("and {are}");
+        }
+        if snapshot.focus.hidden_stacks > 0 {
+            let hidden = of(snapshot.focus.hidden_stacks, "stack that is", "stacks that are");
+            return format!(
+                "but no stack that is shown is known to grow; {hidden} left out on request {} {}",
+                if snapshot.focus.hidden_stacks == 1 { "holds" } else { "hold" },
+                bytes(snapshot.focus.hidden_bytes)
+            );
+        }
+        "but no stack of them is known to grow".to_owned()
     }
 
     fn grows(&mut self, sum: &Stack, group: Option<(GroupBy, u64)>, stack: Option<&String>) {
@@ -327,9 +348,10 @@ fn of_what_was_seen(tally: &Tally, snapshot: &Snapshot) -> Headline {
             return say(State::Undecided, Some(whole.rate), text);
         }
         let text = format!(
-            "{}: live blocks account for {} of that, but no stack of them is known to grow.",
+            "{}: live blocks account for {} of that, {}.",
             whole.says(),
-            percent(share)
+            percent(share),
+            tally.nothing_shown_grows(snapshot)
         );
         return say(State::Unexplained, Some(whole.rate), text);
     }

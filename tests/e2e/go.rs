@@ -154,3 +154,21 @@ fn goroutines_that_pile_up_are_a_leak_and_those_that_end_are_none() -> Result<()
     }
     Ok(())
 }
+
+#[test]
+fn a_program_without_a_profile_is_watched_by_who_touches_its_memory() -> Result<()> {
+    let program = build("go_service_unprofiled", &["-tags", "unprofiled"], false)?;
+    let mut target = Target::start_file(&program, &[])?;
+    let mut memtrace = attach(&target, "200ms")?;
+    memtrace.errors_where("why", |lines| lines.iter().any(|line| line.contains("keeps no sample of its heap")))?;
+    order(&mut target, "keep 400 65536")?;
+    order(&mut target, "start 7")?;
+    memtrace.report_where("pages by who touched them", |report| {
+        let touched = report.stacks.iter().filter(|stack| stack.kind == "page" && stack.mentions("main.keep"));
+        let touched: u64 = touched.map(|stack| stack.outstanding_bytes).sum();
+        // Go zeroes new memory when it allocates, or leaves that to the first who writes.
+        touched > 100 << 10 && sum(report, "goroutine", "main.start").0 == 7
+    })?;
+    memtrace.interrupt()?;
+    target.exit()
+}

@@ -18,7 +18,7 @@ pub struct Count {
     pub precision: Option<Precision>,
 }
 
-/// The counts of one process.
+/// All counts that the runtime of one process has told.
 #[derive(Debug, Default)]
 pub struct Counts {
     all: BTreeMap<(Kind, StackId), Known>,
@@ -43,7 +43,7 @@ impl ProcessLedger {
         }
     }
 
-    /// What each place holds.
+    /// What each place holds by the runtime's own books.
     pub fn counts(&self) -> impl Iterator<Item = Count> + '_ {
         self.counts.all.values().map(|known| known.count)
     }

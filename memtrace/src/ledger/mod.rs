@@ -48,7 +48,7 @@ pub use self::{
 };
 use crate::event::{Event, What};
 
-/// What a stack holds.
+/// What kind of memory a stack holds.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Kind {
     /// Blocks of an allocator.

@@ -64,7 +64,7 @@ pub fn is_in(elf: &ElfFile<impl Read + Seek>) -> bool {
     SECTIONS.iter().any(|name| matches!(elf.section_place(name), Ok(Some(_))))
 }
 
-/// The table of one file.
+/// The table by which one file names Go's code.
 #[derive(Debug)]
 pub struct GoTable {
     pieces: Pieces,

@@ -38,7 +38,7 @@ pub struct Symbol {
     pub indirect: bool,
 }
 
-/// Where a section is.
+/// Where a section is in the file, and where it was linked to be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Section {
     /// Where in the file it begins.

@@ -388,10 +388,12 @@ fn growing(tally: &Tally) -> Option<String> {
         (1, 0) => format!("1 stack keeps growing: {total} in {place}"),
         (_, 0) => format!("{stacks} keep growing: {total} together, the fastest in {place}"),
         (0, 1) => match first.group {
-            Some((GroupBy::Process | GroupBy::Heap | GroupBy::Module, many)) => format!(
-                "The memory of {} grows together: {total}, and no few of them account for it; the most is held by {place}",
-                of(many, "stack", "stacks")
-            ),
+            Some((GroupBy::Process | GroupBy::Heap | GroupBy::Module, many)) => {
+                let most =
+                    if first.frames.is_empty() { String::new() } else { format!("; the most is held by {place}") };
+                let stacks = of(many, "stack", "stacks");
+                format!("The memory of {stacks} grows together: {total}, and no few of them account for it{most}")
+            }
             Some((_, many)) => format!("A group of {} keeps growing: {total} in {place}", of(many, "stack", "stacks")),
             None => format!("1 group of stacks keeps growing: {total} in {place}"),
         },
@@ -500,6 +502,13 @@ mod tests {
         );
         assert_eq!(
             said(&[group(GroupBy::Heap, 812)]),
+            "The memory of 812 stacks grows together: +36.2 MB/h, and no few of them account for it; the most is held by leak_here \
+             (server.c:42)"
+        );
+        let mut unnamed = group(GroupBy::Heap, 812);
+        unnamed.sum.frames.clear();
+        assert_eq!(
+            said(&[unnamed]),
             "The memory of 812 stacks grows together: +36.2 MB/h, and no few of them account for it"
         );
         assert!(

@@ -232,7 +232,7 @@ pub struct Totals {
     pub reserved_bytes: u64,
 }
 
-/// What a stack holds.
+/// What kind of memory a stack holds.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]

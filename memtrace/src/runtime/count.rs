@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-/// What is counted.
+/// What a runtime counts of its memory.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Counted {
     /// Objects of a heap that a garbage collector manages, by where they were allocated.

@@ -19,7 +19,7 @@ pub struct Pages<'a> {
 }
 
 impl<'a> Pages<'a> {
-    /// Nothing has been read yet.
+    /// The memory of a process, of which nothing has been read yet.
     pub fn of(memory: &'a Memory) -> Self {
         Self { memory, kept: HashMap::new() }
     }

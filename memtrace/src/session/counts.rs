@@ -29,6 +29,8 @@ const MAX_NAMES: usize = 1 << 16;
 pub(super) struct Counts {
     programs: HashMap<Slot, Program>,
     censuses: HashMap<Slot, (Census, Turn)>,
+    /// Whether heaps are left out, whose pages are watched.
+    without_heaps: bool,
     said: Said,
 }
 
@@ -69,7 +71,11 @@ impl Counts {
             go::Finding::Nothing => None,
             go::Finding::Refused(why) => Some(why),
             go::Finding::Found(go) => {
-                let unread = go.heap_is_unknown().map(str::to_owned);
+                let unread = go.heap_is_unknown().filter(|_| !self.without_heaps).map(|why| {
+                    format!(
+                        "{why}: who allocates in it is not known; --mode growth shows who touches its memory first."
+                    )
+                });
                 self.programs.insert(slot, Program { go, turn: Turn::default(), pages: HashMap::new() });
                 unread
             }
@@ -95,11 +101,17 @@ impl Counts {
         self.said.states.retain(|key, _| key.0 != slot);
     }
 
+    /// From now on heaps are left out: who touches their pages is asked in another way.
+    pub(super) fn leave_out_heaps(&mut self) {
+        self.without_heaps = true;
+    }
+
     /// Asks all runtimes, and puts what they say into the ledger. `now_ns` is by the monotonic clock.
     pub(super) fn ask(&mut self, now_ns: u64, ledger: &mut Ledger, symbols: &mut Symbolizer) {
         for (&slot, program) in &mut self.programs {
             program.turn.next();
-            for count in program.go.count(now_ns) {
+            let is_wanted = |count: &&Count| !self.without_heaps || count.counted == Counted::Goroutines;
+            for count in program.go.count(now_ns).iter().filter(is_wanted) {
                 self.said.take(slot, count, ledger, symbols);
             }
         }

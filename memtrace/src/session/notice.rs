@@ -315,7 +315,12 @@ pub(super) fn ended_by_probes(pid: Pid, signal: u32) {
     }
 }
 
-/// The code that a target's interpreter runs is not named; `reason` is a sentence.
+/// Nothing but who touches memory can be told of the targets; `why` is half a sentence.
+pub(super) fn growth_chosen(why: &str) {
+    eprintln!("memtrace: {why}: as with --mode growth, who touches its memory first is shown");
+}
+
+/// The code that a target's runtime runs is not named, or its memory not read; `reason` is a sentence.
 pub(super) fn runtime_refused(pid: Pid, reason: &str) {
     eprintln!("memtrace: warning: process {pid}: {}", escape(reason));
 }

@@ -152,7 +152,7 @@ impl Heap {
         }
     }
 
-    /// What each place holds.
+    /// What each place of the program holds now, by the estimate.
     pub fn count(&mut self, memory: &Memory) -> Option<Vec<Count>> {
         let rate = self.rate(memory)?;
         let mut pages = Pages::of(memory);
@@ -305,5 +305,113 @@ fn add(count: &mut Count, size: u64, rate: u64, ever: u64, held: f64) {
         sampled.ever += ever;
         sampled.held_variance += held * variance;
         sampled.ever_variance += ever as f64 * variance;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What Go keeps of one place: objects allocated and dead, published and in three parts, and the number of collections.
+    #[derive(Default)]
+    struct Profile {
+        counters: Counters,
+        cycle: usize,
+        live: u64,
+    }
+
+    impl Profile {
+        fn allocate(&mut self, objects: u64) {
+            self.counters[1 + (self.cycle + 2) % 3].0 += objects;
+            self.live += objects;
+        }
+
+        /// So many of the objects are found dead.
+        fn collect(&mut self, dead: u64) {
+            self.cycle += 1;
+            let part = 1 + self.cycle % 3;
+            let (allocated, gone) = std::mem::take(&mut self.counters[part]);
+            self.counters[0].0 += allocated;
+            self.counters[0].1 += gone;
+            self.counters[1 + (self.cycle + 1) % 3].1 += dead;
+            self.live -= dead;
+        }
+    }
+
+    /// What is held by the estimate after each step of a program.
+    fn estimates(steps: usize, step: impl Fn(usize, &mut Profile)) -> Vec<(f64, u64)> {
+        let (mut profile, mut known, mut pending) = (Profile::default(), None, [0; 3]);
+        let mut record =
+            Record { place: 0, size: 64, counters: 0, published: History::default(), seen: History::default() };
+        let mut all = Vec::new();
+        for at in 0..steps {
+            step(at, &mut profile);
+            let now = [1, 2, 3].map(|part| profile.counters[part].0);
+            known = current(known, std::mem::replace(&mut pending, now), now);
+            all.push((record.held(&drawn(&profile.counters, known)), profile.live));
+        }
+        all
+    }
+
+    #[test]
+    fn a_leak_is_seen_between_collections_as_well() {
+        let all = estimates(60, |at, profile| {
+            profile.allocate(5);
+            if at % 20 == 10 {
+                profile.collect(0);
+            }
+        });
+        // Once a collection has looked.
+        assert!(all[11..].iter().all(|&(held, live)| (held - live as f64).abs() < 1e-9), "{all:?}");
+    }
+
+    #[test]
+    fn garbage_that_waits_for_a_collection_is_not_held() {
+        let all = estimates(100, |at, profile| {
+            profile.allocate(5);
+            if at % 20 == 10 {
+                profile.collect(profile.live);
+            }
+        });
+        assert!(all.iter().skip(32).all(|&(held, _)| held < 1.0), "{all:?}");
+    }
+
+    #[test]
+    fn a_cache_that_is_full_stays_level() {
+        let all = estimates(200, |at, profile| {
+            profile.allocate(5);
+            if at % 20 == 10 {
+                profile.collect(profile.live.saturating_sub(100));
+            }
+        });
+        assert!(all.iter().skip(90).all(|&(held, _)| (99.0..=125.0).contains(&held)), "{all:?}");
+    }
+
+    #[test]
+    fn the_part_that_takes_what_is_allocated_is_found_and_followed() {
+        assert_eq!(current(None, [0; 3], [0; 3]), None);
+        assert_eq!(current(None, [0; 3], [0, 4, 0]), Some(1));
+        assert_eq!(current(Some(1), [0, 4, 0], [0, 9, 0]), Some(1));
+        // One collection, and two.
+        assert_eq!(current(Some(1), [0, 9, 3], [0, 9, 1]), Some(2));
+        assert_eq!(current(Some(1), [2, 9, 3], [1, 9, 0]), Some(0));
+    }
+
+    #[test]
+    fn records_with_and_without_bytes_are_told_apart() {
+        let record =
+            |size| Record { place: 0, size, counters: 0, published: History::default(), seen: History::default() };
+        let mut some = [record(64), record(4096)];
+        let with = |size: u64| {
+            let mut words = [0; WORDS];
+            words[..8].copy_from_slice(&[7, 2, 7 * size, 2 * size, 1, 0, size, 0]);
+            words
+        };
+        let mut without = [0; WORDS];
+        without[..8].copy_from_slice(&[7, 2, 1, 0, 3, 0, 0, 0]);
+        let [first, second] = &mut some;
+        assert_eq!(stride(&[(&mut *first, with(64)), (&mut *second, with(4096))]), Some(WITH_BYTES));
+        assert_eq!(stride(&[(&mut *first, without), (&mut *second, [0; WORDS])]), Some(WITHOUT_BYTES));
+        assert_eq!(stride(&[(first, [0; WORDS])]), None);
     }
 }

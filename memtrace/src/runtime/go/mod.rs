@@ -29,7 +29,7 @@ use crate::object::{
 /// Time from the end of one look to the next, in units of what it took: so that it takes at most 1 % of a processor.
 const PAUSE: u32 = 100;
 
-/// A Go program that runs.
+/// A running Go program whose books can be read.
 #[derive(Debug)]
 pub struct Program {
     memory: Memory,

@@ -32,7 +32,7 @@ pub const RATE: Variable = Variable {
     users: &["runtime.nextSample", "runtime.mallocinit", "runtime.mProf_Malloc", "runtime.schedinit"],
 };
 
-/// All goroutines.
+/// The list of all goroutines, those that have ended among them.
 pub const GOROUTINES: Variable =
     Variable { name: "runtime.allgs", users: &["runtime.allgadd", "runtime.forEachG", "runtime.forEachGRace"] };
 
@@ -52,7 +52,7 @@ pub struct Variables<'a> {
 }
 
 impl<'a> Variables<'a> {
-    /// Those of a file.
+    /// The variables of the runtime that a file holds.
     pub fn of(elf: &'a ElfFile<File>, table: &'a GoTable) -> Self {
         let names = ALL.map(|variable| variable.name);
         let symbols = elf.symbols(&names, |name| name).unwrap_or_default();

@@ -156,6 +156,9 @@ impl<'a> Run<'a> {
         };
         let Loaded { mut tracer, ring, deferred, tables, interpreters, sampler } = Tracer::load(options, preparation)?;
         let mut feed = Feed::new(ring, deferred, Unwinding::new(cache, tables), Runtimes::new(interpreters))?;
+        if config.probes.growth {
+            feed.state.counts.leave_out_heaps();
+        }
         match (sampler, config.sampling.distance) {
             (Some(sampler), Some(distance)) => feed.sample(sampler, distance)?,
             (Some(sampler), None) => feed.may_sample(sampler, budget::FIRST_DISTANCE)?,

@@ -61,7 +61,8 @@ const FETCHED: [&str; 3] = ["/pkg/mod/", "/vendor/", "@v"];
 
 /// Whose a function is; `None` if its source file is not of Go.
 pub fn role(function: &str, file: &str) -> Option<Role> {
-    if !file.ends_with(".go") && !(file.ends_with(".s") && function.starts_with("runtime.")) {
+    let is_assembly_of_runtime = file.ends_with(".s") && function.starts_with("runtime.");
+    if !file.ends_with(".go") && !is_assembly_of_runtime {
         return None;
     }
     let package = package(function);

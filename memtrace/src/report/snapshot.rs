@@ -75,8 +75,8 @@ pub struct Snapshot {
     /// Goroutines of the stacks that are shown.
     #[serde(default)]
     pub goroutines: Vec<Goroutines>,
-    /// Live objects of interpreters by type: those types that grow, the fastest first, then those that hold the most; 50 at most. What
-    /// they hold is in the stacks as well, where it was allocated since the attach.
+    /// Live objects of interpreters by type: those types that grow, the fastest first, then those that hold the most; 50 at most.
+    /// They lie in memory that is that of stacks as well, where it was mapped since the attach.
     #[serde(default)]
     pub types: Vec<Type>,
 }

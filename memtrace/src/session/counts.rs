@@ -1,7 +1,7 @@
 //! What the targets' runtimes say of their own memory: asked at each interval, and put into the ledger as what stacks hold.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     rc::Rc,
 };
@@ -29,6 +29,8 @@ const MAX_NAMES: usize = 1 << 16;
 pub(super) struct Counts {
     programs: HashMap<Slot, Program>,
     censuses: HashMap<Slot, (Census, Turn)>,
+    /// Targets of which there was a census when runtimes were asked the last time.
+    fresh: HashSet<Slot>,
     /// Whether heaps are left out, whose pages are watched.
     without_heaps: bool,
     said: Said,
@@ -115,9 +117,12 @@ impl Counts {
                 self.said.take(slot, count, ledger, symbols);
             }
         }
+        self.fresh.clear();
         for (&slot, (census, turn)) in &mut self.censuses {
+            let Some(counts) = census.count() else { continue };
             turn.next();
-            for count in census.count() {
+            self.fresh.insert(slot);
+            for count in &counts {
                 self.said.take(slot, count, ledger, symbols);
             }
         }
@@ -130,6 +135,11 @@ impl Counts {
             _ => self.programs.get(&slot).map(|program| &program.turn),
         };
         turn.is_some_and(|turn| turn.is_first && !kind.has_blocks())
+    }
+
+    /// Whether what a key holds was looked at when runtimes were asked the last time: censuses make pauses.
+    pub(super) fn is_known_now(&self, (slot, _, kind): Key) -> bool {
+        kind != Kind::Type || self.fresh.contains(&slot)
     }
 
     /// What a type is called; `None` for what is none.

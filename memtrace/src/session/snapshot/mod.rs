@@ -361,7 +361,7 @@ impl Snapshots {
         for (slot, process) in state.ledger.processes().filter(|(slot, _)| !self.closed.contains(slot)) {
             for (stack, precision) in process.all_held() {
                 let key = (slot, stack.id, stack.kind);
-                if state.counts.is_pages_of_runtime(key, &mut state.symbols) {
+                if state.counts.is_pages_of_runtime(key, &mut state.symbols) || !state.counts.is_known_now(key) {
                     continue;
                 }
                 // A stack that never held anything at a sample has no series to keep.

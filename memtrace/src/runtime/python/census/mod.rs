@@ -63,7 +63,6 @@ pub struct Census {
     pool_bytes: usize,
     /// What the objects of each type hold, by its name; those of which none is left hold nothing.
     held: BTreeMap<Rc<str>, Held>,
-    last: Vec<Count>,
     next: Option<Instant>,
 }
 
@@ -90,24 +89,23 @@ impl Census {
             kinds: Kinds { type_type, words_in_front: layout.words_in_front() },
             pool_bytes: layout.pool_bytes(),
             held: BTreeMap::new(),
-            last: Vec::new(),
             next: None,
         })
     }
 
-    /// The live objects of each type now, or as they were at the last census, where one takes long.
-    pub fn count(&mut self) -> &[Count] {
-        if self.next.is_none_or(|next| Instant::now() >= next) {
-            let begun = Instant::now();
-            self.look();
-            self.next = Some(Instant::now() + (begun.elapsed() * PAUSE).min(LONGEST_PAUSE));
+    /// The live objects of each type now; `None` in the pause after a census, and when the process has ended.
+    pub fn count(&mut self) -> Option<Vec<Count>> {
+        let begun = Instant::now();
+        if self.next.is_some_and(|next| begun < next) {
+            return None;
         }
-        &self.last
+        let found = self.read();
+        self.next = Some(Instant::now() + (begun.elapsed() * PAUSE).min(LONGEST_PAUSE));
+        found.map(|found| self.sum(found))
     }
 
-    /// A process that ends while it is read keeps what it had.
-    fn look(&mut self) {
-        let Some(found) = self.read() else { return };
+    /// The sums by name.
+    fn sum(&mut self, found: Vec<(Rc<str>, u64, u64)>) -> Vec<Count> {
         self.held.values_mut().for_each(|held| (held.objects, held.bytes) = (0, 0));
         for (name, objects, bytes) in found {
             if self.held.len() >= MAX_NAMES && !self.held.contains_key(&name) {
@@ -117,7 +115,7 @@ impl Census {
             held.objects = held.objects.saturating_add(objects);
             held.bytes = held.bytes.saturating_add(bytes);
         }
-        self.last = self.held.iter_mut().map(|(name, held)| held.count(name)).collect();
+        self.held.iter_mut().map(|(name, held)| held.count(name)).collect()
     }
 
     /// The name of each type with the number of its live objects and their bytes.

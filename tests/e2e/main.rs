@@ -4,6 +4,7 @@ mod agree;
 mod allocators;
 mod bad_input;
 mod budget;
+mod census;
 mod doctor;
 mod exact;
 mod file_systems;

@@ -1,7 +1,8 @@
 //! The harness of the end-to-end tests: it builds the fixtures ([`fixture`]), runs them and other targets ([`target`]),
 //! services of several processes among them ([`service`], [`postgres`]), talks to servers ([`client`]), runs memtrace on
 //! them ([`memtrace`]), on a terminal too ([`terminal`]), reads what memtrace reports ([`report`]), opens it in a
-//! browser ([`browser`]), builds programs in Go ([`go`]), asks gdb ([`gdb`]), checks that no probe is left ([`code`]), and limits the memory of targets
+//! browser ([`browser`]), builds programs in Go ([`go`]), finds Python interpreters
+//! ([`python`]), asks gdb ([`gdb`]), checks that no probe is left ([`code`]), and limits the memory of targets
 //! ([`cgroup`]).
 //!
 //! Everything that a test starts is killed and reaped when the test drops it, and every wait has a deadline
@@ -17,6 +18,7 @@ pub mod go;
 mod lines;
 pub mod memtrace;
 pub mod postgres;
+pub mod python;
 pub mod report;
 pub mod service;
 pub mod target;

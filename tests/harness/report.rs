@@ -47,6 +47,23 @@ pub struct Report {
     /// How it kept to `--max-overhead`.
     #[serde(default)]
     pub budget: Value,
+    /// Live objects of interpreters, by type.
+    pub types: Vec<Type>,
+}
+
+/// Live objects of one type.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Type {
+    /// The process that has them.
+    pub pid: u32,
+    /// The name of the type.
+    pub name: String,
+    /// How many there are.
+    pub count: u64,
+    /// Bytes of their blocks.
+    pub bytes: u64,
+    /// `growing`, `plateau`, ...
+    pub verdict: String,
 }
 
 /// Sums over targets that are not listed any more.

@@ -50,8 +50,7 @@ impl ProcessLedger {
 
     /// By how many bytes they hold more than when they were first told of; 0 if they hold less.
     pub fn counts_grew_by(&self) -> u64 {
-        let stacks =
-            || self.counts.all.iter().filter(|((kind, _), _)| *kind != Kind::WholeHeap).map(|(_, known)| known);
+        let stacks = || self.counts.all.iter().filter(|((kind, _), _)| kind.is_stack()).map(|(_, known)| known);
         let sum = |bytes: fn(&Known) -> u64| stacks().map(bytes).fold(0, u64::saturating_add);
         sum(|known| known.count.totals.outstanding_bytes).saturating_sub(sum(|known| known.first_bytes))
     }

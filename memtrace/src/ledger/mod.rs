@@ -63,6 +63,8 @@ pub enum Kind {
     Goroutine,
     /// All that a runtime's heap holds, by the runtime's own books; it is no stack.
     WholeHeap,
+    /// Objects of one type, by the runtime's own memory; it is no stack.
+    Type,
 }
 
 impl Kind {
@@ -70,8 +72,13 @@ impl Kind {
     pub const fn has_blocks(self) -> bool {
         match self {
             Kind::Heap | Kind::Map | Kind::Touched => true,
-            Kind::Managed | Kind::Goroutine | Kind::WholeHeap => false,
+            Kind::Managed | Kind::Goroutine | Kind::WholeHeap | Kind::Type => false,
         }
+    }
+
+    /// Whether it is what one stack holds, which no other kind holds as well.
+    pub const fn is_stack(self) -> bool {
+        !matches!(self, Kind::WholeHeap | Kind::Type)
     }
 }
 

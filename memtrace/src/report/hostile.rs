@@ -6,7 +6,9 @@ use flate2::read::GzDecoder;
 use proptest::prelude::*;
 
 use super::{
-    Rendering, render, sample,
+    Rendering, render,
+    runtime::Type,
+    sample,
     snapshot::{Frame, Snapshot, Stack},
 };
 use crate::{
@@ -94,6 +96,7 @@ fn named(name: &str) -> Snapshot {
     snapshot.modules[0].name = name.to_owned();
     snapshot.modules[0].build_id = name.to_owned();
     snapshot.loss.insert(name.to_owned().into(), 3);
+    snapshot.types = vec![Type { pid: 7, evidence: name.to_owned(), ..Type::of(name, snapshot.stacks[0].clone()) }];
     let text = || Some(name.to_owned());
     for stack in &mut snapshot.stacks {
         stack.pid = 7;

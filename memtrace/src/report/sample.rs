@@ -138,5 +138,6 @@ pub(crate) fn snapshot() -> Snapshot {
         modules: vec![Module { name: "server".to_owned(), build_id: "0badc0de".to_owned() }],
         heaps: Vec::new(),
         goroutines: Vec::new(),
+        types: Vec::new(),
     }
 }

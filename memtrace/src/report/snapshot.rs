@@ -12,7 +12,7 @@ use super::{
     group::Group,
     headline::Headline,
     memory::ProcessMemory,
-    runtime::{Goroutines, Heap},
+    runtime::{Goroutines, Heap, Type},
     sampling::{Estimate, Sampling},
 };
 use crate::{symbol::FrameKind, trend::Verdict};
@@ -75,6 +75,10 @@ pub struct Snapshot {
     /// Goroutines of the stacks that are shown.
     #[serde(default)]
     pub goroutines: Vec<Goroutines>,
+    /// Live objects of interpreters by type: those types that grow, the fastest first, then those that hold the most; 50 at most.
+    /// They lie in memory that is that of stacks as well, where it was mapped since the attach.
+    #[serde(default)]
+    pub types: Vec<Type>,
 }
 
 /// What the tracer itself did and holds.

@@ -11,6 +11,8 @@ pub enum Counted {
     Goroutines,
     /// All that a heap holds; it has no place.
     Heap,
+    /// Objects of one type, wherever they were allocated: they have a name and no place.
+    Type,
 }
 
 /// What one place of a program holds, by the runtime's own books.
@@ -18,6 +20,8 @@ pub enum Counted {
 pub struct Count {
     /// What is counted.
     pub counted: Counted,
+    /// What it is called; `None` for what its place names.
+    pub name: Option<Rc<str>>,
     /// The code that is answerable, the innermost function first: addresses in the process, each of one function as it was
     /// written, just behind the instruction that is meant.
     pub place: Rc<[u64]>,

@@ -32,6 +32,8 @@ pub struct Runtime {
     pub placing: Placing,
     /// What names its code.
     pub reader: CodeReader,
+    /// What counts its objects by type; `None` where that cannot be.
+    pub census: Option<python::Census>,
 }
 
 /// What was found of interpreters in a process.

@@ -1,8 +1,9 @@
 //! What the targets' runtimes say of their own memory: asked at each interval, and put into the ledger as what stacks hold.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    rc::Rc,
 };
 
 use memtrace_common::{Slot, StackId};
@@ -14,26 +15,52 @@ use crate::{
     runtime::{
         count::{Count, Counted, Sampled, State},
         go,
+        python::Census,
     },
     symbol::Symbolizer,
     target::Pid,
 };
 
-/// The runtimes of the targets that keep books.
+/// The most names of types that are kept in mind, of all targets together.
+const MAX_NAMES: usize = 1 << 16;
+
+/// The runtimes of the targets that keep books, and the censuses of those that keep none.
 #[derive(Default)]
 pub(super) struct Counts {
     programs: HashMap<Slot, Program>,
+    censuses: HashMap<Slot, (Census, Turn)>,
+    /// Targets of which there was a census when runtimes were asked the last time.
+    fresh: HashSet<Slot>,
     /// Whether heaps are left out, whose pages are watched.
     without_heaps: bool,
-    /// What goroutines of a place do, as of the last look.
-    states: HashMap<Key, State>,
+    said: Said,
 }
 
 struct Program {
     go: Box<go::Program>,
-    /// Whether it has been asked before: what it holds the first time it may have held for long.
+    turn: Turn,
+}
+
+/// Whether something has been asked before: what it holds the first time it may have held for long.
+#[derive(Clone, Copy, Default)]
+struct Turn {
     was_asked: bool,
     is_first: bool,
+}
+
+impl Turn {
+    fn next(&mut self) {
+        self.is_first = !std::mem::replace(&mut self.was_asked, true);
+    }
+}
+
+/// What the ledger has no place for.
+#[derive(Default)]
+struct Said {
+    /// What goroutines of a place do, as of the last look.
+    states: HashMap<Key, State>,
+    /// What types are called. An id stands for a name, in whichever target, and stays when that ends.
+    names: HashMap<StackId, Rc<str>>,
 }
 
 impl Counts {
@@ -49,10 +76,15 @@ impl Counts {
                         "{why}: who allocates in it is not known; --mode growth shows who touches its memory first."
                     )
                 });
-                self.programs.insert(slot, Program { go, was_asked: false, is_first: false });
+                self.programs.insert(slot, Program { go, turn: Turn::default() });
                 unread
             }
         }
+    }
+
+    /// From now on the objects of a target are counted by type.
+    pub(super) fn add_census(&mut self, slot: Slot, census: Census) {
+        self.censuses.insert(slot, (census, Turn::default()));
     }
 
     /// What a target maps from now on.
@@ -65,7 +97,8 @@ impl Counts {
     /// The target has ended, or runs another program.
     pub(super) fn forget(&mut self, slot: Slot) {
         self.programs.remove(&slot);
-        self.states.retain(|key, _| key.0 != slot);
+        self.censuses.remove(&slot);
+        self.said.states.retain(|key, _| key.0 != slot);
     }
 
     /// From now on heaps are left out: who touches their pages is asked in another way.
@@ -76,26 +109,40 @@ impl Counts {
     /// Asks all runtimes, and puts what they say into the ledger. `now_ns` is by the monotonic clock.
     pub(super) fn ask(&mut self, now_ns: u64, ledger: &mut Ledger, symbols: &mut Symbolizer) {
         for (&slot, program) in &mut self.programs {
-            program.is_first = !std::mem::replace(&mut program.was_asked, true);
+            program.turn.next();
             let is_wanted = |count: &&Count| !self.without_heaps || count.counted == Counted::Goroutines;
             for count in program.go.count(now_ns).iter().filter(is_wanted) {
-                let key = key(slot, count);
-                if !count.place.is_empty() && !symbols.contains(slot, key.1) {
-                    // What lies in no known module is code that has no name.
-                    let _ = symbols.observe_written(slot, key.1, &count.place);
-                }
-                match &count.state {
-                    Some(state) => _ = self.states.insert(key, state.clone()),
-                    None => _ = self.states.remove(&key),
-                }
-                ledger.set_count(slot, entry(key, count));
+                self.said.take(slot, count, ledger, symbols);
+            }
+        }
+        self.fresh.clear();
+        for (&slot, (census, turn)) in &mut self.censuses {
+            let Some(counts) = census.count() else { continue };
+            turn.next();
+            self.fresh.insert(slot);
+            for count in &counts {
+                self.said.take(slot, count, ledger, symbols);
             }
         }
     }
 
-    /// Whether what a target holds by its runtime's books was asked for the first time just now.
-    pub(super) fn is_first(&self, slot: Slot) -> bool {
-        self.programs.get(&slot).is_some_and(|program| program.is_first)
+    /// Whether what a target holds by its runtime's books, or by a census, was asked for the first time just now.
+    pub(super) fn is_first(&self, (slot, _, kind): Key) -> bool {
+        let turn = match kind {
+            Kind::Type => self.censuses.get(&slot).map(|(_, turn)| turn),
+            _ => self.programs.get(&slot).map(|program| &program.turn),
+        };
+        turn.is_some_and(|turn| turn.is_first && !kind.has_blocks())
+    }
+
+    /// Whether what a key holds was looked at when runtimes were asked the last time: censuses make pauses.
+    pub(super) fn is_known_now(&self, (slot, _, kind): Key) -> bool {
+        kind != Kind::Type || self.fresh.contains(&slot)
+    }
+
+    /// What a type is called; `None` for what is none.
+    pub(super) fn type_name(&self, key: Key) -> Option<&str> {
+        self.said.names.get(&key.1).filter(|_| key.2 == Kind::Type).map(|name| &**name)
     }
 
     /// Whether a target's runtime keeps books that are read.
@@ -106,12 +153,33 @@ impl Counts {
     /// What goroutines do of the stack that reports know by this id.
     pub(super) fn state_of(&self, id: &str) -> Option<&State> {
         let id = StackId(u64::from_str_radix(id, 16).ok()?);
-        self.states.iter().find(|((_, known, _), _)| *known == id).map(|(_, state)| state)
+        self.said.states.iter().find(|((_, known, _), _)| *known == id).map(|(_, state)| state)
     }
 
     /// What goroutines of a place do; `None` for other stacks.
     pub(super) fn state(&self, key: Key) -> Option<&State> {
-        self.states.get(&key)
+        self.said.states.get(&key)
+    }
+}
+
+impl Said {
+    /// Puts a count into the ledger, and keeps the rest of it.
+    fn take(&mut self, slot: Slot, count: &Count, ledger: &mut Ledger, symbols: &mut Symbolizer) {
+        let key = key(slot, count);
+        if !count.place.is_empty() && !symbols.contains(slot, key.1) {
+            // What lies in no known module is code that has no name.
+            let _ = symbols.observe_written(slot, key.1, &count.place);
+        }
+        match &count.state {
+            Some(state) => _ = self.states.insert(key, state.clone()),
+            None => _ = self.states.remove(&key),
+        }
+        if let Some(name) = &count.name
+            && self.names.len() < MAX_NAMES
+        {
+            self.names.entry(key.1).or_insert_with(|| Rc::clone(name));
+        }
+        ledger.set_count(slot, entry(key, count));
     }
 }
 
@@ -121,9 +189,10 @@ fn key(slot: Slot, count: &Count) -> Key {
         Counted::Objects => Kind::Managed,
         Counted::Goroutines => Kind::Goroutine,
         Counted::Heap => Kind::WholeHeap,
+        Counted::Type => Kind::Type,
     };
     let mut hasher = DefaultHasher::new();
-    (kind, &count.place).hash(&mut hasher);
+    (kind, &count.name, &count.place).hash(&mut hasher);
     (slot, StackId(hasher.finish()), kind)
 }
 

@@ -204,7 +204,7 @@ pub(super) fn unjudged(pid: u32, totals: &ledger::StackTotals, precision: Option
             ledger::Kind::Heap => StackKind::Heap,
             ledger::Kind::Map => StackKind::Map,
             ledger::Kind::Touched => StackKind::Page,
-            ledger::Kind::Managed | ledger::Kind::WholeHeap => StackKind::Managed,
+            ledger::Kind::Managed | ledger::Kind::WholeHeap | ledger::Kind::Type => StackKind::Managed,
             ledger::Kind::Goroutine => StackKind::Goroutine,
         },
         heap: None,

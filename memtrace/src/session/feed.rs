@@ -150,8 +150,8 @@ impl Feed {
         moved::restore(pid, &mut mappings);
         self.state.add_process(slot, pid, modules(pid, &mappings));
         self.unwinding.update(slot, pid, &mappings)?;
-        self.runtimes.look(slot, pid, &mappings, &mut self.state)?;
         look_for_counts(&mut self.state, slot, pid, &mappings);
+        self.runtimes.look(slot, pid, &mappings, &mut self.state)?;
         self.code.insert(slot, code);
         self.files.insert(slot, files);
         Ok(())
@@ -261,11 +261,11 @@ impl Feed {
                 if let Some(pid) = state.process(event.slot) {
                     let mappings = maps::read(pid).unwrap_or_default();
                     state.symbols.add_process(event.slot, pid.0, modules(pid, &mappings));
+                    look_for_counts(state, event.slot, pid, &mappings);
                     failed = unwinding
                         .update(event.slot, pid, &mappings)
                         .and_then(|()| runtimes.forget(event.slot))
                         .and_then(|()| runtimes.look(event.slot, pid, &mappings, state));
-                    look_for_counts(state, event.slot, pid, &mappings);
                 }
                 execs.push(Exec { slot: event.slot, by_other_thread });
             }

@@ -279,7 +279,7 @@ impl Grouping {
             GroupBy::Heap => match keys.first().and_then(|key| self.groups.get(key.1)).map(|group| group.first.2) {
                 Some(ledger::Kind::Map) => "all mappings".to_owned(),
                 Some(ledger::Kind::Touched) => "all pages that were touched".to_owned(),
-                Some(ledger::Kind::Managed | ledger::Kind::WholeHeap) => "all objects of the managed heap".to_owned(),
+                Some(ledger::Kind::Managed) => "all objects of the managed heap".to_owned(),
                 Some(ledger::Kind::Goroutine) => "all goroutines".to_owned(),
                 _ => "all heap blocks".to_owned(),
             },

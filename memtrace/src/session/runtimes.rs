@@ -95,6 +95,9 @@ impl Runtimes {
             Finding::Proved(runtime) => {
                 // Names first: a stack may come as soon as the kernel knows.
                 state.symbols.set_reader(slot, Some(runtime.reader));
+                if let Some(census) = runtime.census {
+                    state.counts.add_census(slot, census);
+                }
                 self.placings.insert(slot, runtime.placing);
                 self.kernel.set(slot, Some(runtime.interpreter))?;
             }

@@ -1,6 +1,6 @@
 //! Which pages of a process hold anything: `/proc/PID/pagemap` (Documentation/admin-guide/mm/pagemap.rst).
 
-use std::{fs::File, os::unix::fs::FileExt as _};
+use std::{fs::File, ops::Range, os::unix::fs::FileExt as _};
 
 use super::Pid;
 
@@ -43,26 +43,45 @@ impl Pages {
     /// read, which then are one page of zeros that all share. `None` when that is more than may be looked at, or when the
     /// process has ended.
     pub fn resident(&mut self, start: u64, end: u64) -> Option<u64> {
+        let page_bytes = self.page_bytes;
+        let mut resident = 0;
+        self.each(start, end, |page, entry| {
+            if entry & (PRESENT | SWAPPED) != 0 {
+                resident += end.min(page + page_bytes) - start.max(page);
+            }
+        })?;
+        Some(resident)
+    }
+
+    /// Calls `found` with each multiple of `step` from the begin of a range to its end whose page is in memory, and not in swap. `None`
+    /// when the range has more pages than may be looked at, or when the process has ended.
+    pub fn present(&mut self, range: Range<u64>, step: u64, mut found: impl FnMut(u64)) -> Option<()> {
+        let page_bytes = self.page_bytes;
+        self.each(range.start, range.end, |page, entry| {
+            let first = page.next_multiple_of(step);
+            if entry & PRESENT != 0 && range.contains(&first) && first < page + page_bytes {
+                found(first);
+            }
+        })
+    }
+
+    /// Calls `found` with the address of each page of a range and what stands for it.
+    fn each(&mut self, start: u64, end: u64, mut found: impl FnMut(u64, u64)) -> Option<()> {
         if start >= end {
-            return Some(0);
+            return Some(());
         }
         let (mut page, last) = (start / self.page_bytes, (end - 1) / self.page_bytes);
-        let pages = last - page + 1;
-        self.left = self.left.checked_sub(pages)?;
-        let mut resident = 0;
+        self.left = self.left.checked_sub(last - page + 1)?;
         while page <= last {
             let count = (last - page + 1).min(BATCH as u64) as usize;
             let buffer = &mut self.buffer[..count * ENTRY_BYTES as usize];
             self.pagemap.read_exact_at(buffer, page.checked_mul(ENTRY_BYTES)?).ok()?;
             for entry in buffer.as_chunks::<8>().0 {
-                if u64::from_ne_bytes(*entry) & (PRESENT | SWAPPED) != 0 {
-                    let from = start.max(page * self.page_bytes);
-                    resident += end.min((page + 1) * self.page_bytes) - from;
-                }
+                found(page * self.page_bytes, u64::from_ne_bytes(*entry));
                 page += 1;
             }
         }
-        Some(resident)
+        Some(())
     }
 }
 
@@ -92,6 +111,10 @@ mod tests {
         assert_eq!(pages.resident(first + 10, first + 100), Some(90));
         assert_eq!(pages.resident(first + size, first + 17 * size + 1), Some(1));
         assert_eq!((pages.resident(first, first), pages.left()), (Some(0), 20_000 - 10_000 - 1 - 17));
+        let mut found = Vec::new();
+        let end = first + 20 * size;
+        assert_eq!(pages.present(first + 1..end, size, |address| found.push((address - first) / size)), Some(()));
+        assert_eq!(found, [17]);
         assert_eq!(pages.resident(first, first + PAGES as u64 * size), None, "no more than is allowed");
         // SAFETY: mapped above, and not used any more.
         unsafe { munmap(start, PAGES * page) }.expect("it was mapped");

@@ -6,13 +6,20 @@ use super::{
     page::{Look, Page, WIDTH},
     width::{shorten, width},
 };
-use crate::report::{
-    escape::escape,
-    footprint,
-    name::held,
-    number::{bytes, duration, of},
-    snapshot::{Process, Retired, Snapshot, Totals, Tracer},
+use crate::{
+    report::{
+        escape::escape,
+        footprint,
+        name::held,
+        number::{bytes, duration, of},
+        runtime::Type,
+        snapshot::{Process, Retired, Snapshot, Totals, Tracer},
+    },
+    trend::Verdict,
 };
+
+/// The most types of objects that are listed for one process.
+const MAX_TYPES: usize = 5;
 
 /// `603 kB in 1,200 blocks`.
 fn outstanding(totals: &Totals) -> String {
@@ -74,7 +81,22 @@ impl Page<'_> {
         for heap in snapshot.heaps.iter().filter(|heap| heap.pid == process.pid) {
             self.wrapped("  ", &heap.sentence())?;
         }
-        Ok(())
+        self.growing_types(process.pid, snapshot)
+    }
+
+    /// The types of a process whose objects become more, the fastest first.
+    fn growing_types(&mut self, pid: u32, snapshot: &Snapshot) -> io::Result<()> {
+        let growing = |of: &&Type| of.pid == pid && of.verdict == Verdict::Growing;
+        let growing: Vec<&Type> = snapshot.types.iter().filter(growing).collect();
+        if growing.is_empty() {
+            return Ok(());
+        }
+        self.wrapped("  ", "Small objects of these types become more:")?;
+        growing.iter().take(MAX_TYPES).try_for_each(|of| self.wrapped("    ", &of.sentence()))?;
+        match growing.len().saturating_sub(MAX_TYPES) as u64 {
+            0 => Ok(()),
+            more => self.wrapped("    ", &of(more, "further type", "further types")),
+        }
     }
 
     /// Processes that are not shown, and those that are not even listed.

@@ -8,7 +8,10 @@ use super::{
     width::width,
     *,
 };
-use crate::report::{focus, gate::Gate, sample, snapshot::Tracer};
+use crate::{
+    report::{focus, gate::Gate, runtime::Type, sample, snapshot::Tracer},
+    trend::Verdict,
+};
 
 fn text(snapshot: &Snapshot) -> String {
     let mut out = Vec::new();
@@ -98,6 +101,27 @@ fn the_final_report() {
     let text = text(&sample::snapshot());
     assert_fits(&text);
     assert_eq!(text, FINAL);
+}
+
+#[test]
+fn types_that_grow_are_listed_and_no_others() {
+    let mut snapshot = sample::snapshot();
+    let growing = Type::of("Session", snapshot.stacks[0].clone());
+    let level = Type { name: "dict".to_owned(), verdict: Verdict::Plateau, ..growing.clone() };
+    let of_another = Type { name: "list".to_owned(), pid: 7, ..growing.clone() };
+    snapshot.types = vec![growing.clone(), level, of_another];
+    let written = text(&snapshot);
+    assert_fits(&written);
+    let list = "\
+  Small objects of these types become more:
+    1,200 Session of 603 kB, growing by +36.2 MB/h
+
+#1";
+    assert!(written.contains(list), "{written}");
+    snapshot.types = (0..7).map(|number| Type { name: format!("Class{number}"), ..growing.clone() }).collect();
+    let written = text(&snapshot);
+    assert!(written.contains("Class4") && !written.contains("Class5"), "{written}");
+    assert!(written.contains("\n    2 further types\n"), "{written}");
 }
 
 #[test]

@@ -201,6 +201,7 @@ impl Goroutines {
         let most = sum.states.iter().max_by_key(|(key, (count, _))| (*count, **key));
         Count {
             counted: Counted::Goroutines,
+            name: None,
             place: Rc::clone(self.places.entry(place).or_insert_with(frames)),
             bytes: sum.bytes,
             objects: sum.count,

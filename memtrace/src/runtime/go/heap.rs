@@ -278,6 +278,7 @@ impl Record {
 fn nothing(counted: Counted, place: &Rc<[u64]>) -> Count {
     Count {
         counted,
+        name: None,
         place: Rc::clone(place),
         bytes: 0,
         objects: 0,

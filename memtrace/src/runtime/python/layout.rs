@@ -229,6 +229,21 @@ impl Layout {
         LAYOUTS.iter().find(|layout| layout.minor == minor)
     }
 
+    /// How large the pieces are that blocks of one size share, in bytes (`POOL_SIZE` in Objects/obmalloc.c).
+    pub const fn pool_bytes(&self) -> usize {
+        if self.minor < 10 { 4 << 10 } else { 16 << 10 }
+    }
+
+    /// Flags of types whose objects have two words more in front, for attributes and weak references (`Py_TPFLAGS_MANAGED_DICT` since
+    /// 3.11, `Py_TPFLAGS_MANAGED_WEAKREF` since 3.12).
+    pub const fn words_in_front(&self) -> u64 {
+        match self.minor {
+            ..11 => 0,
+            11 => 1 << 4,
+            _ => 1 << 4 | 1 << 3,
+        }
+    }
+
     /// Which native frame runs which frames, in a process that has the interpreter's loop at `evaluator`.
     pub fn placing(&self, evaluator: Range<u64>) -> Placing {
         let CodeLayout { first_instruction, unit, .. } = self.code;

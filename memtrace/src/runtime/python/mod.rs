@@ -1,9 +1,10 @@
-//! CPython 3.8 to 3.15: how it is recognised, and how it is proved.
+//! CPython 3.8 to 3.15: how it is recognised, how it is proved, and which objects live in it ([`census`]).
 //!
 //! A file that defines `_PyRuntime` is CPython. Its version says where everything is ([`layout`]); each thread's state is found through
 //! a thread-local variable ([`getter`]) or a key. Before that is trusted, a thread that runs Python code is looked at from outside: its
 //! state has to be found by the very path that the kernel will take, and its frames have to lead to code objects with names.
 
+pub mod census;
 pub mod getter;
 pub mod layout;
 pub mod lines;
@@ -15,7 +16,7 @@ use memtrace_common::interpreter::{
     self, Chain, FrameKind, Interpreter, MAX_FRAME_WORDS, MAX_INTERPRETER_FRAMES, Path, unpack,
 };
 
-pub use self::objects::Reader;
+pub use self::{census::Census, objects::Reader};
 use self::{
     getter::Variable,
     layout::{Layout, NEXT_THREAD},
@@ -34,6 +35,7 @@ const SINCE: [(&str, u32); 3] = [("Py_NewRef", 10), ("PyFrame_GetBack", 9), ("Py
 const RUNTIME: &str = "_PyRuntime";
 const VERSION: &str = "Py_Version";
 const CODE_TYPE: &str = "PyCode_Type";
+const TYPE_TYPE: &str = "PyType_Type";
 const EVALUATOR: &str = "_PyEval_EvalFrameDefault";
 /// Functions that return the state of the calling thread while it runs Python code, and also while it does not.
 const CURRENT: &str = "_PyThreadState_GetCurrent";
@@ -63,7 +65,7 @@ pub fn find(pid: Pid, mappings: &[Mapping], known: &mut WithoutInterpreter) -> F
         let Ok((_, file)) = object.open() else { continue };
         let Ok(elf) = ElfFile::parse(file) else { continue };
         let wanted: Vec<&str> = SINCE.iter().map(|(name, _)| *name).collect();
-        let wanted = [&wanted[..], &[RUNTIME, VERSION, CODE_TYPE, EVALUATOR, CURRENT, OWN]].concat();
+        let wanted = [&wanted[..], &[RUNTIME, VERSION, CODE_TYPE, TYPE_TYPE, EVALUATOR, CURRENT, OWN]].concat();
         let Ok(symbols) = elf.symbols(&wanted, |name| name) else { continue };
         if symbols.contains_key(RUNTIME) && symbols.contains_key(OWN) {
             let symbol = |name: &str| symbols.get(name).copied();
@@ -168,7 +170,9 @@ impl Library<'_> {
             begin..begin.saturating_add(symbol.size.unwrap_or(0))
         });
         let placing = layout.placing(evaluator);
-        Finding::Proved(Box::new(Runtime { interpreter, placing, reader: CodeReader::Python(reader) }))
+        let readable = (self.object.device, self.object.inode);
+        let census = address(TYPE_TYPE).and_then(|types| Census::open(self.pid, readable, layout, types).ok());
+        Finding::Proved(Box::new(Runtime { interpreter, placing, reader: CodeReader::Python(reader), census }))
     }
 }
 

@@ -41,7 +41,7 @@ use crate::{
         group::Group,
         headline::{self, Headline, Tally},
         loss, rank,
-        runtime::{Goroutines, Heap},
+        runtime::{Goroutines, Heap, Type},
         snapshot::{Process, Retired, SCHEMA, Snapshot, Stack, StackKind},
     },
     session::TraceConfig,
@@ -50,6 +50,9 @@ use crate::{
 
 /// The most stacks that are judged in one report: those that hold the most, of the ones that hold anything.
 const MAX_JUDGED: usize = 2000;
+
+/// The most types of objects in one report.
+const MAX_TYPES: usize = 50;
 
 /// The share of the time that passes over all live blocks get, as one part in this many: with tens of millions of blocks one
 /// takes a while.
@@ -246,6 +249,7 @@ impl Snapshots {
         };
         let modules = modules(&stacks, state);
         let goroutines = self.goroutines(&stacks, state);
+        let types = self.types(state, traced);
         let mut processes: Vec<Process> =
             traced.iter().map(|process| describe(process, state, self.is_growth)).collect();
         for (described, process) in processes.iter_mut().zip(traced) {
@@ -271,6 +275,7 @@ impl Snapshots {
             modules,
             heaps,
             goroutines,
+            types,
         };
         snapshot.headline = headline::answer(&tally, &snapshot);
         self.is_blind = snapshot.headline.blind;
@@ -357,7 +362,8 @@ impl Snapshots {
         for (slot, process) in state.ledger.processes().filter(|(slot, _)| !self.closed.contains(slot)) {
             for (stack, precision) in process.all_held() {
                 let key = (slot, stack.id, stack.kind);
-                if state.pages.is_runtime(key, state.counts.has(slot), &mut state.symbols) {
+                let is_pages = state.pages.is_runtime(key, state.counts.has(slot), &mut state.symbols);
+                if is_pages || !state.counts.is_known_now(key) {
                     continue;
                 }
                 // A stack that never held anything at a sample has no series to keep.
@@ -369,13 +375,11 @@ impl Snapshots {
                         allocated_bytes: stack.allocated_bytes.wrapping_sub(stack.moved_bytes),
                         precision,
                     };
-                    match stack.kind {
-                        kind if !kind.has_blocks() && state.counts.is_first(slot) => {
-                            self.trend.observe_first(key, seen);
-                        }
-                        _ => self.trend.observe(key, seen),
+                    match state.counts.is_first(key) {
+                        true => self.trend.observe_first(key, seen),
+                        false => self.trend.observe(key, seen),
                     }
-                    if stack.kind != ledger::Kind::WholeHeap {
+                    if stack.kind.is_stack() {
                         all.push((key, seen));
                     }
                 }
@@ -411,7 +415,7 @@ impl Snapshots {
         let mut stacks: Vec<(Key, Stack)> = Vec::new();
         for (slot, process) in state.ledger.processes() {
             let pid = traced.iter().find(|process| process.slot == slot).map_or(0, |process| process.pid.0);
-            for (totals, precision) in process.all_held() {
+            for (totals, precision) in process.all_held().filter(|(totals, _)| totals.kind != ledger::Kind::Type) {
                 let key = (slot, totals.id, totals.kind);
                 if !state.pages.is_runtime(key, state.counts.has(slot), &mut state.symbols) {
                     stacks.push((key, unjudged(pid, &totals, precision)));
@@ -447,6 +451,31 @@ impl Snapshots {
         heaps.extend(apart.map(|(key, stack)| heap("Go heap", key, stack)));
         heaps.sort_by_key(|heap| std::cmp::Reverse(heap.bytes));
         heaps
+    }
+
+    /// The types of objects that grow, the fastest first, and then those that hold the most. They are judged apart from the stacks,
+    /// which hold the same memory: neither makes it harder for the other to be significant.
+    fn types(&self, state: &State, traced: &[ProcessFacts<'_>]) -> Vec<Type> {
+        let mut types: Vec<(Key, Stack)> = Vec::new();
+        for (slot, process) in state.ledger.processes() {
+            let pid = traced.iter().find(|process| process.slot == slot).map_or(0, |process| process.pid.0);
+            let counts = process.counts().map(|count| count.totals);
+            let counts = counts.filter(|totals| totals.kind == ledger::Kind::Type && totals.outstanding_blocks > 0);
+            types.extend(counts.map(|totals| ((slot, totals.id, totals.kind), unjudged(pid, &totals, None))));
+        }
+        types.sort_by_key(|(_, held)| std::cmp::Reverse(held.outstanding_bytes));
+        types.truncate(MAX_JUDGED);
+        let keys: Vec<Key> = types.iter().map(|(key, _)| *key).collect();
+        for ((_, held), judgement) in types.iter_mut().zip(self.trend.judge_all(&keys)) {
+            say(held, judgement);
+        }
+        sort_types(&mut types);
+        types.truncate(MAX_TYPES);
+        let named = |(key, held)| {
+            let series = self.trend.series(key).iter().map(|sample| (sample.elapsed_ms, sample.bytes)).collect();
+            Some(Type::of(state.counts.type_name(key)?, Stack { series, ..held }))
+        };
+        types.into_iter().filter_map(named).collect()
     }
 
     /// What is known of the goroutines of these stacks.
@@ -528,6 +557,13 @@ impl Snapshots {
     fn with_siblings<'a>(&'a self, key: &'a Key) -> &'a [Key] {
         self.siblings.get(key).map_or(std::slice::from_ref(key), Vec::as_slice)
     }
+}
+
+/// Those that grow first, the fastest before the others, and then those that hold the most before the others.
+fn sort_types(types: &mut [(Key, Stack)]) {
+    let growth = |held: &Stack| if held.verdict.is_leak() { held.growth_bytes_per_hour } else { 0.0 };
+    let bytes = |held: &Stack| held.outstanding_bytes;
+    types.sort_by(|(_, a), (_, b)| growth(b).total_cmp(&growth(a)).then_with(|| bytes(b).cmp(&bytes(a))));
 }
 
 /// In the order of the report.

@@ -8,10 +8,10 @@ use std::{
 
 use memtrace_common::{Slot, StackId};
 
-use super::key::Key;
+use super::{key::Key, notice};
 use crate::{
     ledger::{self, Kind, Ledger, Precision, StackTotals},
-    object::maps::Mapping,
+    object::maps::{self, Mapping},
     runtime::{
         count::{Count, Counted, Sampled, State},
         go,
@@ -21,6 +21,9 @@ use crate::{
     target::Pid,
 };
 
+/// How often a target is looked at whose books are not found, once an interval.
+const LOOKS: u32 = 20;
+
 /// The most names of types that are kept in mind, of all targets together.
 const MAX_NAMES: usize = 1 << 16;
 
@@ -28,6 +31,8 @@ const MAX_NAMES: usize = 1 << 16;
 #[derive(Default)]
 pub(super) struct Counts {
     programs: HashMap<Slot, Program>,
+    /// Targets whose books were not found yet, and how often they are looked at yet.
+    waiting: HashMap<Slot, (Pid, u32)>,
     censuses: HashMap<Slot, (Census, Turn)>,
     /// Targets of which there was a census when runtimes were asked the last time.
     fresh: HashSet<Slot>,
@@ -67,17 +72,46 @@ impl Counts {
     /// Looks whether a target's runtime keeps books that can be read. Returned is what of them cannot, as a sentence.
     pub(super) fn look(&mut self, slot: Slot, pid: Pid, mappings: &[Mapping]) -> Option<String> {
         self.forget(slot);
+        self.look_again(slot, pid, mappings, LOOKS)
+    }
+
+    /// Looks at a target so many times more, if not all is found. A program that has only begun has made none of its books yet.
+    fn look_again(&mut self, slot: Slot, pid: Pid, mappings: &[Mapping], looks: u32) -> Option<String> {
         match go::find(pid, mappings) {
             go::Finding::Nothing => None,
             go::Finding::Refused(why) => Some(why),
-            go::Finding::Found(go) => {
-                let unread = go.heap_is_unknown().filter(|_| !self.without_heaps).map(|why| {
-                    format!(
-                        "{why}: who allocates in it is not known; --mode growth shows who touches its memory first."
-                    )
-                });
+            go::Finding::Partly(_) if looks > 1 => {
+                self.waiting.insert(slot, (pid, looks - 1));
+                None
+            }
+            go::Finding::Partly(None) => Some(
+                "This Go program keeps its heap's sample and its goroutines elsewhere than memtrace expects: they are not read."
+                    .to_owned(),
+            ),
+            go::Finding::Partly(Some(go)) | go::Finding::Found(go) => {
+                let unread = self.unread(&go);
                 self.programs.insert(slot, Program { go, turn: Turn::default() });
                 unread
+            }
+        }
+    }
+
+    /// What of a program's books cannot be read, as a sentence.
+    fn unread(&self, go: &go::Program) -> Option<String> {
+        if !go.has_goroutines() {
+            return Some("The goroutines of this Go program were not found: they are not counted.".to_owned());
+        }
+        let why = go.heap_is_unknown().filter(|_| !self.without_heaps)?;
+        Some(format!("{why}: who allocates in it is not known; --mode growth shows who touches its memory first."))
+    }
+
+    /// Looks at targets again that have only begun.
+    fn look_at_waiting(&mut self) {
+        for (slot, (pid, looks)) in std::mem::take(&mut self.waiting) {
+            // One that has ended is looked at no more.
+            let Ok(mappings) = maps::read(pid) else { continue };
+            if let Some(why) = self.look_again(slot, pid, &mappings, looks) {
+                notice::runtime_refused(pid, &why);
             }
         }
     }
@@ -97,6 +131,7 @@ impl Counts {
     /// The target has ended, or runs another program.
     pub(super) fn forget(&mut self, slot: Slot) {
         self.programs.remove(&slot);
+        self.waiting.remove(&slot);
         self.censuses.remove(&slot);
         self.said.states.retain(|key, _| key.0 != slot);
     }
@@ -108,6 +143,7 @@ impl Counts {
 
     /// Asks all runtimes, and puts what they say into the ledger. `now_ns` is by the monotonic clock.
     pub(super) fn ask(&mut self, now_ns: u64, ledger: &mut Ledger, symbols: &mut Symbolizer) {
+        self.look_at_waiting();
         for (&slot, program) in &mut self.programs {
             program.turn.next();
             let is_wanted = |count: &&Count| !self.without_heaps || count.counted == Counted::Goroutines;

@@ -210,6 +210,7 @@ impl Feed {
             self.state.symbols.refresh(slot, modules(pid, &mappings));
             self.unwinding.update(slot, pid, &mappings)?;
             if has_new_files {
+                self.state.pages.look(slot, pid, &mappings);
                 self.runtimes.look(slot, pid, &mappings, &mut self.state)?;
             }
         }

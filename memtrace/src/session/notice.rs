@@ -31,6 +31,7 @@ pub(super) struct Attached<'a> {
 pub(super) fn attached(processes: &[Attached<'_>], took: Duration, config: &TraceConfig) {
     let what = |sites: usize, emulated: usize| match config.probes.growth {
         true => "no probes; system calls and page faults".to_owned(),
+        false if sites == 0 => "no probes; what its runtime says of its own memory is read".to_owned(),
         false => format!("{sites} probe sites ({emulated} of them emulated: one trap a hit instead of two)"),
     };
     let times = format!(

@@ -99,6 +99,10 @@ impl Pages {
 
     /// Whose pages a stack asks for. Only stacks of targets with such a runtime are named for it.
     fn owner(&mut self, (slot, id, kind): Key, has_go_books: bool, symbols: &mut Symbolizer) -> Owner {
+        // What was found stays, also when the target has ended.
+        if let Some(owner) = self.owners.get(&(slot, id, kind)) {
+            return *owner;
+        }
         let has_v8 = self.v8.contains(&slot);
         // What V8 notes of its pages is in blocks.
         let may_be = kind == Kind::Map && (has_go_books || has_v8) || kind == Kind::Heap && has_v8;

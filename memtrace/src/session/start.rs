@@ -58,7 +58,9 @@ fn with_growth_where_nothing_else_tells(config: &TraceConfig) -> Cow<'_, TraceCo
 /// Why nothing is known of the heap of a Go program without C; `None` if something is, or it is another program.
 fn heap_is_unknown(pid: Pid) -> Option<&'static str> {
     let mappings = maps::read(pid).ok()?;
-    let go::Finding::Found(program) = go::find(pid, &mappings) else { return None };
+    let (go::Finding::Found(program) | go::Finding::Partly(Some(program))) = go::find(pid, &mappings) else {
+        return None;
+    };
     let planned = allocator::plan(&mapped::objects(pid, &mappings), &[], Ends::default());
     program.heap_is_unknown().filter(|_| planned.is_err())
 }

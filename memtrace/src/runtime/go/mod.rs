@@ -46,8 +46,10 @@ pub struct Program {
 pub enum Finding {
     /// It is not a Go program.
     Nothing,
-    /// It is one of which nothing can be read, and why, as a sentence.
+    /// It is one of a version that is not known, as a sentence.
     Refused(String),
+    /// It is one of whose books not all were found: it may have only begun, or keep them elsewhere. What was found, if anything was.
+    Partly(Option<Box<Program>>),
     /// It is one that can be read.
     Found(Box<Program>),
 }
@@ -77,12 +79,9 @@ pub fn find(pid: Pid, mappings: &[Mapping]) -> Finding {
     let Some(table) = GoTable::open(Rc::new(file), &elf) else {
         return Finding::Refused("This version of Go is not known: its heap and its goroutines are not read.".into());
     };
-    match Program::open(pid, mappings, object, &elf, table) {
-        Some(program) if program.heap.is_some() || program.goroutines.is_some() => Finding::Found(Box::new(program)),
-        _ => Finding::Refused(
-            "This Go program keeps its heap's sample and its goroutines elsewhere than memtrace expects: they are not read."
-                .into(),
-        ),
+    match Program::open(pid, mappings, object, &elf, table).map(Box::new) {
+        Some(program) if program.heap.is_some() && program.goroutines.is_some() => Finding::Found(program),
+        partly => Finding::Partly(partly.filter(|program| program.heap.is_some() || program.goroutines.is_some())),
     }
 }
 
@@ -114,7 +113,12 @@ impl Program {
         })
     }
 
-    /// Why nothing is known of its heap, as a sentence; `None` if it is.
+    /// Whether the list of its goroutines was found.
+    pub fn has_goroutines(&self) -> bool {
+        self.goroutines.is_some()
+    }
+
+    /// Why nothing is known of its heap, as half a sentence; `None` if it is.
     pub fn heap_is_unknown(&self) -> Option<&'static str> {
         match &self.heap {
             None => Some("The sample that this Go program keeps of its heap was not found"),

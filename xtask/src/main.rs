@@ -11,6 +11,7 @@ mod check_ebpf;
 mod compiler;
 mod debian;
 mod demo;
+mod package;
 mod packages;
 mod process;
 mod run;
@@ -53,6 +54,8 @@ enum Command {
     },
     /// Measure what tracing costs, next to no tracing, empty programs on the same sites, and other tools.
     Bench(bench::Options),
+    /// Build memtrace as an archive and as a Debian package, for machines on which nothing is built.
+    Package,
     /// Run every test; installs the programs and libraries that the tests trace.
     Test {
         /// Leave out the end-to-end tests, which need root and take most of the time.
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Command::Run { arguments } => run::run(&arguments),
         Command::Demo { seconds } => demo::run(seconds),
         Command::Bench(options) => bench::run(&options),
+        Command::Package => package::run(),
         Command::Test { quick } => test::run(quick),
         Command::Survive(options) => survive::run(&options),
         Command::Verdict { arguments } => verdict::run(&arguments),

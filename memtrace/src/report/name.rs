@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{
     escape::escape,
     number::{bytes, duration, of},
-    snapshot::{Frame, Process, Stack, StackKind},
+    snapshot::{Frame, Process, Snapshot, Stack, StackKind},
     text::width::shorten,
 };
 
@@ -98,6 +98,16 @@ pub fn moment(at: &str) -> String {
     }
 }
 
+/// `03:04:05 UTC`, at so many milliseconds after the attach; with the date in runs of a day and more. `None` where a saved run does not
+/// say when it was.
+pub fn time_of_day(snapshot: &Snapshot, at_ms: u64) -> Option<String> {
+    const DAY_MS: u64 = 24 * 3_600_000;
+    let before = i64::try_from(snapshot.elapsed_ms.checked_sub(at_ms)?).ok()?;
+    let at = snapshot.at.parse::<Timestamp>().ok()?.checked_sub(jiff::SignedDuration::from_millis(before)).ok()?;
+    let form = if snapshot.elapsed_ms < DAY_MS { "%H:%M:%S UTC" } else { "%Y-%m-%d %H:%M UTC" };
+    Some(at.strftime(form).to_string())
+}
+
 /// How old the blocks of a stack are, such as `half older than 29 s`; `None` where no age is known.
 pub fn median_age(stack: &Stack) -> Option<String> {
     stack.age_ms.map(|age| format!("half older than {}", duration(age.p50)))
@@ -120,4 +130,24 @@ pub fn survival(stack: &Stack) -> Option<String> {
 /// Whether any block of the stack lives.
 pub fn holds(stack: &Stack) -> bool {
     stack.outstanding_bytes > 0 || stack.outstanding_blocks > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn times_of_day_count_back_from_when_the_report_was_made() {
+        let of = |elapsed_ms, at_ms| {
+            let snapshot = Snapshot { at: "2025-01-02T03:04:05Z".to_owned(), elapsed_ms, ..sample::snapshot() };
+            time_of_day(&snapshot, at_ms)
+        };
+        assert_eq!(of(60_000, 60_000).as_deref(), Some("03:04:05 UTC"));
+        assert_eq!(of(60_000, 0).as_deref(), Some("03:03:05 UTC"));
+        assert_eq!(of(48 * 3_600_000, 0).as_deref(), Some("2024-12-31 03:04 UTC"));
+        assert_eq!(of(60_000, 60_001), None);
+        let unsaid = Snapshot { at: String::new(), ..sample::snapshot() };
+        assert_eq!(time_of_day(&unsaid, 0), None);
+    }
 }

@@ -54,11 +54,20 @@ impl Pages {
 
     /// Whether a stack asks for pages of a runtime's heap.
     pub(super) fn is_runtime(&mut self, key: Key, has_go_books: bool, symbols: &mut Symbolizer) -> bool {
-        self.owner(key, has_go_books, symbols) != Owner::Program
+        self.owner(key, has_go_books, symbols) != Owner::Program && key.2 == Kind::Map
     }
 
     /// Whether a stack was found to ask for pages of a runtime's heap.
     pub(super) fn is_known_runtime(&self, key: Key) -> bool {
+        self.is_known(key) && key.2 == Kind::Map
+    }
+
+    /// Whether a stack was found to hold what V8 notes of its pages, in blocks. There are as many as there are pages.
+    pub(super) fn is_known_note(&self, key: Key) -> bool {
+        self.is_known(key) && key.2 == Kind::Heap
+    }
+
+    fn is_known(&self, key: Key) -> bool {
         self.owners.get(&key).is_some_and(|owner| *owner != Owner::Program)
     }
 
@@ -77,15 +86,13 @@ impl Pages {
                 moves: 0,
                 moved_bytes: 0,
             };
-            for stack in process.stacks() {
+            for stack in process.stacks().filter(|stack| stack.kind == Kind::Map) {
                 let Owner::V8(address) = self.owner((slot, stack.id, stack.kind), false, symbols) else {
                     continue;
                 };
                 sum.outstanding_bytes = sum.outstanding_bytes.saturating_add(stack.outstanding_bytes);
-                if stack.kind == Kind::Map {
-                    sum.outstanding_blocks += stack.outstanding_blocks;
-                    sum.allocations += stack.allocations;
-                }
+                sum.outstanding_blocks += stack.outstanding_blocks;
+                sum.allocations += stack.allocations;
                 sum.allocated_bytes = sum.allocated_bytes.wrapping_add(stack.allocated_bytes);
                 if !symbols.contains(slot, V8_HEAP) {
                     let _ = symbols.observe_written(slot, V8_HEAP, &[address]);
@@ -155,6 +162,15 @@ pub(super) fn wait_for_collections(stack: &mut Stack, series: &[Sample]) {
             1 => "; one collection of the whole heap was seen, and it takes two to tell",
             _ => ", but collections leave no more than before",
         };
+    }
+}
+
+/// Takes back that what V8 notes of its pages grows: that is said of the heap.
+pub(super) fn leave_to_heap(stack: &mut Stack) {
+    if stack.verdict.is_leak() {
+        stack.verdict = Verdict::Undecided;
+        stack.confidence *= 0.5;
+        stack.evidence += "; these are V8's notes of its pages, and go as the JavaScript heap does";
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::Text;
 use crate::report::{
-    name::{function, holds},
+    name::{function, holds, time_of_day},
     number::{bytes, duration},
     snapshot::{Snapshot, Stack},
     text::width::shorten,
@@ -18,7 +18,7 @@ const POINTS: usize = 400;
 
 /// The picture's size in its own units, and the part of it that has the lines.
 const WIDTH: f64 = 1000.0;
-const HEIGHT: f64 = 280.0;
+const HEIGHT: f64 = 294.0;
 const LEFT: f64 = 80.0;
 const RIGHT: f64 = 760.0;
 const TOP: f64 = 14.0;
@@ -103,6 +103,10 @@ pub fn section(snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
         let at = until_ms / 2 * share + if share == 2 { until_ms % 2 } else { 0 };
         let (x, y) = (scale.x(at), BOTTOM + 20.0);
         writeln!(out, "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", duration(at))?;
+        if let Some(time) = time_of_day(snapshot, at) {
+            let y = y + 16.0;
+            writeln!(out, "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\">{time}</text>")?;
+        }
     }
     for (index, stack) in shown.iter().enumerate() {
         let growing = if stack.verdict.is_leak() { " bold" } else { "" };

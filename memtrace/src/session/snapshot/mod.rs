@@ -29,7 +29,7 @@ use super::{
     gate::Gatekeeper,
     grouping::Grouping,
     key::Key,
-    pages::{heap_of, wait_for_collections},
+    pages::{heap_of, leave_to_heap, wait_for_collections},
     resident::Residents,
     siblings::{self, Siblings},
     state::State,
@@ -379,7 +379,7 @@ impl Snapshots {
                         true => self.trend.observe_first(key, seen),
                         false => self.trend.observe(key, seen),
                     }
-                    if stack.kind.is_stack() {
+                    if stack.kind.is_stack() && !state.pages.is_known_note(key) {
                         all.push((key, seen));
                     }
                 }
@@ -434,6 +434,9 @@ impl Snapshots {
             say(stack, judgement);
             stack.heap = heap_of(*key).map(str::to_owned);
             wait_for_collections(stack, self.trend.series(*key));
+            if state.pages.is_known_note(*key) {
+                leave_to_heap(stack);
+            }
             if let Some(doing) = state.counts.state(*key) {
                 say_state(stack, doing);
             }

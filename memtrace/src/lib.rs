@@ -1,6 +1,6 @@
 //! memtrace: finds the call stacks of a running process whose memory keeps growing.
 //!
-//! The rooms, from left to right: `statistics` (what all that estimate share), `event` (what happens in a target, decoded),
+//! The rooms, from left to right: `statistics` (what all that estimate share), `turns` (when work that is repeated may go on), `event` (what happens in a target, decoded),
 //! `object` (the files that a process has mapped, and what is read of them), `target` (which processes), `allocator` (which functions, which probe sites), `unwind` (how stacks are undone),
 //! `kernel` (load, attach, drain), `ledger` (every live block), `trend` (the verdict), `symbol` (names), `report` (text,
 //! JSON, flame graphs, pprof, HTML), `session`, which wires them together, and `cli` (what was asked). A room depends on rooms to its
@@ -26,4 +26,5 @@ mod statistics;
 mod symbol;
 mod target;
 mod trend;
+mod turns;
 mod unwind;

@@ -8,8 +8,9 @@ use std::{
 };
 
 /// The rooms, from left to right. `unwind` and `kernel` come after `allocator`, since a probe site is what is attached.
-const ROOMS: [&str; 14] = [
+const ROOMS: [&str; 15] = [
     "statistics",
+    "turns",
     "event",
     "object",
     "target",

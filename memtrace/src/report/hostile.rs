@@ -96,7 +96,8 @@ fn named(name: &str) -> Snapshot {
     snapshot.modules[0].name = name.to_owned();
     snapshot.modules[0].build_id = name.to_owned();
     snapshot.loss.insert(name.to_owned().into(), 3);
-    snapshot.types = vec![Type { pid: 7, evidence: name.to_owned(), ..Type::of(name, snapshot.stacks[0].clone()) }];
+    let judged = Stack { evidence: name.to_owned(), pid: 7, ..snapshot.stacks[0].clone() };
+    snapshot.types = vec![Type::of(name, judged)];
     let text = || Some(name.to_owned());
     for stack in &mut snapshot.stacks {
         stack.pid = 7;

@@ -8,9 +8,40 @@ use super::{
     name::held,
     number::{bytes, count, of, rate},
     sampling::Estimate,
-    snapshot::Stack,
+    snapshot::{Stack, finite},
 };
 use crate::trend::Verdict;
+
+/// How bytes develop, and what is said of that.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Judged {
+    /// What is said of them.
+    pub verdict: Verdict,
+    /// How sure the verdict is, 0 to 1.
+    #[serde(serialize_with = "finite")]
+    pub confidence: f64,
+    /// One sentence that says why.
+    pub evidence: String,
+    /// The robust slope.
+    #[serde(serialize_with = "finite")]
+    pub growth_bytes_per_hour: f64,
+    /// `[elapsed_ms, bytes]`, oldest first.
+    pub series: Vec<(u64, u64)>,
+}
+
+impl Judged {
+    /// What is known of this as of a stack.
+    pub fn of(stack: Stack) -> Self {
+        Self {
+            verdict: stack.verdict,
+            confidence: stack.confidence,
+            evidence: stack.evidence,
+            growth_bytes_per_hour: stack.growth_bytes_per_hour,
+            series: stack.series,
+        }
+    }
+}
 
 /// A heap that a runtime manages, with all that it holds.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -22,21 +53,14 @@ pub struct Heap {
     pub name: String,
     /// Bytes of the objects that are held.
     pub bytes: u64,
-    /// How many they are.
-    pub count: u64,
+    /// How many they are; `None` where only the pages of the heap are known.
+    pub count: Option<u64>,
     /// How well these are known; `None` where they are counted.
     #[serde(default)]
     pub estimate: Option<Estimate>,
-    /// What is said of it.
-    pub verdict: Verdict,
-    /// How sure the verdict is, 0 to 1.
-    pub confidence: f64,
-    /// One sentence that says why.
-    pub evidence: String,
-    /// The robust slope of its bytes.
-    pub growth_bytes_per_hour: f64,
-    /// `[elapsed_ms, bytes]`, oldest first.
-    pub series: Vec<(u64, u64)>,
+    /// How its bytes develop.
+    #[serde(flatten)]
+    pub judged: Judged,
 }
 
 /// Goroutines that run the same function and were started at the same place: more of what the stack of this id says.
@@ -61,16 +85,9 @@ pub struct Goroutines {
     pub state_count: u64,
     /// How long one of these has waited that waits the longest, in milliseconds; `None` where the runtime did not note it.
     pub longest_wait_ms: Option<u64>,
-    /// What is said of them.
-    pub verdict: Verdict,
-    /// How sure the verdict is, 0 to 1.
-    pub confidence: f64,
-    /// One sentence that says why.
-    pub evidence: String,
-    /// The robust slope of their bytes.
-    pub growth_bytes_per_hour: f64,
-    /// `[elapsed_ms, bytes]`, oldest first.
-    pub series: Vec<(u64, u64)>,
+    /// How their bytes develop.
+    #[serde(flatten)]
+    pub judged: Judged,
 }
 
 /// The live objects of one type in a process: those small enough to lie in pymalloc's pools, with up to 512 bytes.
@@ -85,16 +102,9 @@ pub struct Type {
     pub count: u64,
     /// Bytes of their blocks, without what they refer to: the table of a dict is not in it.
     pub bytes: u64,
-    /// What is said of their bytes.
-    pub verdict: Verdict,
-    /// How sure the verdict is, 0 to 1.
-    pub confidence: f64,
-    /// One sentence that says why.
-    pub evidence: String,
-    /// The robust slope of their bytes.
-    pub growth_bytes_per_hour: f64,
-    /// `[elapsed_ms, bytes]`, oldest first.
-    pub series: Vec<(u64, u64)>,
+    /// How their bytes develop.
+    #[serde(flatten)]
+    pub judged: Judged,
 }
 
 impl Type {
@@ -105,18 +115,14 @@ impl Type {
             name: name.to_owned(),
             count: stack.outstanding_blocks,
             bytes: stack.outstanding_bytes,
-            verdict: stack.verdict,
-            confidence: stack.confidence,
-            evidence: stack.evidence,
-            growth_bytes_per_hour: stack.growth_bytes_per_hour,
-            series: stack.series,
+            judged: Judged::of(stack),
         }
     }
 
     /// `12,340 dict of 2.84 MB, growing by +1.20 MB/h`.
     pub fn sentence(&self) -> String {
         let (number, name) = (count(self.count), escape(&self.name));
-        format!("{number} {name} of {}, growing by {}", bytes(self.bytes), rate(self.growth_bytes_per_hour))
+        format!("{number} {name} of {}, growing by {}", bytes(self.bytes), rate(self.judged.growth_bytes_per_hour))
     }
 }
 
@@ -127,21 +133,20 @@ impl Heap {
             pid: stack.pid,
             name: name.to_owned(),
             bytes: stack.outstanding_bytes,
-            count: stack.outstanding_blocks,
+            count: stack.heap.is_none().then_some(stack.outstanding_blocks),
             estimate: stack.estimate,
-            verdict: stack.verdict,
-            confidence: stack.confidence,
-            evidence: stack.evidence,
-            growth_bytes_per_hour: stack.growth_bytes_per_hour,
-            series: stack.series,
+            judged: Judged::of(stack),
         }
     }
 
     /// `Go heap: about 5.24 MB in some 327,685 objects, growing by +2.05 GB/h`.
     pub fn sentence(&self) -> String {
-        let held = held(self.bytes, &of(self.count, "object", "objects"), self.estimate.is_some());
-        let grows = match self.verdict {
-            Verdict::Growing => format!(", growing by {}", rate(self.growth_bytes_per_hour)),
+        let held = match self.count {
+            Some(count) => held(self.bytes, &of(count, "object", "objects"), self.estimate.is_some()),
+            None => bytes(self.bytes),
+        };
+        let grows = match self.judged.verdict {
+            Verdict::Growing => format!(", growing by {}", rate(self.judged.growth_bytes_per_hour)),
             Verdict::Shrinking => ", shrinking".to_owned(),
             Verdict::Plateau | Verdict::Sawtooth => ", not growing".to_owned(),
             Verdict::Undecided => ", not known to grow".to_owned(),

@@ -387,7 +387,7 @@ pub struct Module {
 }
 
 /// JSON has no infinity, and a reader expects a number where one is promised.
-fn finite<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn finite<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(if value.is_finite() { *value } else { 0.0 })
 }
 

@@ -17,11 +17,19 @@ pub mod v8;
 mod memory;
 mod pages;
 
+use std::time::Duration;
+
 use memtrace_common::interpreter::Interpreter;
 
 use self::chain::Placing;
 pub use self::{code::Code, memory::Memory};
 use crate::object::{Pid, maps::Mapping};
+
+/// The share of a processor that reading a process's books gets, as one part in this many.
+const PARTS: u32 = 100;
+
+/// A look that takes longer rests as if it had taken this time: a minute.
+const LONGEST_TURN: Duration = Duration::from_millis(600);
 
 /// An interpreter that was found in a process and proved.
 #[derive(Debug)]

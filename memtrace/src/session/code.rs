@@ -10,11 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{notice, turns::Turns};
+use super::notice;
 use crate::{
     allocator::ProbeSite,
     object::maps::{self, Mapping},
     target::{Pid, guard::Guard},
+    turns::Turns,
 };
 
 /// The share of the time that looking at a process's mappings gets, as one part in this many.

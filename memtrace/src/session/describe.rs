@@ -22,7 +22,7 @@ use crate::{
         enlarged::Enlarger,
         loss::{self, Harm},
         name, number,
-        runtime::Goroutines,
+        runtime::{Goroutines, Judged},
         sampling::{Estimate, Sampling},
         snapshot::{Frame, Module, Process, Quantiles, Stack, StackKind, Survival, Totals, Tracer as TracerState},
     },
@@ -59,11 +59,7 @@ pub(super) fn goroutines(stack: &Stack, state: Option<&count::State>) -> Gorouti
         state: state.map(|state| state.name.clone()),
         state_count: state.map_or(0, |state| state.count),
         longest_wait_ms: state.and_then(|state| state.longest_ms),
-        verdict: stack.verdict,
-        confidence: stack.confidence,
-        evidence: stack.evidence.clone(),
-        growth_bytes_per_hour: stack.growth_bytes_per_hour,
-        series: stack.series.clone(),
+        judged: Judged::of(stack.clone()),
     }
 }
 

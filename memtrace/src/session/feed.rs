@@ -13,7 +13,7 @@ use memtrace_common::{
     unwind::StackEnd,
 };
 
-use super::{SessionError, notice, runtimes::Runtimes, state::State, turns::Turns, unwinding::Unwinding};
+use super::{SessionError, notice, runtimes::Runtimes, state::State, unwinding::Unwinding};
 use crate::{
     event::What,
     kernel::{
@@ -28,6 +28,7 @@ use crate::{
     },
     symbol::ModuleMapping,
     target::{Pid, called::called},
+    turns::Turns,
 };
 
 /// The share of the time that reading maps for code that is new to us gets, as one part in this many.

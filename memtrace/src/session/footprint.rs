@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::turns::Turns;
 use crate::{
     report::memory::{Growth, Limit, LimitOf, ProcessMemory, SinceAttach, TimeLeft, TimeLeftState},
     target::{
@@ -15,7 +14,8 @@ use crate::{
         exit,
         memory::{self, Machine, Resident},
     },
-    trend::footprint::{self, Parts, Rate, Span, Track},
+    trend::footprint::{self, Account, Parts, Rate, Span, Track},
+    turns::Turns,
 };
 
 /// The share of the time that reading PSS gets, as one part in this many: it walks all pages of the process.
@@ -111,16 +111,7 @@ impl Footprint {
     /// For the report; `held_bytes` is what the stacks hold, `None` where nothing is traced.
     pub(super) fn describe(&self, held_bytes: Option<u64>) -> ProcessMemory {
         let since_attach = held_bytes.zip(self.at_attach).map(|(held, before)| {
-            let account = footprint::account(parts(before), parts(self.now), held);
-            SinceAttach {
-                before_bytes: before.total_bytes(),
-                growth_bytes: account.growth_bytes,
-                stacks_bytes: account.stacks_bytes,
-                explained: account.explained,
-                rest_bytes: account.rest_bytes,
-                file_bytes: account.file_bytes,
-                shmem_bytes: account.shmem_bytes,
-            }
+            since_attach(before.total_bytes(), footprint::account(parts(before), parts(self.now), held))
         });
         ProcessMemory {
             rss_bytes: self.now.rss_bytes(),
@@ -136,6 +127,19 @@ impl Footprint {
             oom_kills: self.kills.since_start(),
             killed_for_memory: self.killed,
         }
+    }
+}
+
+/// What became of a process since it had so many bytes at the attach, for the report.
+pub(super) fn since_attach(before_bytes: u64, account: Account) -> SinceAttach {
+    SinceAttach {
+        before_bytes,
+        growth_bytes: account.growth_bytes,
+        stacks_bytes: account.stacks_bytes,
+        explained: account.explained,
+        rest_bytes: account.rest_bytes,
+        file_bytes: account.file_bytes,
+        shmem_bytes: account.shmem_bytes,
     }
 }
 

@@ -48,7 +48,6 @@ mod state;
 mod traced;
 mod tree;
 mod tui;
-mod turns;
 mod unwinding;
 mod watch;
 

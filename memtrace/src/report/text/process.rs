@@ -6,16 +6,13 @@ use super::{
     page::{Look, Page, WIDTH},
     width::{shorten, width},
 };
-use crate::{
-    report::{
-        escape::escape,
-        footprint,
-        name::held,
-        number::{bytes, duration, of},
-        runtime::Type,
-        snapshot::{Process, Retired, Snapshot, Totals, Tracer},
-    },
-    trend::Verdict,
+use crate::report::{
+    escape::escape,
+    footprint,
+    name::held,
+    number::{bytes, duration, of},
+    runtime::Type,
+    snapshot::{Process, Retired, Snapshot, Totals, Tracer},
 };
 
 /// The most types of objects that are listed for one process.
@@ -86,7 +83,7 @@ impl Page<'_> {
 
     /// The types of a process whose objects become more, the fastest first.
     fn growing_types(&mut self, pid: u32, snapshot: &Snapshot) -> io::Result<()> {
-        let growing = |of: &&Type| of.pid == pid && of.verdict == Verdict::Growing;
+        let growing = |of: &&Type| of.pid == pid && of.judged.verdict.is_leak();
         let growing: Vec<&Type> = snapshot.types.iter().filter(growing).collect();
         if growing.is_empty() {
             return Ok(());

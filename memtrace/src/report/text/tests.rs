@@ -107,7 +107,7 @@ fn the_final_report() {
 fn types_that_grow_are_listed_and_no_others() {
     let mut snapshot = sample::snapshot();
     let growing = Type::of("Session", snapshot.stacks[0].clone());
-    let level = Type { name: "dict".to_owned(), verdict: Verdict::Plateau, ..growing.clone() };
+    let level = Type::of("dict", Stack { verdict: Verdict::Plateau, ..snapshot.stacks[0].clone() });
     let of_another = Type { name: "list".to_owned(), pid: 7, ..growing.clone() };
     snapshot.types = vec![growing.clone(), level, of_another];
     let written = text(&snapshot);

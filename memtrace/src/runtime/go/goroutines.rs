@@ -196,8 +196,10 @@ impl Goroutines {
         let (function, started_by) = place;
         // The address behind the first instruction of its function, and the return address of the call that started it, if that was not
         // the runtime.
-        let caller = Some(started_by).filter(|&caller| caller != 0 && !code.is_in_runtime(caller));
-        let frames = || [function.wrapping_add(1)].into_iter().chain(caller).collect();
+        let frames = || {
+            let caller = Some(started_by).filter(|&caller| caller != 0 && !code.is_in_runtime(caller));
+            [function.wrapping_add(1)].into_iter().chain(caller).collect()
+        };
         let most = sum.states.iter().max_by_key(|(key, (count, _))| (*count, **key));
         Count {
             counted: Counted::Goroutines,

@@ -8,26 +8,20 @@ mod goroutines;
 mod heap;
 mod variables;
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    fs::File,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, collections::HashMap, fs::File, rc::Rc, time::Instant};
 
 use self::{goroutines::Goroutines, heap::Heap, variables::Variables};
-use super::{Memory, count::Count};
-use crate::object::{
-    Pid,
-    go_table::{self, GoTable},
-    mapped::{self, MappedObject},
-    maps::Mapping,
-    symbols::ElfFile,
+use super::{LONGEST_TURN, Memory, PARTS, count::Count};
+use crate::{
+    object::{
+        Pid,
+        go_table::{self, GoTable},
+        mapped::{self, MappedObject},
+        maps::Mapping,
+        symbols::ElfFile,
+    },
+    turns::Turns,
 };
-
-/// Time from the end of one look to the next, in units of what it took: so that it takes at most 1 % of a processor.
-const PAUSE: u32 = 100;
 
 /// A running Go program whose books can be read.
 #[derive(Debug)]
@@ -38,7 +32,7 @@ pub struct Program {
     goroutines: Option<Goroutines>,
     /// What was counted the last time, and when the next look may be.
     last: Vec<Count>,
-    next: Option<Instant>,
+    turns: Turns,
 }
 
 /// What can be told of a Go program, and what not.
@@ -109,7 +103,7 @@ impl Program {
             code,
             memory,
             last: Vec::new(),
-            next: None,
+            turns: Turns::default(),
         })
     }
 
@@ -136,10 +130,10 @@ impl Program {
 
     /// What it holds now, or held when it was last looked at, where looking takes long. `now_ns` is by the monotonic clock.
     pub fn count(&mut self, now_ns: u64) -> &[Count] {
-        if self.next.is_none_or(|next| Instant::now() >= next) {
+        if self.turns.may_begin() {
             let begun = Instant::now();
             self.look(now_ns);
-            self.next = Some(Instant::now() + (begun.elapsed() * PAUSE).min(LONGEST_PAUSE));
+            self.turns.ended(begun.elapsed().min(LONGEST_TURN), PARTS);
         }
         &self.last
     }
@@ -154,9 +148,6 @@ impl Program {
         }
     }
 }
-
-/// However long a look takes, the next one comes after this time.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The code of a program, as its own table tells.
 #[derive(Debug)]

@@ -5,12 +5,12 @@ use crate::{
     report::{
         focus::Mark,
         gate::Gate,
-        memory::{Limit, LimitOf, ProcessMemory, SinceAttach},
+        memory::{Limit, LimitOf, ProcessMemory},
         rank, sample,
         snapshot::{Frame, Process, Snapshot, Stack, Totals, Tracer},
     },
-    session::footprint::{growth, time_left},
-    trend::footprint::{Account, Parts, Span, Track, account},
+    session::footprint::{growth, since_attach, time_left},
+    trend::footprint::{Parts, Span, Track, account},
 };
 
 /// Blocks of a rendered page, none of which outlives its request.
@@ -159,7 +159,7 @@ fn demo_memory(seconds: u64, held_bytes: u64) -> ProcessMemory {
         pss_bytes: Some(now.anon_bytes + 120_000),
         growth: rate.map(growth),
         grows: track.goes_on(),
-        since_attach: Some(since_attach(before, account(before, now, held_bytes))),
+        since_attach: Some(since_attach(before.anon_bytes + before.file_bytes, account(before, now, held_bytes))),
         limit: Some(Limit {
             of: LimitOf::Cgroup,
             path: "/demo".to_owned(),
@@ -171,17 +171,5 @@ fn demo_memory(seconds: u64, held_bytes: u64) -> ProcessMemory {
             left: time_left(LIMIT_BYTES - used_bytes, rate),
         }),
         ..ProcessMemory::default()
-    }
-}
-
-fn since_attach(before: Parts, account: Account) -> SinceAttach {
-    SinceAttach {
-        before_bytes: before.anon_bytes + before.file_bytes,
-        growth_bytes: account.growth_bytes,
-        stacks_bytes: account.stacks_bytes,
-        explained: account.explained,
-        rest_bytes: account.rest_bytes,
-        file_bytes: account.file_bytes,
-        shmem_bytes: account.shmem_bytes,
     }
 }

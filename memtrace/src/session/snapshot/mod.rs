@@ -33,7 +33,6 @@ use super::{
     resident::Residents,
     siblings::{self, Siblings},
     state::State,
-    turns::Turns,
 };
 use crate::{
     ledger::{self, Distributions},
@@ -46,6 +45,7 @@ use crate::{
     },
     session::TraceConfig,
     trend::{Observation, Trend},
+    turns::Turns,
 };
 
 /// The most stacks that are judged in one report: those that hold the most, of the ones that hold anything.
@@ -474,10 +474,8 @@ impl Snapshots {
         }
         sort_types(&mut types);
         types.truncate(MAX_TYPES);
-        let named = |(key, held)| {
-            let series = self.trend.series(key).iter().map(|sample| (sample.elapsed_ms, sample.bytes)).collect();
-            Some(Type::of(state.counts.type_name(key)?, Stack { series, ..held }))
-        };
+        let named =
+            |(key, held)| Some(Type::of(state.counts.type_name(key)?, Stack { series: self.series(key), ..held }));
         types.into_iter().filter_map(named).collect()
     }
 

@@ -8,13 +8,7 @@
 mod pools;
 mod types;
 
-use std::{
-    collections::BTreeMap,
-    io,
-    ops::Range,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, io, ops::Range, rc::Rc, time::Instant};
 
 use self::{
     pools::{Head, objects},
@@ -27,17 +21,12 @@ use crate::{
         maps::{self, Mapping},
     },
     runtime::{
-        Memory,
+        LONGEST_TURN, Memory, PARTS,
         count::{Count, Counted},
     },
     target::pages::Pages,
+    turns::Turns,
 };
-
-/// Time from the end of one census to the next, in units of what it took: so that it takes at most 1 % of a processor.
-const PAUSE: u32 = 100;
-
-/// However long a census takes, the next one comes after this time.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The most bytes of pools that are read at once.
 const PIECE: usize = 1 << 20;
@@ -63,7 +52,7 @@ pub struct Census {
     pool_bytes: usize,
     /// What the objects of each type hold, by its name; those of which none is left hold nothing.
     held: BTreeMap<Rc<str>, Held>,
-    next: Option<Instant>,
+    turns: Turns,
 }
 
 /// What objects of the types of one name hold.
@@ -89,18 +78,18 @@ impl Census {
             kinds: Kinds { type_type, words_in_front: layout.words_in_front() },
             pool_bytes: layout.pool_bytes(),
             held: BTreeMap::new(),
-            next: None,
+            turns: Turns::default(),
         })
     }
 
     /// The live objects of each type now; `None` in the pause after a census, and when the process has ended.
     pub fn count(&mut self) -> Option<Vec<Count>> {
-        let begun = Instant::now();
-        if self.next.is_some_and(|next| begun < next) {
+        if !self.turns.may_begin() {
             return None;
         }
+        let begun = Instant::now();
         let found = self.read();
-        self.next = Some(Instant::now() + (begun.elapsed() * PAUSE).min(LONGEST_PAUSE));
+        self.turns.ended(begun.elapsed().min(LONGEST_TURN), PARTS);
         found.map(|found| self.sum(found))
     }
 

@@ -7,19 +7,19 @@ const LEAST: Duration = Duration::from_micros(50);
 
 /// When work that is repeated may have its next turn.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Turns {
+pub struct Turns {
     next: Option<Instant>,
 }
 
 impl Turns {
     /// Whether the work has rested long enough since its last turn, or had none yet.
-    pub(super) fn may_begin(&self) -> bool {
+    pub fn may_begin(&self) -> bool {
         self.next.is_none_or(|next| Instant::now() >= next)
     }
 
     /// A turn has ended that took this long. The work rests `parts` times as long, so that it gets at most one part in
     /// `parts` of the time.
-    pub(super) fn ended(&mut self, took: Duration, parts: u32) {
+    pub fn ended(&mut self, took: Duration, parts: u32) {
         self.next = Some(Instant::now() + took.max(LEAST) * parts);
     }
 }

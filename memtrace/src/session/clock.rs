@@ -23,13 +23,18 @@ impl Clock {
 
     /// Nanoseconds of `CLOCK_MONOTONIC`.
     pub(super) fn now_ns(&self) -> u64 {
-        let now = clock_gettime(ClockId::Monotonic);
-        let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-        seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0) + self.ahead.as_nanos() as u64
+        monotonic_ns() + self.ahead.as_nanos() as u64
     }
 
     #[cfg(test)]
     pub(super) fn advance(&mut self, by: Duration) {
         self.ahead += by;
     }
+}
+
+/// Nanoseconds of `CLOCK_MONOTONIC`, by which the kernel dates events.
+pub(super) fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }

@@ -263,6 +263,7 @@ impl Feed {
                 if let Some(pid) = state.process(event.slot) {
                     let mappings = maps::read(pid).unwrap_or_default();
                     state.symbols.add_process(event.slot, pid.0, modules(pid, &mappings));
+                    state.pages.forget(event.slot);
                     look_for_counts(state, event.slot, pid, &mappings);
                     failed = unwinding
                         .update(event.slot, pid, &mappings)
@@ -275,6 +276,7 @@ impl Feed {
         })?;
         state.undecodable += drained.undecodable;
         failed?;
+        self.state.look_for_collections();
         if let Some(slot) = self.runtimes.due() {
             self.look_at_runtime(slot)?;
         }

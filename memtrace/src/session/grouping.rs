@@ -39,6 +39,9 @@ const FUNCTION: usize = 3;
 /// How long naming new stacks may hold up the ring in one interval; the others are named in the next ones.
 const NAMING: Duration = Duration::from_millis(150);
 
+/// What groups of memory are called that only collections free: what V8's ArrayBuffers hold.
+const COLLECTED: &str = "all ArrayBuffers";
+
 /// The stacks of a group by which it is described, those that hold the most.
 const DESCRIBED: usize = 64;
 
@@ -72,8 +75,10 @@ impl Grouping {
                 continue;
             }
             let program = self.programs.get(&key.0).copied().unwrap_or_default();
-            let kind = hashed(program, &key.2);
-            let mut path = vec![GroupId(program), GroupId(kind)];
+            // What only collections free is judged in another way, and so never together with other memory.
+            let all = if state.pages.is_known_collected(key) { hashed(program, COLLECTED) } else { program };
+            let kind = hashed(all, &key.2);
+            let mut path = vec![GroupId(all), GroupId(kind)];
             if Instant::now() < until {
                 let common = Common::of(&frames(&mut state.symbols, key));
                 path.extend(common.labels.iter().scan(kind, |above, label| {
@@ -125,9 +130,11 @@ impl Grouping {
         stacks: &mut [(Key, Stack)],
         state: &mut State,
         threshold: Option<f64>,
+        now_ns: u64,
         runs: impl Fn(Slot) -> bool,
     ) -> Vec<Group> {
         let mut judged = self.judged(state);
+        self.wait_for_collections(&mut judged, state, now_ns);
         if judged.is_empty() {
             return Vec::new();
         }
@@ -159,7 +166,11 @@ impl Grouping {
         for place in chosen {
             let (key, sum) = judged[place].clone();
             let keys = siblings.remove(&key).unwrap_or_else(|| vec![key]);
-            let group = self.describe(&keys, sum, symbols, &holds);
+            let is_collected = self.groups.get(keys[0].1).is_some_and(|group| state.pages.is_known_collected(group.first));
+            let mut group = self.describe(&keys, sum, symbols, &holds);
+            if is_collected && matches!(group.by, GroupBy::Process | GroupBy::Heap) {
+                group.name = COLLECTED.to_owned();
+            }
             for (key, stack) in &mut *stacks {
                 let within = || self.groups.of(*key).iter().any(|index| keys.contains(&(key.0, *index)));
                 // A wide group has all sorts of stacks; only those that grow are the same news.
@@ -185,6 +196,30 @@ impl Grouping {
             Some(((group.owner, index), sum))
         });
         judged.collect()
+    }
+
+    /// Takes back that groups grow which only collections free, unless what these leave shows it.
+    fn wait_for_collections(&self, judged: &mut [(GroupKey, Stack)], state: &State, now_ns: u64) {
+        let collections = &state.pages.collections;
+        let mut waiting: HashMap<Slot, Vec<(GroupIndex, &mut Stack)>> = HashMap::new();
+        for (key, sum) in judged.iter_mut().filter(|(_, sum)| sum.verdict.is_leak()) {
+            if self.groups.get(key.1).is_some_and(|group| state.pages.is_known_collected(group.first)) {
+                waiting.entry(key.0).or_default().push((key.1, sum));
+            }
+        }
+        for (slot, groups) in waiting {
+            let (Some(ends_ns), Some(process)) = (collections.quarters_ns(slot, now_ns), state.ledger.process(slot))
+            else {
+                continue;
+            };
+            let places: HashMap<GroupIndex, u32> = (0..).zip(&groups).map(|(place, (index, _))| (*index, place)).collect();
+            let found = process.cohorts_of_sets(groups.len(), &ends_ns, |id, kind, member| {
+                member.extend(self.groups.of((slot, id, kind)).iter().filter_map(|index| places.get(index)));
+            });
+            for ((_, sum), living) in groups.into_iter().zip(found) {
+                collections.rule_on_blocks(slot, sum, &living, now_ns);
+            }
+        }
     }
 
     fn node(&self, index: GroupIndex, sum: &Stack, places: &HashMap<GroupId, usize>) -> Node {

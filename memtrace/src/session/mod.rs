@@ -14,6 +14,7 @@ mod budget;
 mod candidate;
 mod clock;
 mod code;
+mod collections;
 mod completeness;
 mod config;
 mod counts;

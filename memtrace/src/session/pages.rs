@@ -4,15 +4,15 @@ use std::collections::{HashMap, HashSet};
 
 use memtrace_common::{Slot, StackId};
 
-use super::key::Key;
+use super::{collections::Collections, key::Key};
 use crate::{
     ledger::{Count, Kind, Ledger, StackTotals},
-    object::{mapped, maps::Mapping},
+    object::maps::Mapping,
     report::snapshot::Stack,
     runtime::{go, v8},
     symbol::Symbolizer,
     target::Pid,
-    trend::{Sample, Verdict},
+    trend::Verdict,
 };
 
 /// By which id the pages of V8 in a process are one stack.
@@ -27,6 +27,8 @@ enum Owner {
     Go,
     /// V8: the address at which the stack is in V8's own allocator.
     V8(u64),
+    /// Objects of V8's heap, with which it is freed.
+    Collected,
 }
 
 /// What is known of the stacks that ask for pages.
@@ -35,13 +37,16 @@ pub(super) struct Pages {
     /// Targets that have V8.
     v8: HashSet<Slot>,
     owners: HashMap<Key, Owner>,
+    /// What is known of the collections by which V8's heaps, and what goes with them, are freed.
+    pub(super) collections: Collections,
 }
 
 impl Pages {
     /// Looks whether a target has a runtime whose pages are told from the program's.
     pub(super) fn look(&mut self, slot: Slot, pid: Pid, mappings: &[Mapping]) {
-        self.forget(slot);
-        if v8::is_in(&mapped::objects(pid, mappings)) {
+        self.v8.remove(&slot);
+        self.owners.retain(|key, _| key.0 != slot);
+        if self.collections.look(slot, pid, mappings) {
             self.v8.insert(slot);
         }
     }
@@ -49,12 +54,13 @@ impl Pages {
     /// The target has ended, or runs another program.
     pub(super) fn forget(&mut self, slot: Slot) {
         self.v8.remove(&slot);
+        self.collections.forget(slot);
         self.owners.retain(|key, _| key.0 != slot);
     }
 
     /// Whether a stack asks for pages of a runtime's heap.
     pub(super) fn is_runtime(&mut self, key: Key, has_go_books: bool, symbols: &mut Symbolizer) -> bool {
-        self.owner(key, has_go_books, symbols) != Owner::Program && key.2 == Kind::Map
+        matches!(self.owner(key, has_go_books, symbols), Owner::Go | Owner::V8(_)) && key.2 == Kind::Map
     }
 
     /// Whether a stack was found to ask for pages of a runtime's heap.
@@ -67,8 +73,13 @@ impl Pages {
         self.is_known(key) && key.2 == Kind::Heap
     }
 
+    /// Whether a stack was found to make memory that only collections free.
+    pub(super) fn is_known_collected(&self, key: Key) -> bool {
+        self.owners.get(&key) == Some(&Owner::Collected)
+    }
+
     fn is_known(&self, key: Key) -> bool {
-        self.owners.get(&key).is_some_and(|owner| *owner != Owner::Program)
+        self.owners.get(&key).is_some_and(|owner| matches!(owner, Owner::Go | Owner::V8(_)))
     }
 
     /// Puts the pages of each V8 heap into the ledger as one stack.
@@ -111,7 +122,7 @@ impl Pages {
             return *owner;
         }
         let has_v8 = self.v8.contains(&slot);
-        // What V8 notes of its pages is in blocks.
+        // What V8 notes of its pages, and what objects of its heap hold, is in blocks.
         let may_be = kind == Kind::Map && (has_go_books || has_v8) || kind == Kind::Heap && has_v8;
         if !may_be {
             return Owner::Program;
@@ -123,6 +134,8 @@ impl Pages {
                 .find_map(|(function, address)| match function {
                     function if kind == Kind::Map && has_go_books && go::asks_for_pages(function) => Some(Owner::Go),
                     function if has_v8 && v8::asks_for_pages(function) => Some(Owner::V8(address)),
+                    function if has_v8 && kind == Kind::Heap && v8::notes_of_pages(function) => Some(Owner::V8(address)),
+                    function if has_v8 && v8::makes_collected(function) => Some(Owner::Collected),
                     _ => None,
                 })
                 .unwrap_or(Owner::Program)
@@ -135,93 +148,11 @@ pub(super) fn heap_of((_, id, kind): Key) -> Option<&'static str> {
     (kind == Kind::Managed && id == V8_HEAP).then_some(v8::HEAP)
 }
 
-/// The share of what the heap had before that a collection of all of it gives back.
-const GIVEN_BACK: f64 = 0.1;
-
-/// By what share what is left after the last collection is more than after the first one, where the heap grows.
-const RISE: f64 = 0.1;
-
-/// More than V8 lets a young heap grow without a collection of all of it (`kMaxInitialOldGenerationSize` in src/heap/heap.h).
-const UNCOLLECTED_BYTES: u64 = 512 << 20;
-
-/// Takes back that a whole heap grows while that is not what collections leave: garbage that waits for one looks the same.
-pub(super) fn wait_for_collections(stack: &mut Stack, series: &[Sample]) {
-    if stack.heap.is_none() || !stack.verdict.is_leak() {
-        return;
-    }
-    let left = left_by_collections(series);
-    let rises = match left[..] {
-        [first, .., last] => last as f64 >= (1.0 + RISE) * first as f64,
-        _ => stack.outstanding_bytes >= UNCOLLECTED_BYTES,
-    };
-    if !rises {
-        stack.verdict = Verdict::Undecided;
-        stack.confidence *= 0.5;
-        stack.evidence += match left.len() {
-            0 => "; no collection of the whole heap was seen, and garbage that waits for one looks the same",
-            1 => "; one collection of the whole heap was seen, and it takes two to tell",
-            _ => ", but collections leave no more than before",
-        };
-    }
-}
-
 /// Takes back that what V8 notes of its pages grows: that is said of the heap.
 pub(super) fn leave_to_heap(stack: &mut Stack) {
     if stack.verdict.is_leak() {
         stack.verdict = Verdict::Undecided;
         stack.confidence *= 0.5;
         stack.evidence += "; these are V8's notes of its pages, and go as the JavaScript heap does";
-    }
-}
-
-/// What a heap held after each collection of all of it, as far as the series shows them: where it had fallen by much, and rose again.
-fn left_by_collections(series: &[Sample]) -> Vec<u64> {
-    let (mut left, mut most, mut least) = (Vec::new(), 0u64, None::<u64>);
-    for bytes in series.iter().map(|sample| sample.bytes) {
-        match least {
-            // On its way down.
-            Some(lowest) if bytes <= lowest => least = Some(bytes),
-            Some(lowest) => {
-                left.push(lowest);
-                (most, least) = (bytes, None);
-            }
-            None if (bytes as f64) < (1.0 - GIVEN_BACK) * most as f64 => least = Some(bytes),
-            None => most = most.max(bytes),
-        }
-    }
-    left
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::report::sample;
-
-    fn series(bytes: &[u64]) -> Vec<Sample> {
-        let sample = |(at, &bytes): (usize, &u64)| Sample { elapsed_ms: 1000 * at as u64, bytes, blocks: 1 };
-        bytes.iter().enumerate().map(sample).collect()
-    }
-
-    #[test]
-    fn what_collections_leave_is_found() {
-        assert!(left_by_collections(&series(&[10, 20, 30, 40, 38, 41])).is_empty());
-        assert_eq!(left_by_collections(&series(&[10, 20, 30, 24, 20, 35, 50, 25, 40, 20])), [20, 25]);
-    }
-
-    #[test]
-    fn a_heap_grows_if_collections_leave_ever_more() {
-        let judged = |bytes: &[u64], heap: Option<&str>| {
-            let outstanding_bytes = bytes.last().copied().unwrap_or(0);
-            let heap = heap.map(str::to_owned);
-            let mut stack = Stack { heap, outstanding_bytes, verdict: Verdict::Growing, ..sample::stack() };
-            wait_for_collections(&mut stack, &series(bytes));
-            stack.verdict
-        };
-        let (rises, level, waits) = ([10, 30, 20, 50, 30, 60], [10, 30, 20, 50, 20, 60], [10, 20, 30, 40, 50, 60]);
-        assert_eq!(judged(&rises, Some(v8::HEAP)), Verdict::Growing);
-        assert_eq!(judged(&level, Some(v8::HEAP)), Verdict::Undecided);
-        assert_eq!(judged(&waits, Some(v8::HEAP)), Verdict::Undecided);
-        assert_eq!(judged(&[1, 100, 600 << 20], Some(v8::HEAP)), Verdict::Growing);
-        assert_eq!(judged(&waits, None), Verdict::Growing);
     }
 }

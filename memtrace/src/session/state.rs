@@ -61,6 +61,11 @@ impl State {
         self.pages.sum(&mut self.ledger, &mut self.symbols);
     }
 
+    /// Looks at what runtimes count of their collections, when it is time to.
+    pub(super) fn look_for_collections(&mut self) {
+        self.pages.collections.poll();
+    }
+
     /// The mean distance from one sampling point to the next, in bytes; 0 where every block is seen.
     pub(super) fn sampling_distance(&self) -> u64 {
         distance(self.sampling.base, self.sampling.level)

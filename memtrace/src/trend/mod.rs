@@ -21,6 +21,7 @@ use std::{
 
 pub mod alert;
 pub mod bend;
+pub mod collections;
 pub mod cohorts;
 pub mod explain;
 pub mod family;

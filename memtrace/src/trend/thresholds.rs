@@ -268,3 +268,29 @@ pub const LEAST_GROWTH: u64 = 256 << 10;
 
 /// The share of the size that raised an alarm below which the alarm is over: noise must not raise it again and again.
 pub const SIZE_OVER: f64 = 0.95;
+
+// Heaps of which only a collection of the whole tells what lives.
+
+/// How much more a collection of the whole heap has to leave than an earlier one did, as a share of what that one left: caches and
+/// compiled code of a program that is warm come and go by less.
+pub const RISE_OF_WHAT_COLLECTIONS_LEAVE: f64 = 0.1;
+
+/// The least that such a rise is, in bytes: four pages of V8's.
+pub const LEAST_RISE_OF_WHAT_COLLECTIONS_LEAVE: u64 = 1 << 20;
+
+/// How long a collection has to come after the attach so that what it leaves of the blocks since then says anything, in milliseconds:
+/// all that is younger may just be in use.
+pub const LEAST_WATCHED_BEFORE_A_COLLECTION_MS: u64 = 5000;
+
+/// The least part of what a collection leaves of the blocks since the attach that is of the first quarter of that time, where blocks
+/// stay: it would be a quarter, and nothing where blocks live for three quarters of the time or less.
+pub const LEAST_OF_THE_FIRST_QUARTER: f64 = 0.15;
+
+/// The least part that is of the last quarter of that time: what is only of the beginning has not gone on.
+pub const LEAST_OF_THE_LAST_QUARTER: f64 = 0.1;
+
+/// How many times as long as a collection came after the attach its finding stands for what happens after it.
+pub const TIMES_A_COLLECTION_STANDS: u64 = 8;
+
+/// More bytes than V8 lets pile up without a collection of the whole heap (`kMaxInitialOldGenerationSize` in src/heap/heap.h).
+pub const UNCOLLECTED_BYTES: u64 = 512 << 20;

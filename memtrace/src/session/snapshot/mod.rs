@@ -29,7 +29,7 @@ use super::{
     gate::Gatekeeper,
     grouping::Grouping,
     key::Key,
-    pages::{heap_of, leave_to_heap, wait_for_collections},
+    pages::{heap_of, leave_to_heap},
     resident::Residents,
     siblings::{self, Siblings},
     state::State,
@@ -231,7 +231,9 @@ impl Snapshots {
         }
         self.gatekeeper.suppress(&mut stacks, &mut state.symbols, is_final);
         let threshold = self.gatekeeper.threshold();
-        let mut groups = self.grouping.report(&mut stacks, state, threshold, |slot| running.contains(&slot));
+        let now_ns = self.clock.now_ns();
+        let mut groups =
+            self.grouping.report(&mut stacks, state, threshold, now_ns, |slot| running.contains(&slot));
         for group in &mut groups {
             let members = self.grouping.representatives(group, &stacks);
             self.gatekeeper.suppress_group(group, &members, &mut state.symbols);
@@ -433,7 +435,6 @@ impl Snapshots {
         for ((key, stack), judgement) in judged.into_iter().zip(self.trend.judge_all(&keys)) {
             say(stack, judgement);
             stack.heap = heap_of(*key).map(str::to_owned);
-            wait_for_collections(stack, self.trend.series(*key));
             if state.pages.is_known_note(*key) {
                 leave_to_heap(stack);
             }
@@ -441,7 +442,30 @@ impl Snapshots {
                 say_state(stack, doing);
             }
         }
+        self.wait_for_collections(&mut stacks, state);
         stacks
+    }
+
+    /// Takes back that something grows which only collections free, unless what they leave shows it: garbage that waits for one looks
+    /// the same.
+    fn wait_for_collections(&self, stacks: &mut [(Key, Stack)], state: &State) {
+        let (now_ns, collections) = (self.clock.now_ns(), &state.pages.collections);
+        let mut waiting: HashMap<Slot, Vec<(Key, &mut Stack)>> = HashMap::new();
+        for (key, stack) in stacks.iter_mut().filter(|(_, stack)| stack.verdict.is_leak()) {
+            if stack.heap.is_some() {
+                collections.rule_on_heap(key.0, stack, now_ns);
+            } else if state.pages.is_known_collected(*key) {
+                waiting.entry(key.0).or_default().push((*key, stack));
+            }
+        }
+        for (slot, mut stacks) in waiting {
+            let Some(ends_ns) = collections.quarters_ns(slot, now_ns) else { continue };
+            let keys: Vec<(StackId, ledger::Kind)> = stacks.iter().map(|(key, _)| (key.1, key.2)).collect();
+            let living = state.ledger.process(slot).map(|process| process.cohorts(&keys, &ends_ns)).unwrap_or_default();
+            for ((_, stack), living) in stacks.iter_mut().zip(living) {
+                collections.rule_on_blocks(slot, stack, &living, now_ns);
+            }
+        }
     }
 
     /// The heaps that runtimes manage, which are no stacks.

@@ -1,9 +1,9 @@
-//! Node's heap: one heap, whichever stacks of V8 ask for its pages.
+//! Node's heap: one heap, whichever stacks of V8 ask for its pages, and judged, as Buffers are, by what collections of all of it leave.
 
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-use memtrace_tests::{Memtrace, Report, Target};
+use memtrace_tests::{Heap, Memtrace, Report, Target};
 use serde::Deserialize;
 
 /// Keeps so many megabytes of objects for each line that it reads, and says how large V8 says its heap is.
@@ -44,6 +44,131 @@ fn pages_of_v8_are_one_heap_and_as_large_as_v8_says() -> Result<()> {
         let whole = report.stacks.iter().filter(|stack| stack.kind == "managed");
         ensure!(whole.count() == 1, "{:#?}", report.stacks);
     }
+    memtrace.interrupt()?;
+    Ok(())
+}
+
+/// Does what each line says, of its first letter and a number: keeps so many objects (`o`) or Buffers (`b`), lets all but the newest so many
+/// Buffers go (`d`), or collects the whole heap so many times (`c`). Says then what V8 says.
+const ORDERS: &str = "
+    const v8 = require('v8');
+    const objects = [], buffers = [];
+    const answer = () => console.log(JSON.stringify({ used: v8.getHeapStatistics().used_heap_size }));
+    require('readline').createInterface({ input: process.stdin }).on('line', line => {
+        const number = Number(line.slice(1));
+        if (line[0] === 'o') for (let i = 0; i < number; i++) objects.push({ id: i, name: 'user ' + i, roles: [i, i + 1] });
+        if (line[0] === 'b') for (let i = 0; i < number; i++) buffers.push(Buffer.alloc(16384, i & 255));
+        if (line[0] === 'd') buffers.splice(0, Math.max(0, buffers.length - number));
+        if (line[0] === 'c') for (let i = 0; i < number; i++) gc();
+        answer();
+    });
+    answer();
+";
+
+#[derive(Debug, Deserialize)]
+struct Used {
+    used: u64,
+}
+
+fn obedient() -> Result<Target> {
+    let mut target = Target::spawn(Command::new("node").args(["--expose-gc", "-e", ORDERS]))?;
+    let _: Used = target.hear_json()?;
+    Ok(target)
+}
+
+fn order(target: &mut Target, line: &str) -> Result<u64> {
+    target.tell(line)?;
+    Ok(target.hear_json::<Used>()?.used)
+}
+
+fn v8_heap(report: &Report) -> Option<&Heap> {
+    report.heaps.iter().find(|heap| heap.name == "JavaScript heap")
+}
+
+fn grows(report: &Report) -> bool {
+    report.stacks.iter().any(|stack| stack.verdict == "growing" && stack.outstanding_bytes > 1 << 20)
+        || report.groups.iter().any(|group| group.verdict == "growing" && group.outstanding_bytes > 1 << 20)
+}
+
+#[test]
+fn collections_of_v8_are_counted_and_what_they_leave_is_what_v8_uses() -> Result<()> {
+    let mut target = obedient()?;
+    order(&mut target, "c2")?;
+    let mut memtrace = Memtrace::attach(target.pid(), &[])?;
+    // So that there is a heap to speak of: what has grown since the attach.
+    order(&mut target, "o100000")?;
+    let mut count = None;
+    for times in [1, 3] {
+        let used = order(&mut target, &format!("c{times}"))?;
+        let before = count;
+        let report = memtrace.report_where("the collections", |report| {
+            let heap = v8_heap(report);
+            let left = heap.and_then(|heap| heap.left_bytes).unwrap_or(0);
+            // V8 uses a little itself to say how much it uses. It collects by itself as well, while objects are made.
+            left.abs_diff(used) < 64 << 10
+                && before.is_none_or(|before: u64| heap.and_then(|heap| heap.collections) == Some(before + times))
+        })?;
+        count = v8_heap(&report).and_then(|heap| heap.collections);
+        ensure!(count.is_some_and(|count| count >= times), "{:?}", report.heaps);
+    }
+    memtrace.interrupt()?;
+    Ok(())
+}
+
+/// Gives orders at each report until one of them is `wanted`, at most so many times.
+fn until(
+    memtrace: &mut Memtrace,
+    target: &mut Target,
+    times: usize,
+    mut orders: impl FnMut(usize) -> Vec<&'static str>,
+    wanted: impl Fn(&Report) -> bool,
+) -> Result<Option<Report>> {
+    for time in 0..times {
+        for line in orders(time) {
+            order(target, line)?;
+        }
+        let report = memtrace.next_report()?;
+        if wanted(&report) {
+            return Ok(Some(report));
+        }
+    }
+    Ok(None)
+}
+
+#[test]
+fn buffers_that_wait_for_a_collection_do_not_grow_and_those_that_outlive_it_do() -> Result<()> {
+    // What is dropped is not collected before the end: V8 counts some megabytes as too little.
+    let mut target = obedient()?;
+    let mut memtrace = Memtrace::attach(target.pid(), &["--fail-on-leak"])?;
+    let dropping = |time| if time == 11 { vec!["b40", "d20", "c1"] } else { vec!["b40", "d20"] };
+    let told = until(&mut memtrace, &mut target, 20, dropping, grows)?;
+    ensure!(told.is_none(), "{:#?}", told.map(|report| (report.groups, report.stacks)));
+    let status = memtrace.interrupt()?;
+    ensure!(status.code() == Some(0), "{status:?}");
+
+    let mut target = obedient()?;
+    let mut memtrace = Memtrace::attach(target.pid(), &["--fail-on-leak"])?;
+    let keeping = |time| if time == 9 { vec!["b40", "c1"] } else { vec!["b40"] };
+    let told = until(&mut memtrace, &mut target, 30, keeping, grows)?;
+    ensure!(told.is_some(), "Buffers that lived through a collection were not told");
+    let status = memtrace.interrupt()?;
+    ensure!(status.code() == Some(3), "{status:?}");
+    Ok(())
+}
+
+#[test]
+fn a_heap_grows_if_collections_leave_more_and_not_while_it_waits_for_one() -> Result<()> {
+    let mut target = obedient()?;
+    let mut memtrace = Memtrace::attach(target.pid(), &[])?;
+    let heap_grows = |report: &Report| v8_heap(report).is_some_and(|heap| heap.verdict == "growing");
+    // As much as before is kept at each report, and nothing is collected by order.
+    let collected =
+        |report: &Report| v8_heap(report).is_some_and(|heap| heap.collections.is_some_and(|count| count > 1));
+    let early =
+        until(&mut memtrace, &mut target, 8, |_| vec!["o5000"], |report| heap_grows(report) && !collected(report))?;
+    ensure!(early.is_none(), "{:#?}", early.map(|report| report.heaps));
+    let told = until(&mut memtrace, &mut target, 30, |_| vec!["o5000", "c1"], heap_grows)?;
+    ensure!(told.is_some(), "a heap of which each collection leaves more was not told");
     memtrace.interrupt()?;
     Ok(())
 }

@@ -42,6 +42,9 @@ pub struct Report {
     pub tracer: Tracer,
     /// By verdict, then growth, then size.
     pub stacks: Vec<Stack>,
+    /// Stacks that are told together.
+    #[serde(default)]
+    pub groups: Vec<Group>,
     /// Heaps that runtimes manage, whole.
     pub heaps: Vec<Heap>,
     /// How it kept to `--max-overhead`.
@@ -209,6 +212,17 @@ pub struct Stack {
     pub series: Vec<(u64, u64)>,
 }
 
+/// Stacks that are told together, as far as tests ask.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Group {
+    /// What they are called.
+    pub name: String,
+    /// What is said of them.
+    pub verdict: String,
+    /// Bytes that they hold.
+    pub outstanding_bytes: u64,
+}
+
 /// A heap that a runtime manages.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Heap {
@@ -218,8 +232,17 @@ pub struct Heap {
     pub name: String,
     /// Bytes that are held.
     pub bytes: u64,
+    /// Collections of the whole heap since the attach, where they are counted.
+    #[serde(default)]
+    pub collections: Option<u64>,
+    /// Bytes that the last of them left, where that is known.
+    #[serde(default)]
+    pub left_bytes: Option<u64>,
     /// What is said of it.
     pub verdict: String,
+    /// Why that is said.
+    #[serde(default)]
+    pub evidence: String,
 }
 
 /// A distribution.

@@ -58,6 +58,13 @@ pub struct Heap {
     /// How well these are known; `None` where they are counted.
     #[serde(default)]
     pub estimate: Option<Estimate>,
+    /// How many collections of the whole heap there were since the attach, by the runtime's own count; `None` where that is not read.
+    #[serde(default)]
+    pub collections: Option<u64>,
+    /// Bytes of objects that lived at the end of the last collection of the whole heap, those from before the attach among them;
+    /// `None` where that is not read, and before the first collection.
+    #[serde(default)]
+    pub left_bytes: Option<u64>,
     /// How its bytes develop.
     #[serde(flatten)]
     pub judged: Judged,
@@ -135,6 +142,8 @@ impl Heap {
             bytes: stack.outstanding_bytes,
             count: stack.heap.is_none().then_some(stack.outstanding_blocks),
             estimate: stack.estimate,
+            collections: None,
+            left_bytes: None,
             judged: Judged::of(stack),
         }
     }

@@ -39,6 +39,8 @@ struct Target {
     /// What is known of each heap, by its address, since all of them had been collected last.
     rounds: HashMap<u64, Round>,
     seen: Vec<Seen>,
+    /// How many collections of any of its heaps there were.
+    count: u64,
 }
 
 /// One heap since the last time that all heaps of its process had been collected.
@@ -69,7 +71,7 @@ impl Collections {
         self.targets.entry(slot).or_insert_with(|| {
             let now_ns = monotonic_ns();
             let heaps = v8::Heaps::open(pid, object, mappings);
-            Target { heaps, since_ns: now_ns, looked_ns: now_ns, rounds: HashMap::new(), seen: Vec::new() }
+            Target { heaps, since_ns: now_ns, looked_ns: now_ns, rounds: HashMap::new(), seen: Vec::new(), count: 0 }
         });
         self.next = None;
         true
@@ -93,6 +95,14 @@ impl Collections {
                 target.take(&addresses, &found, monotonic_ns());
             }
         }
+    }
+
+    /// How many collections of whole heaps a target has been through since the attach, and the bytes that the last ones left, where there
+    /// was one; `None` where that is not seen.
+    pub(super) fn count(&self, slot: Slot) -> Option<(u64, Option<u64>)> {
+        let target = self.targets.get(&slot).filter(|target| !target.rounds.is_empty())?;
+        let left = target.rounds.values().fold(0u64, |sum, round| sum.saturating_add(round.last.live_bytes));
+        Some((target.count, Some(left).filter(|&left| left > 0)))
     }
 
     /// Rules on a heap that is said to grow.
@@ -127,6 +137,7 @@ impl Target {
         for &heap in found {
             let round = self.rounds.entry(heap.address).or_insert(Round { first: heap, last: heap, before_ns: None });
             if heap.collections != round.last.collections {
+                self.count += u64::from(heap.collections.wrapping_sub(round.last.collections));
                 round.before_ns = Some(self.looked_ns);
             }
             round.last = heap;
@@ -184,7 +195,9 @@ impl Target {
 
     fn known<'a>(&self, seen: &'a [Collection]) -> Known<'a> {
         match self.heaps {
-            Ok(ref heaps) if heaps.addresses().is_empty() && seen.is_empty() => Known::Unseen("no heap of it was found"),
+            Ok(ref heaps) if heaps.addresses().is_empty() && seen.is_empty() => {
+                Known::Unseen("no heap of it was found")
+            }
             Ok(_) => Known::Seen(seen),
             Err(why) => Known::Unseen(why),
         }
@@ -216,6 +229,7 @@ mod tests {
             looked_ns: SECOND,
             rounds: HashMap::new(),
             seen: Vec::new(),
+            count: 0,
         }
     }
 
@@ -234,6 +248,7 @@ mod tests {
         target.take(&[1], &[heap(1, 8, 100, 2)], 5 * SECOND);
         target.take(&[1], &[heap(1, 8, 120, 2)], 6 * SECOND);
         assert_eq!(target.collections(9 * SECOND), [Collection { before_ms: 2000, left_bytes: 120 }]);
+        assert_eq!(target.count, 1);
         assert_eq!(target.freed(5 * SECOND).count(), 0);
         assert_eq!(target.freed(6 * SECOND).count(), 1);
     }

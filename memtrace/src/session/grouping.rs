@@ -166,7 +166,8 @@ impl Grouping {
         for place in chosen {
             let (key, sum) = judged[place].clone();
             let keys = siblings.remove(&key).unwrap_or_else(|| vec![key]);
-            let is_collected = self.groups.get(keys[0].1).is_some_and(|group| state.pages.is_known_collected(group.first));
+            let is_collected =
+                self.groups.get(keys[0].1).is_some_and(|group| state.pages.is_known_collected(group.first));
             let mut group = self.describe(&keys, sum, symbols, &holds);
             if is_collected && matches!(group.by, GroupBy::Process | GroupBy::Heap) {
                 group.name = COLLECTED.to_owned();
@@ -212,7 +213,8 @@ impl Grouping {
             else {
                 continue;
             };
-            let places: HashMap<GroupIndex, u32> = (0..).zip(&groups).map(|(place, (index, _))| (*index, place)).collect();
+            let places: HashMap<GroupIndex, u32> =
+                (0..).zip(&groups).map(|(place, (index, _))| (*index, place)).collect();
             let found = process.cohorts_of_sets(groups.len(), &ends_ns, |id, kind, member| {
                 member.extend(self.groups.of((slot, id, kind)).iter().filter_map(|index| places.get(index)));
             });

@@ -27,6 +27,8 @@ enum Owner {
     Go,
     /// V8: the address at which the stack is in V8's own allocator.
     V8(u64),
+    /// V8, for blocks of its own.
+    Inside,
     /// Objects of V8's heap, with which it is freed.
     Collected,
 }
@@ -68,9 +70,9 @@ impl Pages {
         self.is_known(key) && key.2 == Kind::Map
     }
 
-    /// Whether a stack was found to hold what V8 notes of its pages, in blocks. There are as many as there are pages.
+    /// Whether a stack was found to hold what V8 notes of its pages, its code and its threads, in blocks.
     pub(super) fn is_known_note(&self, key: Key) -> bool {
-        self.is_known(key) && key.2 == Kind::Heap
+        self.is_known(key) && key.2 == Kind::Heap || self.owners.get(&key) == Some(&Owner::Inside)
     }
 
     /// Whether a stack was found to make memory that only collections free.
@@ -134,11 +136,14 @@ impl Pages {
                 .find_map(|(function, address)| match function {
                     function if kind == Kind::Map && has_go_books && go::asks_for_pages(function) => Some(Owner::Go),
                     function if has_v8 && v8::asks_for_pages(function) => Some(Owner::V8(address)),
-                    function if has_v8 && kind == Kind::Heap && v8::notes_of_pages(function) => Some(Owner::V8(address)),
                     function if has_v8 && v8::makes_collected(function) => Some(Owner::Collected),
                     _ => None,
                 })
-                .unwrap_or(Owner::Program)
+                .unwrap_or_else(|| {
+                    let mut functions = frames.iter().filter_map(|frame| frame.function.as_deref());
+                    let asks = functions.find(|function| !v8::is_library(function));
+                    if kind == Kind::Heap && asks.is_some_and(v8::is_inside) { Owner::Inside } else { Owner::Program }
+                })
         })
     }
 }
@@ -148,11 +153,11 @@ pub(super) fn heap_of((_, id, kind): Key) -> Option<&'static str> {
     (kind == Kind::Managed && id == V8_HEAP).then_some(v8::HEAP)
 }
 
-/// Takes back that what V8 notes of its pages grows: that is said of the heap.
+/// Takes back that what V8 notes for itself grows: that is said of the heap.
 pub(super) fn leave_to_heap(stack: &mut Stack) {
     if stack.verdict.is_leak() {
         stack.verdict = Verdict::Undecided;
         stack.confidence *= 0.5;
-        stack.evidence += "; these are V8's notes of its pages, and go as the JavaScript heap does";
+        stack.evidence += "; these are V8's own notes, and go as the JavaScript heap and its code do";
     }
 }

@@ -41,12 +41,14 @@ pub fn rule_heap(known: Known<'_>, grown_bytes: u64, now_ms: u64) -> Ruling {
     };
     let Some(last) = seen.last() else { return uncollected(grown_bytes, "all of it") };
     // What was there at first may have been full of things that are made once.
-    let Some(earlier) = seen.iter().rev().find(|earlier| 2 * earlier.before_ms <= last.before_ms).or(seen.first()) else {
+    let Some(earlier) = seen.iter().rev().find(|earlier| 2 * earlier.before_ms <= last.before_ms).or(seen.first())
+    else {
         return uncollected(grown_bytes, "all of it");
     };
     if earlier == last {
         return Ruling::Unknown(
-            "; one collection of the whole heap was seen, and it takes two to tell what is kept from garbage".to_owned(),
+            "; one collection of the whole heap was seen, and it takes two to tell what is kept from garbage"
+                .to_owned(),
         );
     }
     if is_old(last, now_ms) {
@@ -57,7 +59,9 @@ pub fn rule_heap(known: Known<'_>, grown_bytes: u64, now_ms: u64) -> Ruling {
     let apart = span(last.before_ms - earlier.before_ms);
     if rise >= thresholds::LEAST_RISE_OF_WHAT_COLLECTIONS_LEAVE && rise as f64 >= share {
         let more = 100.0 * rise as f64 / earlier.left_bytes.max(1) as f64;
-        Ruling::Grows(format!("; the last collection of the whole heap left {more:.0} % more than the one {apart} before"))
+        Ruling::Grows(format!(
+            "; the last collection of the whole heap left {more:.0} % more than the one {apart} before"
+        ))
     } else {
         Ruling::Unknown(format!(
             ", but the last collection of the whole heap left no more than the one {apart} before: what has come since then may be garbage"
@@ -85,15 +89,16 @@ pub fn rule_blocks(known: Known<'_>, left: [u64; 4], grown_bytes: u64, now_ms: u
     let all: u64 = left.iter().fold(0, |sum, &bytes| sum.saturating_add(bytes));
     let part = |bytes: u64| bytes as f64 / all.max(1) as f64;
     let ago = span(now_ms.saturating_sub(last.before_ms));
-    if part(left[0]) >= thresholds::LEAST_OF_THE_FIRST_QUARTER && part(left[3]) >= thresholds::LEAST_OF_THE_LAST_QUARTER {
+    if part(left[0]) >= thresholds::LEAST_OF_THE_FIRST_QUARTER && part(left[3]) >= thresholds::LEAST_OF_THE_LAST_QUARTER
+    {
         Ruling::Grows(format!("; V8's last collection of the whole heap, {ago} ago, left blocks of all ages"))
     } else if part(left[0]) < thresholds::LEAST_OF_THE_FIRST_QUARTER {
         Ruling::Unknown(format!(
-            ", but V8's last collection of the whole heap, {ago} ago, freed the older ones: those since then may wait for the next"
+            ", but V8's last collection of the whole heap, {ago} ago, left few old ones: what has come since then may wait for the next"
         ))
     } else {
         Ruling::Unknown(format!(
-            ", but V8's last collection of the whole heap, {ago} ago, left old ones only: those since then may wait for the next"
+            ", but V8's last collection of the whole heap, {ago} ago, left old ones only: what has come since then may wait for the next"
         ))
     }
 }
@@ -121,7 +126,9 @@ fn unseen(why: &str, grown_bytes: u64) -> Ruling {
     if grown_bytes >= thresholds::UNCOLLECTED_BYTES {
         return uncollected(grown_bytes, "");
     }
-    Ruling::Unknown(format!("; memtrace does not see V8's collections, since {why}, and what waits for one looks the same"))
+    Ruling::Unknown(format!(
+        "; memtrace does not see V8's collections, since {why}, and what waits for one looks the same"
+    ))
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ use std::{
 
 pub mod alert;
 pub mod bend;
-pub mod collections;
 pub mod cohorts;
+pub mod collections;
 pub mod explain;
 pub mod family;
 pub mod footprint;

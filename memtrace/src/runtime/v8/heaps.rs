@@ -104,9 +104,8 @@ impl Heaps {
             .and_then(|address| layout::heap_in_isolate(code_at(address)?, address))
             .ok_or("it does not say where its heaps are")?;
         let named = of(COLLECT).and_then(|address| layout::layout(code_at(address)?, address, code_at));
-        let layout = named
-            .or_else(|| search(&file, &elf))
-            .ok_or("where it counts its collections was not found in its code")?;
+        let layout =
+            named.or_else(|| search(&file, &elf)).ok_or("where it counts its collections was not found in its code")?;
         let mut memory = Memory::open(pid, (object.device, object.inode)).map_err(|_| "its memory cannot be read")?;
         memory.confine(mappings);
         Ok(Heaps { pid, memory, layout, in_isolate, found: Vec::new(), threads: None, turns: Turns::default() })

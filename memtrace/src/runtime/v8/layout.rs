@@ -55,7 +55,9 @@ pub enum Live {
 /// How far a heap lies from the beginning of its isolate, by the code of `Isolate::GetHeapStatistics`.
 pub fn heap_in_isolate(code: &[u8], address: u64) -> Option<u64> {
     let found = instructions(code, address).find(|instruction| {
-        instruction.mnemonic() == Mnemonic::Lea && instruction.memory_base() == Register::RDI && !is_indexed(instruction)
+        instruction.mnemonic() == Mnemonic::Lea
+            && instruction.memory_base() == Register::RDI
+            && !is_indexed(instruction)
     })?;
     Some(found.memory_displacement64()).filter(|&bytes| bytes > 0 && bytes < MAX_ISOLATE && bytes.is_multiple_of(8))
 }

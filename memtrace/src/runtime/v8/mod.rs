@@ -21,14 +21,17 @@ const MARK: &str = "v8dbg_HeapObjectTag";
 const ALLOCATOR: &str = "v8::internal::MemoryAllocator::";
 
 /// How the names of the functions begin that make memory which only collections free: what ArrayBuffers, and so Buffers, hold.
-const COLLECTED: [&str; 7] = [
+const COLLECTED: [&str; 10] = [
     "v8::ArrayBuffer::",
     "v8::SharedArrayBuffer::",
     "v8::BackingStore::",
     "v8::internal::BackingStore::",
     "v8::internal::JSArrayBuffer::",
     "node::NodeArrayBufferAllocator::",
+    "v8::internal::Builtin_ArrayBuffer",
+    "v8::internal::Builtin_SharedArrayBuffer",
     "node::Buffer::",
+    "node::BaseObject::",
 ];
 
 /// The file in which V8 is, of these.
@@ -45,24 +48,59 @@ pub fn makes_collected(function: &str) -> bool {
     COLLECTED.iter().any(|name| function.starts_with(name))
 }
 
-/// How the names of the functions begin by which V8 notes what it needs of its pages: which of their words lead to other pages, and what is
-/// free in them.
-const NOTES: [&str; 7] = [
-    ALLOCATOR,
-    "v8::internal::MemoryChunk::",
-    "v8::internal::MutablePage",
-    "v8::internal::Page::",
-    "v8::internal::Heap::InsertIntoRememberedSet",
-    "v8::internal::Heap_",
-    "v8::internal::WriteBarrier::",
+/// How the names of the functions begin that are V8's inside: what they allocate is V8's own.
+const INSIDE: [&str; 5] = ["v8::internal::", "v8::base::", "v8::platform::", "cppgc::internal::", "heap::base::"];
+
+/// How the names of the functions begin by which V8 asks for memory, and those of the libraries that it is built with.
+const LIBRARIES: [&str; 10] = [
+    "operator new",
+    "v8::internal::Malloced::operator new",
+    "v8::base::Malloc",
+    "v8::base::Calloc",
+    "std::",
+    "absl::",
+    "__gnu_cxx::",
+    "__GI_",
+    "malloc",
+    "strdup",
 ];
 
-/// Whether this function is the part of V8 that notes what it needs of its pages.
-pub fn notes_of_pages(function: &str) -> bool {
-    NOTES.iter().any(|name| function.starts_with(name)) || function.contains("v8::internal::RememberedSet<")
+/// Whether this function is none of V8's, or only gives memory: whoever calls it asks for that.
+pub fn is_library(function: &str) -> bool {
+    let name = function.strip_prefix("void ").unwrap_or(function);
+    LIBRARIES.iter().any(|library| name.starts_with(library))
+}
+
+/// Whether this function is of V8's inside. What it allocates V8 notes of its pages, of compiled code and of its threads, and goes as these do.
+pub fn is_inside(function: &str) -> bool {
+    // A template begins with what it returns.
+    let name = function.strip_prefix("void ").unwrap_or(function);
+    INSIDE.iter().any(|inside| name.starts_with(inside))
 }
 
 /// Whether this function is the part of V8 that asks the system for pages.
 pub fn asks_for_pages(function: &str) -> bool {
     function.starts_with(ALLOCATOR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_memory_it_is_is_told_by_who_asks_for_it() {
+        let asks = |functions: &[&'static str]| functions.iter().copied().find(|function| !is_library(function));
+        let note = [
+            "operator new(unsigned long)",
+            "void std::vector<v8::internal::Page*>::push_back()",
+            "v8::internal::Sweeper::Run()",
+        ];
+        assert!(asks(&note).is_some_and(is_inside));
+        let addon = ["operator new(unsigned long)", "leak()", "v8::internal::FunctionCallbackArguments::Call()"];
+        assert!(!asks(&addon).is_some_and(is_inside));
+        assert!(makes_collected("v8::ArrayBuffer::New(v8::Isolate*, unsigned long)"));
+        assert!(
+            !makes_collected("v8::internal::Sweeper::Run()") && !makes_collected("node::http_parser::Parser::New()")
+        );
+    }
 }

@@ -219,7 +219,7 @@ impl Snapshots {
         // The series of a process that has ended ends with what it held then.
         self.closed.extend(traced.iter().filter(|process| process.exited).map(|process| process.slot));
         let mut stacks = self.judged(state, traced, is_final);
-        let heaps = self.take_heaps(&mut stacks);
+        let heaps = self.take_heaps(&mut stacks, state);
         self.focus.narrow(&mut stacks, state, elapsed_ms, self.clock.now_ns());
         self.siblings.clear();
         let running: HashSet<Slot> =
@@ -232,8 +232,7 @@ impl Snapshots {
         self.gatekeeper.suppress(&mut stacks, &mut state.symbols, is_final);
         let threshold = self.gatekeeper.threshold();
         let now_ns = self.clock.now_ns();
-        let mut groups =
-            self.grouping.report(&mut stacks, state, threshold, now_ns, |slot| running.contains(&slot));
+        let mut groups = self.grouping.report(&mut stacks, state, threshold, now_ns, |slot| running.contains(&slot));
         for group in &mut groups {
             let members = self.grouping.representatives(group, &stacks);
             self.gatekeeper.suppress_group(group, &members, &mut state.symbols);
@@ -381,7 +380,8 @@ impl Snapshots {
                         true => self.trend.observe_first(key, seen),
                         false => self.trend.observe(key, seen),
                     }
-                    if stack.kind.is_stack() && !state.pages.is_known_note(key) {
+                    // A heap that waits for its collections is judged by itself.
+                    if stack.kind.is_stack() && !state.pages.is_known_note(key) && heap_of(key).is_none() {
                         all.push((key, seen));
                     }
                 }
@@ -469,8 +469,12 @@ impl Snapshots {
     }
 
     /// The heaps that runtimes manage, which are no stacks.
-    fn take_heaps(&self, stacks: &mut Vec<(Key, Stack)>) -> Vec<Heap> {
-        let heap = |name, key, stack| Heap::of(name, Stack { series: self.series(key), ..stack });
+    fn take_heaps(&self, stacks: &mut Vec<(Key, Stack)>, state: &State) -> Vec<Heap> {
+        let heap = |name, key: Key, stack| {
+            let seen = heap_of(key).and_then(|_| state.pages.collections.count(key.0));
+            let (collections, left_bytes) = (seen.map(|(count, _)| count), seen.and_then(|(_, left)| left));
+            Heap { collections, left_bytes, ..Heap::of(name, Stack { series: self.series(key), ..stack }) }
+        };
         // A heap of which nothing but the whole is known is a stack as well.
         let known_whole = stacks.iter().filter_map(|(key, stack)| Some(heap(heap_of(*key)?, *key, stack.clone())));
         let mut heaps: Vec<Heap> = known_whole.collect();

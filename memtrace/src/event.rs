@@ -70,6 +70,7 @@ pub enum What<'a> {
     Reserve(Block),
     Commit(Range),
     Chain { id: StackId, chain: ChainWords<'a> },
+    Pool(Block),
 }
 
 /// One frame of a stack, of compiled or of interpreted code.
@@ -177,6 +178,7 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
         Kind::Touch => What::Touch(block(body(24)?)),
         Kind::Discard => What::Discard(range(body(16)?)),
         Kind::Reserve => What::Reserve(block(body(24)?)),
+        Kind::Pool => What::Pool(block(body(24)?)),
         Kind::Commit => What::Commit(range(body(16)?)),
         Kind::Release => What::Release(Address(body(8)?.get_u64_ne())),
         Kind::ReallocBegin => What::ReallocBegin(Address(body(8)?.get_u64_ne())),

@@ -27,7 +27,7 @@ pub struct Counts {
 #[derive(Clone, Copy, Debug)]
 struct Known {
     count: Count,
-    /// What it held when it was first told of.
+    /// What it held when it was first told of, as far as that was there before the attach.
     first_bytes: u64,
 }
 
@@ -39,7 +39,8 @@ impl ProcessLedger {
         if let Some(known) = all.get_mut(&key) {
             known.count = count;
         } else if all.len() < MAX_COUNTS {
-            all.insert(key, Known { count, first_bytes: count.totals.outstanding_bytes });
+            let first_bytes = if key.0.begins_at_attach() { 0 } else { count.totals.outstanding_bytes };
+            all.insert(key, Known { count, first_bytes });
         }
     }
 

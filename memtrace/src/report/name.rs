@@ -63,6 +63,7 @@ pub fn holding(stack: &Stack) -> String {
         StackKind::Map => ("mapped range", "mapped ranges"),
         StackKind::Page => ("touched range", "touched ranges"),
         StackKind::Managed => ("object", "objects"),
+        StackKind::Small => ("small object", "small objects"),
         StackKind::Goroutine => ("goroutine", "goroutines"),
     };
     let (one, many) = if stack.heap.is_some() { ("page range", "page ranges") } else { (one, many) };

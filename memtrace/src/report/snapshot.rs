@@ -247,6 +247,8 @@ pub enum StackKind {
     Managed,
     /// Goroutines, by the runtime's own books; their bytes are those of their stacks.
     Goroutine,
+    /// Small objects of Python, in pools that this stack was the first to take an object from.
+    Small,
 }
 
 /// One call stack and what it holds.

@@ -202,6 +202,7 @@ pub(super) fn unjudged(pid: u32, totals: &ledger::StackTotals, precision: Option
             ledger::Kind::Touched => StackKind::Page,
             ledger::Kind::Managed | ledger::Kind::WholeHeap | ledger::Kind::Type => StackKind::Managed,
             ledger::Kind::Goroutine => StackKind::Goroutine,
+            ledger::Kind::Small => StackKind::Small,
         },
         heap: None,
         verdict: Verdict::Undecided,

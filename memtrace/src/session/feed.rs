@@ -165,6 +165,7 @@ impl Feed {
             self.runtimes.ended(slot)?;
             self.state.symbols.set_reader(slot, None);
             self.state.counts.forget(slot);
+            self.state.small.forget(slot);
         }
         Ok(())
     }
@@ -260,6 +261,7 @@ impl Feed {
                     sampler.forget(event.slot, process.addresses());
                 }
                 state.ledger.apply(event);
+                state.small.exec(event.slot, &mut state.ledger);
                 if let Some(pid) = state.process(event.slot) {
                     let mappings = maps::read(pid).unwrap_or_default();
                     state.symbols.add_process(event.slot, pid.0, modules(pid, &mappings));
@@ -270,6 +272,11 @@ impl Feed {
                         .and_then(|()| runtimes.look(event.slot, pid, &mappings, state));
                 }
                 execs.push(Exec { slot: event.slot, by_other_thread });
+            }
+            What::Pool(block) => {
+                if let Some(pid) = state.process(event.slot) {
+                    state.small.take(event.slot, pid, block);
+                }
             }
             _ => state.ledger.apply(event),
         })?;

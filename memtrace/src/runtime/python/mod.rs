@@ -9,6 +9,9 @@ pub mod getter;
 pub mod layout;
 pub mod lines;
 pub mod objects;
+pub mod pool_function;
+pub mod pools;
+pub mod small;
 
 use std::{collections::HashSet, fs::File};
 
@@ -32,7 +35,8 @@ use crate::object::{
 /// Symbols by which the version is told where the file does not say it: each is new in it.
 const SINCE: [(&str, u32); 3] = [("Py_NewRef", 10), ("PyFrame_GetBack", 9), ("PyCode_NewWithPosOnlyArgs", 8)];
 
-const RUNTIME: &str = "_PyRuntime";
+/// The variable that only a file with CPython in it defines.
+pub const RUNTIME: &str = "_PyRuntime";
 const VERSION: &str = "Py_Version";
 const CODE_TYPE: &str = "PyCode_Type";
 const TYPE_TYPE: &str = "PyType_Type";

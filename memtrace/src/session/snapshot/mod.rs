@@ -363,7 +363,7 @@ impl Snapshots {
             for (stack, precision) in process.all_held() {
                 let key = (slot, stack.id, stack.kind);
                 let is_pages = state.pages.is_runtime(key, state.counts.has(slot), &mut state.symbols);
-                if is_pages || !state.counts.is_known_now(key) {
+                if is_pages || !state.is_known_now(key) {
                     continue;
                 }
                 // A stack that never held anything at a sample has no series to keep.

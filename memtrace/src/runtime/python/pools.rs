@@ -24,7 +24,9 @@ mod at {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Head {
     /// Bytes of a block.
-    size: usize,
+    pub size: usize,
+    /// Blocks that are in use.
+    pub live: usize,
     /// Blocks that were ever handed out; those behind them have never been touched.
     touched: usize,
     /// The address of the first block that was given back; 0 if there is none.
@@ -47,7 +49,7 @@ impl Head {
             number(at::LAST)? == pool_bytes - size && touched <= room.min(MAX_BLOCKS) && (1..=touched).contains(&live);
         let free = word_at(head, at::FREE)?;
         let is_inside = free == 0 || free.checked_sub(address).is_some_and(|offset| offset < pool_bytes as u64);
-        (is_possible && is_inside).then_some(Self { size, touched, free })
+        (is_possible && is_inside).then_some(Self { size, live, touched, free })
     }
 
     /// Bits of the blocks that were given back: a list through their first words.

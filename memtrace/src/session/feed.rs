@@ -281,6 +281,7 @@ impl Feed {
             _ => state.ledger.apply(event),
         })?;
         state.undecodable += drained.undecodable;
+        state.small.look();
         failed?;
         if let Some(slot) = self.runtimes.due() {
             self.look_at_runtime(slot)?;

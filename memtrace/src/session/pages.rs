@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use memtrace_common::{Slot, StackId};
 
-use super::key::Key;
+use super::{key::Key, small};
 use crate::{
     ledger::{Count, Kind, Ledger, StackTotals},
     object::{mapped, maps::Mapping},
-    report::snapshot::Stack,
-    runtime::{go, v8},
+    report::snapshot::{Stack, StackKind},
+    runtime::{go, python, v8},
     symbol::Symbolizer,
     target::Pid,
     trend::{Sample, Verdict},
@@ -132,7 +132,11 @@ impl Pages {
 
 /// What reports call the heap that a stack stands for; `None` for all other stacks.
 pub(super) fn heap_of((_, id, kind): Key) -> Option<&'static str> {
-    (kind == Kind::Managed && id == V8_HEAP).then_some(v8::HEAP)
+    match kind {
+        Kind::Managed if id == V8_HEAP => Some(v8::HEAP),
+        Kind::Small if id == small::NOBODY => Some(python::small::HEAP),
+        _ => None,
+    }
 }
 
 /// The share of what the heap had before that a collection of all of it gives back.
@@ -146,7 +150,7 @@ const UNCOLLECTED_BYTES: u64 = 512 << 20;
 
 /// Takes back that a whole heap grows while that is not what collections leave: garbage that waits for one looks the same.
 pub(super) fn wait_for_collections(stack: &mut Stack, series: &[Sample]) {
-    if stack.heap.is_none() || !stack.verdict.is_leak() {
+    if stack.heap.is_none() || stack.kind != StackKind::Managed || !stack.verdict.is_leak() {
         return;
     }
     let left = left_by_collections(series);

@@ -1,7 +1,11 @@
 //! Small objects of Python: which stack made each pool ready that they lie in, and what is in it now, as stacks of a kind of their own.
+//!
+//! A pool is made ready by whoever happens to need a block when there is none. That need not be who keeps what is in it later: where
+//! many objects come and go, these fill the pools, and what stays lies in their gaps. So the block that each pool was made ready for is
+//! looked at again and again in the first seconds. Where it is given back, the pool is nobody's, and all such pools are one heap.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     time::Instant,
 };
 
@@ -12,6 +16,7 @@ use crate::{
     event::Block,
     ledger::{Count, Kind, Ledger, StackTotals},
     runtime::python::small::{Pool, PoolReader},
+    symbol::Symbolizer,
     target::Pid,
     turns::Turns,
 };
@@ -27,6 +32,13 @@ const MAX_NEW: usize = 1 << 14;
 
 /// The most stacks of a process that are told apart.
 const MAX_STACKS: usize = 1 << 16;
+
+/// By which id the pools of a process that are nobody's are one stack.
+pub(super) const NOBODY: StackId = StackId(0x736d_616c_6c6f_626a);
+
+/// How often it is looked whether the first block of a pool was given back, and at how many pools at most.
+const LOOKS: u32 = 64;
+const MAX_YOUNG: usize = 4096;
 
 /// The pools of all targets.
 #[derive(Default)]
@@ -46,7 +58,10 @@ struct Target {
     /// By where they begin.
     pools: BTreeMap<u64, Known>,
     stacks: HashMap<StackId, Sum>,
+    /// Pools whose first block is still looked at.
+    young: VecDeque<Young>,
     turns: Turns,
+    looks: Turns,
     /// Whether it was said that there are too many.
     has_said: bool,
 }
@@ -54,11 +69,21 @@ struct Target {
 /// A pool, as of the last time that its head was read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Known {
+    /// Who made it ready; [`NOBODY`] where what they took of it was given back.
     stack: StackId,
     block_bytes: u32,
     live: u32,
     /// The most blocks that were ever seen to be in use.
     most: u32,
+}
+
+/// A pool whose first block is still looked at.
+#[derive(Clone, Copy, Debug)]
+struct Young {
+    address: u64,
+    pool_bytes: u32,
+    block: u64,
+    looks: u32,
 }
 
 /// What the pools of one stack hold.
@@ -81,13 +106,19 @@ impl SmallObjects {
         }
     }
 
+    /// Looks at pools that were made ready lately.
+    pub(super) fn look(&mut self) {
+        self.targets.values_mut().for_each(Target::look);
+    }
+
     /// Reads what the pools hold, and puts it into the ledger.
-    pub(super) fn ask(&mut self, ledger: &mut Ledger) {
+    pub(super) fn ask(&mut self, ledger: &mut Ledger, symbols: &mut Symbolizer) {
         self.fresh.clear();
         for (&slot, target) in &mut self.targets {
             if target.turns.may_begin() && target.read() {
                 self.fresh.insert(slot);
                 target.tell(slot, ledger);
+                name_nobody(slot, target, symbols);
             }
         }
     }
@@ -120,7 +151,9 @@ impl Target {
             new: Vec::new(),
             pools: BTreeMap::new(),
             stacks: HashMap::new(),
+            young: VecDeque::new(),
             turns: Turns::default(),
+            looks: Turns::default(),
             has_said: false,
         }
     }
@@ -142,7 +175,7 @@ impl Target {
     fn settle(&mut self) {
         let Some(reader) = &self.reader else { return self.new.clear() };
         for (block, stack) in std::mem::take(&mut self.new) {
-            let Some(Pool { address, block_bytes, live }) = reader.around(block) else { continue };
+            let Some(Pool { address, bytes, block_bytes, live }) = reader.around(block) else { continue };
             let has_room = self.pools.len() < MAX_POOLS && self.stacks.len() < MAX_STACKS;
             if !has_room && !self.pools.contains_key(&address) {
                 if !std::mem::replace(&mut self.has_said, true) {
@@ -154,7 +187,29 @@ impl Target {
             if let Some(before) = self.pools.insert(address, Known { stack, block_bytes, live, most: live }) {
                 leave(&mut self.stacks, before);
             }
+            if self.young.len() < MAX_YOUNG {
+                self.young.push_back(Young { address, pool_bytes: bytes, block, looks: LOOKS });
+            }
         }
+    }
+
+    /// Looks whether the first blocks of young pools are still in use.
+    fn look(&mut self) {
+        if self.new.is_empty() && self.young.is_empty() || !self.looks.may_begin() {
+            return;
+        }
+        let begun = Instant::now();
+        self.settle();
+        let (Some(reader), pools) = (&self.reader, &mut self.pools) else { return };
+        self.young.retain_mut(|young| {
+            young.looks -= 1;
+            let is_free = reader.is_free(young.address, young.pool_bytes, young.block);
+            if is_free && let Some(known) = pools.get_mut(&young.address) {
+                known.stack = NOBODY;
+            }
+            !is_free && young.looks > 0
+        });
+        self.looks.ended(begun.elapsed(), PARTS);
     }
 
     /// Reads the heads of the pools that are in memory.
@@ -204,6 +259,18 @@ impl Target {
                 moved_bytes: 0,
             };
             ledger.set_count(slot, Count { totals, precision: None });
+        }
+    }
+}
+
+/// Has what is nobody's named by the code of the interpreter that allocates it.
+fn name_nobody(slot: Slot, target: &Target, symbols: &mut Symbolizer) {
+    if target.stacks.contains_key(&NOBODY) && !symbols.contains(slot, NOBODY) {
+        let known = target.stacks.keys().filter(|&&id| id != NOBODY);
+        let address =
+            known.into_iter().find_map(|&id| symbols.frames(slot, id).frames.first().map(|frame| frame.address));
+        if let Some(address) = address {
+            let _ = symbols.observe_written(slot, NOBODY, &[address]);
         }
     }
 }

@@ -60,7 +60,7 @@ impl State {
     /// Asks the targets' runtimes what they hold. `now_ns` is by the monotonic clock.
     pub(super) fn ask_runtimes(&mut self, now_ns: u64) {
         self.counts.ask(now_ns, &mut self.ledger, &mut self.symbols);
-        self.small.ask(&mut self.ledger);
+        self.small.ask(&mut self.ledger, &mut self.symbols);
         self.pages.sum(&mut self.ledger, &mut self.symbols);
     }
 

@@ -71,6 +71,13 @@ impl Head {
     }
 }
 
+/// Whether a block of a pool was given back; `None` if this is no pool, or no block of it was ever there.
+pub fn is_free(pool: &[u8], address: u64, block: u64) -> Option<bool> {
+    let head = Head::read(pool, address, pool.len())?;
+    let index = head.index(block, address)?;
+    Some(head.free_blocks(pool, address)[index / 64] >> (index % 64) & 1 != 0)
+}
+
 /// Calls `each` with every block of a pool that is in use; with none if this is no pool.
 pub fn objects(pool: &[u8], address: u64, mut each: impl FnMut(&[u8])) {
     let Some(head) = Head::read(pool, address, pool.len()) else { return };

@@ -2,12 +2,15 @@
 
 use std::{collections::HashSet, io};
 
-use super::pools::Head;
+use super::pools::{self, Head};
 use crate::{
     object::{Pid, maps},
     runtime::Memory,
     target::pages::Pages,
 };
+
+/// What reports call the small objects of which it is not known who allocates them.
+pub const HEAP: &str = "heap of Python's small objects";
 
 /// Sizes that pools have, in bytes, the larger one first: from 3.10 on, and before.
 const POOL_BYTES: [u64; 2] = [16 << 10, 4 << 10];
@@ -23,6 +26,8 @@ const NEAR: u64 = 1 << 20;
 pub struct Pool {
     /// Where it begins.
     pub address: u64,
+    /// How large it is, in bytes.
+    pub bytes: u32,
     /// How large its blocks are, in bytes.
     pub block_bytes: u32,
     /// Blocks that are in use.
@@ -66,9 +71,14 @@ impl PoolReader {
 
     fn read(&self, address: u64, pool_bytes: u64) -> Option<Pool> {
         let head = self.memory.bytes::<{ Head::BYTES }>(address)?;
-        let pool_bytes = usize::try_from(pool_bytes).ok()?;
-        let known = Head::read(&head, address, pool_bytes)?;
-        Some(Pool { address, block_bytes: known.size as u32, live: known.live as u32 })
+        let known = Head::read(&head, address, usize::try_from(pool_bytes).ok()?)?;
+        Some(Pool { address, bytes: pool_bytes as u32, block_bytes: known.size as u32, live: known.live as u32 })
+    }
+
+    /// Whether a block of a pool was given back, and nobody has taken it since. True if the pool is gone.
+    pub fn is_free(&self, address: u64, pool_bytes: u32, block: u64) -> bool {
+        let pool = self.memory.at_most(address, pool_bytes.into(), POOL_BYTES[0]);
+        pool.is_none_or(|pool| pools::is_free(&pool, address, block).unwrap_or(true))
     }
 
     /// Which of these addresses, which ascend, are in pages that are in memory now. What is in swap stays there.

@@ -230,6 +230,12 @@ pub struct Totals {
     /// Bytes of address space that was reserved since the attach and may not be accessed: no memory, and in no other number.
     #[serde(default)]
     pub reserved_bytes: u64,
+    /// Bytes of small objects of Python in pools that were made ready since the attach.
+    #[serde(default)]
+    pub small_bytes: u64,
+    /// How many small objects these are.
+    #[serde(default)]
+    pub small_objects: u64,
 }
 
 /// What kind of memory a stack holds.

@@ -281,3 +281,106 @@ fn leave(stacks: &mut HashMap<StackId, Sum>, known: Known) {
     sum.gone_objects += u64::from(known.most);
     sum.gone_bytes = sum.gone_bytes.wrapping_add(u64::from(known.most) * u64::from(known.block_bytes));
 }
+
+#[cfg(test)]
+mod tests {
+    use memtrace_common::Address;
+
+    use super::*;
+    use crate::{runtime::python::pools::tests::pool, symbol};
+
+    const POOL: usize = 16 << 10;
+    const SLOT: Slot = Slot(0);
+    const WHO: StackId = StackId(7);
+
+    /// Pools in this process's own memory.
+    struct Pools {
+        memory: Vec<u8>,
+        first: usize,
+    }
+
+    impl Pools {
+        fn new(count: usize) -> Self {
+            let memory = vec![0; (count + 1) * POOL];
+            let first = memory.as_ptr().align_offset(POOL);
+            Self { memory, first }
+        }
+
+        fn address(&self, index: usize) -> u64 {
+            self.memory.as_ptr() as u64 + (self.first + index * POOL) as u64
+        }
+
+        /// A pool of 64-byte blocks, of which the first ones are free.
+        fn fill(&mut self, index: usize, free: usize, live: usize) {
+            let bytes = pool(POOL, self.address(index), 64, free, live);
+            let at = self.first + index * POOL;
+            self.memory[at..at + POOL].copy_from_slice(&bytes);
+        }
+    }
+
+    fn held(small: &mut SmallObjects, stack: StackId) -> (u64, u64) {
+        let mut ledger = Ledger::new();
+        ledger.add_process(SLOT);
+        let mut symbols = Symbolizer::new(symbol::Options::default()).expect("our own root");
+        small.targets.values_mut().for_each(|target| target.turns = Turns::default());
+        small.ask(&mut ledger, &mut symbols);
+        let counts: Vec<_> = ledger.process(SLOT).expect("added").counts().collect();
+        let of = counts.iter().find(|count| count.totals.id == stack && count.totals.kind == Kind::Small);
+        of.map_or((0, 0), |count| (count.totals.outstanding_blocks, count.totals.outstanding_bytes))
+    }
+
+    fn take(small: &mut SmallObjects, block: u64, stack: StackId) {
+        let block = Block { address: Address(block), size: 0, level: 0, stack };
+        small.take(SLOT, Pid(std::process::id()), block);
+    }
+
+    #[test]
+    fn a_stack_holds_what_is_in_use_in_its_pools() {
+        let (mut pools, mut small) = (Pools::new(3), SmallObjects::default());
+        pools.fill(0, 0, 200);
+        pools.fill(1, 0, 5);
+        take(&mut small, pools.address(0) + 48, WHO);
+        take(&mut small, pools.address(1) + 48, WHO);
+        // A block in no pool.
+        take(&mut small, pools.address(2) + 48, WHO);
+        assert_eq!(held(&mut small, WHO), (205, 205 * 64));
+        pools.fill(1, 0, 50);
+        assert_eq!(held(&mut small, WHO), (250, 250 * 64));
+        // An empty pool is none, and neither is one of another size.
+        pools.fill(1, 50, 0);
+        assert_eq!(held(&mut small, WHO), (200, 200 * 64));
+        pools.fill(1, 0, 50);
+        assert_eq!(held(&mut small, WHO), (200, 200 * 64), "it is another's, who told nothing of it");
+        take(&mut small, pools.address(0) + 48, StackId(8));
+        assert_eq!((held(&mut small, WHO), held(&mut small, StackId(8))), ((0, 0), (200, 200 * 64)));
+    }
+
+    #[test]
+    fn a_pool_whose_first_block_is_given_back_is_nobodys() {
+        let (mut pools, mut small) = (Pools::new(2), SmallObjects::default());
+        pools.fill(0, 0, 200);
+        pools.fill(1, 0, 200);
+        take(&mut small, pools.address(0) + 48, WHO);
+        take(&mut small, pools.address(1) + 48, WHO);
+        small.look();
+        assert_eq!(held(&mut small, WHO), (400, 400 * 64));
+        pools.fill(1, 1, 199);
+        small.targets.values_mut().for_each(|target| target.looks = Turns::default());
+        small.look();
+        assert_eq!((held(&mut small, WHO), held(&mut small, NOBODY)), ((200, 200 * 64), (199, 199 * 64)));
+        small.exec(SLOT, &mut Ledger::new());
+        assert_eq!(held(&mut small, WHO), (0, 0));
+    }
+
+    #[test]
+    fn only_so_many_looks_are_taken() {
+        let (mut pools, mut small) = (Pools::new(1), SmallObjects::default());
+        pools.fill(0, 0, 200);
+        take(&mut small, pools.address(0) + 48, WHO);
+        for _ in 0..=LOOKS {
+            small.targets.values_mut().for_each(|target| target.looks = Turns::default());
+            small.look();
+        }
+        assert!(small.targets.values().all(|target| target.young.is_empty()));
+    }
+}

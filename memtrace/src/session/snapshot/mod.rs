@@ -21,8 +21,8 @@ use super::{
     blind::{BlindSpots, Seen},
     clock::Clock,
     describe::{
-        describe, enlargers, frame, goroutines, losses, modules, quantiles, sampling, say, say_state, tracer_state,
-        unjudged,
+        describe, enlargers, frame, goroutines, losses, modules, quantiles, sampling, say, say_nobody, say_state,
+        tracer_state, unjudged,
     },
     facts::{Facts, ProcessFacts},
     focus::Focus,
@@ -436,6 +436,9 @@ impl Snapshots {
             wait_for_collections(stack, self.trend.series(*key));
             if state.pages.is_known_note(*key) {
                 leave_to_heap(stack);
+            }
+            if stack.heap.is_some() && stack.kind == StackKind::Small {
+                say_nobody(stack);
             }
             if let Some(doing) = state.counts.state(*key) {
                 say_state(stack, doing);

@@ -102,7 +102,8 @@ impl Model {
             | What::Reserve(_)
             | What::Commit(_)
             | What::Stack { .. }
-            | What::Chain { .. } => {}
+            | What::Chain { .. }
+            | What::Pool(_) => {}
         }
     }
 

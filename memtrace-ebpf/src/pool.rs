@@ -34,7 +34,7 @@ pub fn entry(context: &ProbeContext, site: Site) {
     state.call.return_slot = sp;
 }
 
-/// Its return.
+/// The return of the function that makes a pool ready.
 #[inline(always)]
 pub fn returned(context: &RetProbeContext) {
     let regs = arch::registers(context.regs);

@@ -217,7 +217,13 @@ mod tests {
         let judged = |bytes: &[u64], heap: Option<&str>| {
             let outstanding_bytes = bytes.last().copied().unwrap_or(0);
             let heap = heap.map(str::to_owned);
-            let mut stack = Stack { heap, outstanding_bytes, verdict: Verdict::Growing, ..sample::stack() };
+            let mut stack = Stack {
+                heap,
+                kind: StackKind::Managed,
+                outstanding_bytes,
+                verdict: Verdict::Growing,
+                ..sample::stack()
+            };
             wait_for_collections(&mut stack, &series(bytes));
             stack.verdict
         };

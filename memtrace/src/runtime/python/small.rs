@@ -21,7 +21,7 @@ const MAX_PAGES: u64 = 1 << 22;
 /// Pools that lie closer together than this are asked for together, in bytes.
 const NEAR: u64 = 1 << 20;
 
-/// What a pool holds.
+/// A pool of small blocks, and what it holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Pool {
     /// Where it begins.

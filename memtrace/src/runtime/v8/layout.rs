@@ -76,9 +76,9 @@ pub struct Layout {
     pub bytecode: u64,
     /// In bytecode: the table of source positions.
     pub bytecode_positions: u64,
-    /// In compiled code: the address of its instructions, and how many bytes they are.
+    /// In compiled code: the address of its instructions.
     pub code_start: u64,
-    /// See `code_start`.
+    /// In compiled code: how many bytes its instructions have.
     pub code_size: u64,
     /// In compiled code: its data for going back to the interpreter.
     pub code_deoptimization: u64,
@@ -88,15 +88,15 @@ pub struct Layout {
     pub literals: u64,
     /// In the data for going back: which element says where they were.
     pub inlining: u64,
-    /// Numbers of types.
+    /// The number of the type of descriptions of functions.
     pub shared_type: u16,
-    /// See `shared_type`.
+    /// The number of the type of bytecode.
     pub bytecode_type: u16,
-    /// See `shared_type`.
+    /// The number of the type of scopes.
     pub scope_type: u16,
-    /// See `shared_type`.
+    /// The number of the type of instructions of compiled code.
     pub stream_type: u16,
-    /// Of scripts, which no constant says: what most functions have. 0 until that is known.
+    /// The number of the type of scripts, which no constant says: what most functions have. 0 until that is known.
     pub script_type: u16,
 }
 

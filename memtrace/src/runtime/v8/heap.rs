@@ -31,7 +31,7 @@ const NAMES_IN_TABLE: u64 = 75;
 /// Words that are looked at behind the variables of a scope: more than may come before its outer scope.
 const AFTER_LOCALS: usize = 10;
 
-/// What reports call the language.
+/// What reports call the module of JavaScript code.
 pub const LANGUAGE: &str = "[javascript]";
 /// What reports call functions of the language that are part of the engine.
 pub const BUILT_IN: &str = "[javascript built-in]";
@@ -76,7 +76,7 @@ impl Heap {
         u64::try_from(small(self.word(array, layout::SIZE)?)?).ok()
     }
 
-    /// An element of an array.
+    /// An element of an array; `None` if there is no such one.
     pub fn element(&self, array: u64, index: u64) -> Option<u64> {
         if index >= self.size(array)? {
             return None;

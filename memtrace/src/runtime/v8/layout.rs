@@ -110,7 +110,7 @@ pub const STRING: u64 = 16;
 pub const SECOND: u64 = 24;
 /// In arrays: how many elements, as a small number.
 pub const SIZE: u64 = 8;
-/// In arrays: the first element.
+/// In arrays: where the first element is.
 pub const ELEMENTS: u64 = 16;
 /// Number of the first type that is no string.
 pub const FIRST_NO_STRING: u16 = 0x80;

@@ -35,7 +35,7 @@ pub struct Types {
     pub stream: u64,
 }
 
-/// What became of a proof.
+/// What a look at the heap has shown.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Proof {
     /// The heap is as expected, and its tables of positions have this form.

@@ -204,6 +204,7 @@ impl Feed {
         // One that has ended keeps what it had.
         let Ok(mut mappings) = maps::read(pid) else { return Ok(()) };
         self.state.symbols.confine_reader(slot, &mappings);
+        self.runtimes.confine(slot, &mappings);
         self.state.counts.confine(slot, &mappings);
         let now = fingerprint(&mappings);
         if !mappings.is_empty() && self.code.insert(slot, now) != Some(now) {

@@ -52,7 +52,7 @@ use self::{
 };
 
 /// The most frames of a stack, native ones and those of an interpreter.
-const MAX_STACK_FRAMES: usize = MAX_FRAMES + MAX_INTERPRETER_FRAMES;
+pub const MAX_STACK_FRAMES: usize = MAX_FRAMES + MAX_INTERPRETER_FRAMES;
 const _: () = assert!(MAX_STACK_FRAMES <= u8::MAX as usize);
 
 /// Objects whose parsed symbols and DWARF are kept for the next report.

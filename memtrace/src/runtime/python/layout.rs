@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use memtrace_common::interpreter::{Interpreter, Path, entry};
+use memtrace_common::interpreter::{Interpreter, Path, entry, frames};
 
 use super::lines::Form;
 use crate::runtime::chain::Placing;
@@ -276,7 +276,7 @@ impl Layout {
         let Frames { innermost, previous, code, instruction, owner, entry, run, run_previous } = self.frames;
         let last = previous.max(code).max(instruction).max(owner);
         Interpreter {
-            is_known: 1,
+            is_known: frames::CHAIN,
             thread_state,
             other_thread_state,
             innermost: Path::over(innermost).unwrap_or_default(),
@@ -295,6 +295,7 @@ impl Layout {
             entry_owner: 3,
             run: Path::over(run).unwrap_or_default(),
             run_previous,
+            ..Interpreter::default()
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     object::maps::Mapping,
     runtime::{
         Code, Memory,
+        code::LineTable,
         memory::{half_word_at, word_at},
     },
 };
@@ -46,7 +47,7 @@ impl Reader {
             name: self.name(&object)?,
             file: self.string(at(code.file)?),
             instruction_bytes: self.instruction_bytes(&object)?,
-            lines: table.map(|table| Lines { form: code.form, first, table }),
+            lines: table.map(|table| LineTable::Python(Lines { form: code.form, first, table })),
         })
     }
 

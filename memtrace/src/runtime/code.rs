@@ -1,12 +1,12 @@
 //! A piece of interpreted code: its function, its file, and the lines of its instructions.
 
-use super::python::lines::Lines;
+use super::{language::Language, python::lines::Lines};
 
 /// Code of one function, as an interpreter has it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Code {
-    /// The language, as reports name it in place of a module.
-    pub language: &'static str,
+    /// The language that it is written in, which also names its module in reports.
+    pub language: Language,
     /// The function's name, qualified by its class where the interpreter knows that. Not escaped.
     pub name: String,
     /// The source file, as the interpreter has it. Not escaped.

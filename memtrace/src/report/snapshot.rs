@@ -15,7 +15,7 @@ use super::{
     runtime::{Goroutines, Heap, Type},
     sampling::{Estimate, Sampling},
 };
-use crate::{symbol::FrameKind, trend::Verdict};
+use crate::{runtime::Language, symbol::FrameKind, trend::Verdict};
 
 /// The name and version of the JSON form; raised when the meaning of a field changes.
 pub const SCHEMA: &str = "memtrace/1";
@@ -382,6 +382,9 @@ pub struct Frame {
     /// What runs the code.
     #[serde(default)]
     pub kind: FrameKind,
+    /// The language of the code, as its runtime states it: `native` where none does. Other values may follow.
+    #[serde(default)]
+    pub language: Language,
 }
 
 /// A program or library that frames lie in.

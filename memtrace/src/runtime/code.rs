@@ -1,6 +1,6 @@
 //! A piece of interpreted code: its function, its file, and the lines of its instructions.
 
-use super::{python, v8};
+use super::{language::Language, python, v8};
 
 /// Which instruction is of which line.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -14,8 +14,10 @@ pub enum LineTable {
 /// Code of one function, as an interpreter has it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Code {
-    /// The language, as reports name it in place of a module.
-    pub language: &'static str,
+    /// The language that it is written in.
+    pub language: Language,
+    /// What reports call its module.
+    pub module: &'static str,
     /// The function's name, qualified by its class where the interpreter knows that. Not escaped.
     pub name: String,
     /// The source file, as the interpreter has it. Not escaped.

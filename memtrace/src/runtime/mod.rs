@@ -11,6 +11,7 @@ pub mod chain;
 pub mod code;
 pub mod count;
 pub mod go;
+pub mod language;
 pub mod python;
 pub mod v8;
 
@@ -22,7 +23,7 @@ use std::{collections::HashSet, time::Duration};
 use memtrace_common::interpreter::Interpreter;
 
 use self::chain::Placing;
-pub use self::{code::Code, memory::Memory};
+pub use self::{code::Code, language::Language, memory::Memory};
 use crate::object::{Pid, mapped::MappedObject, maps::Mapping};
 
 /// The share of a processor that reading a process's books gets, as one part in this many.

@@ -268,6 +268,7 @@ pub(super) fn frame(resolved: ResolvedFrame) -> Frame {
         inlined: resolved.inlined,
         offset: resolved.offset.map(|offset| format!("{offset:#x}")),
         kind: resolved.kind,
+        language: resolved.language,
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     object::maps::Mapping,
-    runtime::{Code, Memory, code::LineTable},
+    runtime::{Code, Language, Memory, code::LineTable},
 };
 
 /// The most characters of a name or path; longer ones are cut.
@@ -31,8 +31,6 @@ const NAMES_IN_TABLE: u64 = 75;
 /// Words that are looked at behind the variables of a scope: more than may come before its outer scope.
 const AFTER_LOCALS: usize = 10;
 
-/// What reports call the module of JavaScript code.
-pub const LANGUAGE: &str = "[javascript]";
 /// What reports call functions of the language that are part of the engine.
 pub const BUILT_IN: &str = "[javascript built-in]";
 
@@ -303,7 +301,8 @@ impl Reader {
             name = if function == Some(0) { "(top level)" } else { "(anonymous)" }.to_owned();
         }
         Some(Code {
-            language: if script.is_some() { LANGUAGE } else { BUILT_IN },
+            language: Language::Javascript,
+            module: if script.is_some() { Language::Javascript.module() } else { BUILT_IN },
             name,
             file: script.and_then(|script| heap.script_name(script)),
             instruction_bytes: u64::MAX,

@@ -48,7 +48,7 @@ fn by_line(report: &Report) -> BTreeMap<u32, (u64, u64)> {
     for stack in report.stacks.iter().filter(|stack| stack.kind == "small") {
         let own = stack.frames.iter().find_map(|frame| {
             let file = frame.file.as_deref()?;
-            file.ends_with("python_small.py").then_some(frame.line?)
+            (file.ends_with("python_small.py") && frame.language == "python").then_some(frame.line?)
         });
         if let Some(line) = own {
             let (bytes, objects) = lines.entry(line).or_insert((0, 0));

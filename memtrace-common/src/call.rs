@@ -44,6 +44,9 @@ calls! {
     Exit = 10,
     /// `mprotect(address, length, protection)`: reserved pages may be accessed from then on. Its failure is not looked for.
     Protect = 11,
+    /// A pool of small blocks is made ready, of which the first one is returned: pymalloc's `allocate_from_new_pool`. What it calls is
+    /// part of it.
+    Pool = 12,
 }
 
 impl Call {
@@ -69,7 +72,13 @@ impl Call {
             Call::Mmap | Call::Protect => 0b111,
             Call::Mremap => 0b1111,
             Call::Brk => 0b1,
-            Call::Allocate | Call::Reallocate | Call::Release | Call::ReleaseOuter | Call::Raise | Call::Exit => 0,
+            Call::Allocate
+            | Call::Reallocate
+            | Call::Release
+            | Call::ReleaseOuter
+            | Call::Raise
+            | Call::Exit
+            | Call::Pool => 0,
         }
     }
 }

@@ -67,6 +67,8 @@ kinds! {
     /// The interpreter frames of the stack whose record with the same id comes next. The depths of the native frames and the words
     /// of the chain follow.
     Chain = 18: ChainRecord,
+    /// A pool of small blocks was made ready: the address is that of its first block, and the size 0.
+    Pool = 19: BlockRecord,
 }
 
 /// The first eight bytes of every record.

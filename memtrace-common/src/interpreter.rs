@@ -5,6 +5,9 @@
 //! A stack has frames of three kinds ([`FrameKind`]). Native ones are return addresses. An interpreter's are two words, the code
 //! that is run and where in it. A boundary says that the interpreter's frames before it, up to the boundary before, are run by one
 //! native frame: the one that holds the boundary's address on its part of the native stack.
+//!
+//! Some interpreters keep no chain: each of their frames lies on the native stack, at the frame pointer of the native frame that runs
+//! it ([`OnStack`]). These are found while the native stack is walked, and sent as a chain of runs of one frame each.
 
 use crate::{arch::PAGE_BYTES, limits::MAX_FRAMES, stack};
 
@@ -115,11 +118,97 @@ pub mod entry {
     pub const NOWHERE: u64 = 3;
 }
 
+/// Where a target's interpreter frames are: what [`Interpreter::is_known`] says.
+pub mod frames {
+    /// There are none, or they are not known.
+    pub const NONE: u64 = 0;
+    /// They are a chain that the interpreter keeps for each thread.
+    pub const CHAIN: u64 = 1;
+    /// They lie on the native stack (see [`super::OnStack`]).
+    pub const ON_STACK: u64 = 2;
+}
+
+/// How far below its frame pointer the words of a frame on the native stack begin that are read, in bytes.
+pub const ON_STACK_BELOW: u64 = 40;
+
+/// How many words of a frame on the native stack are read. From the lowest one up: where in the instructions the frame is, the
+/// instructions, a count, the function, the function's context.
+pub const ON_STACK_WORDS: usize = 5;
+
+/// The bit of an instruction word that says that compiled code runs the frame. The bits below it are then the lowest bits of the
+/// return address, and else the offset in the interpreter's instructions.
+pub const COMPILED: u64 = 1 << 31;
+
+/// How frames are read that lie on the native stack, each at the frame pointer of the native frame that runs it: V8's standard frames
+/// (`StandardFrameConstants` in src/execution/frame-constants.h). Pointers to objects end in the bits 01, and the first word of each
+/// object is a pointer to its type.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[repr(C)]
+pub struct OnStack {
+    /// Bytes from the beginning of a function object to the pointer to the object that describes its code.
+    pub code: u64,
+    /// The type of objects that describe code.
+    pub code_type: u64,
+    /// The type of objects that hold an interpreter's instructions.
+    pub instructions_type: u64,
+}
+
+/// A frame that lies on the native stack.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FrameOnStack {
+    /// The pointer to the object that describes its code.
+    pub code: u64,
+    /// Where in the code it is: an offset in the interpreter's instructions, or [`COMPILED`] and part of the return address.
+    pub instruction: u64,
+}
+
+impl FrameOnStack {
+    /// Whether an interpreter runs the frame: then its words decide which frame it is, and not its return address.
+    #[inline(always)]
+    pub const fn is_interpreted(&self) -> bool {
+        self.instruction & COMPILED == 0
+    }
+}
+
+/// Whether a word is a pointer to an object of V8's.
+#[inline(always)]
+const fn is_object(word: u64) -> bool {
+    word & 3 == 1
+}
+
+/// The frame of which these words stand below a frame pointer, in a native frame with this return address; `None` if it is none of the
+/// interpreter's. `read` reads a word of the target: three times at most.
+#[inline(always)]
+pub fn on_stack(
+    target: &OnStack,
+    words: &[u64; ON_STACK_WORDS],
+    ip: u64,
+    read: impl Fn(u64) -> Option<u64>,
+) -> Option<FrameOnStack> {
+    let [offset, instructions, _, function, context] = *words;
+    // Frames of the engine's own code have a number in place of the context.
+    if !is_object(context) || !is_object(function) {
+        return None;
+    }
+    let code = read((function - 1).wrapping_add(target.code))?;
+    if !is_object(code) || read(code - 1)? != target.code_type {
+        return None;
+    }
+    // Small numbers are in the upper half of a word.
+    let may_be_interpreted = is_object(instructions) && offset as u32 == 0 && offset >> 63 == 0;
+    let instruction = if may_be_interpreted && read(instructions - 1) == Some(target.instructions_type) {
+        offset >> 32
+    } else {
+        COMPILED | ip & (COMPILED - 1)
+    };
+    Some(FrameOnStack { code, instruction })
+}
+
 /// The interpreter of a target: a value of the kernel's `INTERPRETERS` array, which the slot indexes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[repr(C)]
 pub struct Interpreter {
-    /// Not 0 if the target's interpreter frames are walked.
+    /// One of [`mod@frames`]: whether the target's interpreter frames are walked, and how.
     pub is_known: u64,
     /// From the thread pointer to the state of the thread in the interpreter. 0 stands there while it runs other code.
     pub thread_state: Path,
@@ -153,10 +242,12 @@ pub struct Interpreter {
     pub run: Path,
     /// From such a record to the one of the run before: bytes.
     pub run_previous: u64,
+    /// How frames on the native stack are read.
+    pub on_stack: OnStack,
 }
 
 const _: () = assert!(size_of::<Path>() == 32);
-const _: () = assert!(size_of::<Interpreter>() == 8 + 3 * 32 + 11 * 8 + 32 + 8);
+const _: () = assert!(size_of::<Interpreter>() == 8 + 3 * 32 + 11 * 8 + 32 + 8 + 24);
 
 /// A chain of interpreter frames while it is walked and sent: scratch memory of a processor.
 #[derive(Clone, Copy)]

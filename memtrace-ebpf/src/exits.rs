@@ -3,7 +3,7 @@
 use aya_ebpf::programs::ProbeContext;
 use memtrace_common::cookie;
 
-use crate::{arch, heap, mapping, site::Site, suspend, thread};
+use crate::{arch, heap, mapping, pool, site::Site, suspend, thread};
 
 /// A thread is about to leave a function.
 #[inline(always)]
@@ -22,6 +22,8 @@ pub fn way_out(context: &ProbeContext, site: Site) {
     let result = if cookie::signature(site.cookie).block_selector() != 0 { first } else { returned };
     if mapping::is_in(state) {
         mapping::finish(state, result);
+    } else if pool::is_in(state) {
+        pool::finish(state, result);
     } else {
         heap::finish(context, state, result);
     }

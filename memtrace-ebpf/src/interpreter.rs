@@ -1,6 +1,9 @@
 //! Frames of interpreted code: the chain that an interpreter keeps for the running thread is walked beside the native stack, and
 //! sent with it. What is read where is data (`memtrace_common::interpreter`); the chain is walked anew at every call, since it is
 //! no part of the native stack that a remembered walk compares.
+//!
+//! Frames that lie on the native stack are found while that is walked ([`note_frame`]). The words that tell them apart are among
+//! those that a remembered walk compares, and they are part of its id.
 
 use core::ffi::c_void;
 
@@ -13,14 +16,17 @@ use memtrace_common::{
     Slot,
     event::{ChainRecord, Head, Kind, UNKNOWN_DEPTH},
     interpreter::{
-        self, Chain, FRAMES_WINDOW, Interpreter, MAX_CHAIN_WORDS, MAX_FRAME_WORDS, MAX_INTERPRETER_FRAMES, Source,
+        self, Chain, FRAMES_WINDOW, FrameKind, Interpreter, MAX_CHAIN_WORDS, MAX_FRAME_WORDS, MAX_INTERPRETER_FRAMES,
+        ON_STACK_BELOW, ON_STACK_WORDS, Source, frames, pack,
     },
     limits::{MAX_FRAMES, MAX_TARGETS, WINDOWS},
     stack,
     thread::ThreadState,
+    walk_cache::Stack as _,
 };
 
 use crate::{
+    remember::OwnStack,
     ring,
     scratch::{self, Scratch, Scratches},
     thread,
@@ -77,6 +83,9 @@ extern "C" fn walk_chain(state: *mut ThreadState, slot: u32) -> u32 {
     let Some(target) = INTERPRETERS.get_ptr(slot) else { return 0 };
     // SAFETY: a live array element. A half-written one leads to words that are not there, or that user space cannot name.
     let target = unsafe { &*target };
+    if target.is_known == frames::ON_STACK {
+        return begin_on_stack(state, slot);
+    }
     let Some(pointer) = thread::pointer() else { return 0 };
     let first = target.thread_state.follow(pointer, thread::read_word).unwrap_or(0);
     let thread_state =
@@ -155,6 +164,79 @@ extern "C" fn one_frame(_index: u32, context: *mut c_void) -> i64 {
     i64::from(!interpreter::step(target, chain, thread::read_word))
 }
 
+/// Room for frames that are found on the native stack.
+#[inline(always)]
+fn begin_on_stack(state: &mut ThreadState, slot: u32) -> u32 {
+    if let Some((index, chain)) = scratch::claim::<Chain>() {
+        chain.slot = u64::from(slot);
+        chain.record.words = 0;
+        state.walk.chain = index;
+    }
+    0
+}
+
+/// Notes the interpreter's frame that lies at the frame pointer `fp` of the native frame before `place`, if the stack may have such
+/// frames and this is one.
+#[inline(always)]
+pub fn note_frame(state: &mut ThreadState, place: usize, fp: u64) {
+    if state.walk.chain < WINDOWS as u64 {
+        let _ = note_frame_on_stack(state, place as u32, fp);
+    }
+}
+
+/// [`note_frame`] for a stack that has room for a chain. A global function, as [`walk_chain`] is; the verifier wants a number back.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn note_frame_on_stack(state: *mut ThreadState, place: u32, fp: u64) -> u32 {
+    // SAFETY: null, or a reference of the caller's.
+    let Some(state) = (unsafe { state.as_mut() }) else { return 0 };
+    let Some(chain) = scratch::get::<Chain>(state.walk.chain) else { return 0 };
+    let Some(target) = INTERPRETERS.get_ptr(chain.slot as u32) else { return 0 };
+    // SAFETY: a live array element.
+    let target = unsafe { &*target };
+    if target.is_known != frames::ON_STACK {
+        return 0;
+    }
+    let begin = fp.wrapping_sub(ON_STACK_BELOW);
+    // SAFETY: the helper checks the address.
+    let Ok(words) = (unsafe { aya_ebpf::helpers::bpf_probe_read_user(begin as *const [u64; ON_STACK_WORDS]) }) else {
+        return 0;
+    };
+    let ip = state.frames[place.wrapping_sub(1) as usize & MAX_FRAMES];
+    let Some(frame) = interpreter::on_stack(&target.on_stack, &words, ip, thread::read_word) else { return 0 };
+    if frame.is_interpreted() {
+        OwnStack.note(state, begin, words[0]);
+        OwnStack.note(state, begin.wrapping_add(8), words[1]);
+    }
+    state.walk.hash = stack::mix(stack::mix(state.walk.hash, frame.code), frame.instruction);
+    chain.push(pack(FrameKind::Interpreter, frame.code));
+    chain.push(pack(FrameKind::Native, frame.instruction));
+    chain.push_boundary(fp);
+    0
+}
+
+/// The walk was led astray: frames that were found on the way are left out.
+#[inline(always)]
+pub fn drop_frames(state: &mut ThreadState) {
+    if state.walk.chain < WINDOWS as u64 {
+        let _ = drop_frames_on_stack(state);
+    }
+}
+
+/// [`drop_frames`] for a stack that has room for a chain. A global function, as [`walk_chain`] is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn drop_frames_on_stack(state: *mut ThreadState) -> u32 {
+    // SAFETY: null, or a reference of the caller's.
+    let Some(state) = (unsafe { state.as_mut() }) else { return 0 };
+    if state.walk.chain_hash == 0
+        && let Some(chain) = scratch::get::<Chain>(state.walk.chain)
+    {
+        chain.record.words = 0;
+    }
+    0
+}
+
 /// Notes the stack pointer of the native frame `place`, if the stack has a chain.
 #[inline(always)]
 pub fn note_depth(state: &ThreadState, place: usize, sp: u64) {
@@ -198,6 +280,9 @@ extern "C" fn send_chain(state: *mut ThreadState, slot: u32, id: u64) -> u32 {
     let Some(chain) = scratch::get::<Chain>(state.walk.chain) else { return 0 };
     let head = Head::new(Kind::Chain, Slot(slot as u16), state.thread as u32);
     let words = core::hint::black_box(chain.record.words) & (MAX_CHAIN_WORDS as u64 - 1);
+    if words == 0 {
+        return 1;
+    }
     chain.record = ChainRecord { head, time_ns: ring::now(), id, sp: chain.record.sp, words };
     let bytes = (size_of::<ChainRecord>() + size_of_val(&chain.depths)) as u64 + 8 * words;
     // SAFETY: depths and words follow the record without a gap, and there is room for so many.

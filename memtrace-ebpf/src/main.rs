@@ -1,6 +1,6 @@
 //! memtrace's BPF programs: one file a task, the probe programs here.
 //!
-//! In: uprobe hits on allocator functions (`heap`, `mapping`, `exits`, `exception`, and `session` for both ends at once), system-call tracepoints (`syscall`), page
+//! In: uprobe hits on allocator functions (`heap`, `mapping`, `exits`, `exception`, `pool`, and `session` for both ends at once), system-call tracepoints (`syscall`), page
 //! faults (`fault`), exec (`lifecycle`); which register holds what is in `arch`. Out: records in the ring (`ring`), blocks that had to wait (`deferred`), counters
 //! (`count`). With `--sample` most blocks are left out (`sample`).
 
@@ -20,6 +20,7 @@ mod heap;
 mod interpreter;
 mod lifecycle;
 mod mapping;
+mod pool;
 mod predict;
 mod remember;
 mod ring;
@@ -113,6 +114,20 @@ fn heap_raise(context: ProbeContext) -> u32 {
 #[uprobe]
 fn mapping_entry(context: ProbeContext) -> u32 {
     mapping::entry(&context, attach_cookie(&context));
+    0
+}
+
+/// Entry of the function that makes a pool of small blocks ready.
+#[uprobe]
+fn pool_entry(context: ProbeContext) -> u32 {
+    pool::entry(&context, attach_cookie(&context));
+    0
+}
+
+/// Return of the same.
+#[uretprobe]
+fn pool_return(context: RetProbeContext) -> u32 {
+    pool::returned(&context);
     0
 }
 

@@ -159,6 +159,7 @@ pub fn stack_id(state: &mut ThreadState, slot: u16, start: Registers) -> u64 {
             state.walk.depth = 1;
             state.walk.hash = stack::mix(stack::seed(slot, generation), first);
             state.walk.uncacheable = 1;
+            interpreter::drop_frames(state);
         }
     }
     let id = stack::finish(state.walk.hash);
@@ -231,6 +232,9 @@ extern "C" fn one_frame(index: u32, context: *mut c_void) -> i64 {
             state.frames[place] = caller.registers.ip;
             interpreter::note_depth(state, place, caller.registers.sp);
             walk_cache::note_step(state, Rule::unpack(used), &frame.registers, &caller.registers, &remember::OwnStack);
+            if used == Rule::WithoutRules.pack() && !caller.exact {
+                interpreter::note_frame(state, place, frame.registers.fp);
+            }
             // A walk that goes on to the last frame that fits has not come to its end.
             if place + 1 >= MAX_FRAMES {
                 state.walk.uncacheable = 1;

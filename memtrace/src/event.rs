@@ -70,6 +70,7 @@ pub enum What<'a> {
     Reserve(Block),
     Commit(Range),
     Chain { id: StackId, chain: ChainWords<'a> },
+    Pool(Block),
 }
 
 /// One frame of a stack, of compiled or of interpreted code.
@@ -177,6 +178,7 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
         Kind::Touch => What::Touch(block(body(24)?)),
         Kind::Discard => What::Discard(range(body(16)?)),
         Kind::Reserve => What::Reserve(block(body(24)?)),
+        Kind::Pool => What::Pool(block(body(24)?)),
         Kind::Commit => What::Commit(range(body(16)?)),
         Kind::Release => What::Release(Address(body(8)?.get_u64_ne())),
         Kind::ReallocBegin => What::ReallocBegin(Address(body(8)?.get_u64_ne())),
@@ -280,7 +282,7 @@ mod tests {
     /// The rings' reader goes by what the kind says.
     #[test]
     fn a_record_is_as_long_as_its_kind_says() {
-        for number in 1..=18 {
+        for number in 1..=19 {
             let kind = Kind::from_number(number).expect("a kind");
             let words = vec![0; kind.record_bytes() / 8 - 1];
             let words = if kind == Kind::Chain { [&words[..], &[0; DEPTHS / 2]].concat() } else { words };
@@ -289,7 +291,7 @@ mod tests {
             let short = record(number, 0, &words[1..]);
             assert!(matches!(decode(&short), Err(DecodeError::TooShort { .. })), "{kind:?}");
         }
-        assert_eq!(Kind::from_number(19), None);
+        assert_eq!(Kind::from_number(20), None);
     }
 
     proptest! {

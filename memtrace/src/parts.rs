@@ -55,6 +55,11 @@ pub mod runtime {
         getter::variable,
         lines::{Form, Lines},
     };
+
+    /// V8's tables.
+    pub mod v8 {
+        pub use crate::runtime::v8::read_any;
+    }
 }
 
 /// Processes that are traced.

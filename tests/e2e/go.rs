@@ -120,7 +120,9 @@ fn the_place_that_keeps_is_named_with_its_line() -> Result<()> {
     };
     let (kept, started) = (line("make([]byte, bytes)")?, line("go wait(release)")?);
     let is_at = |stack: &Stack, function: &str, line: u32| {
-        stack.frames.iter().any(|frame| frame.function.as_deref() == Some(function) && frame.line == Some(line))
+        stack.frames.iter().any(|frame| {
+            (frame.function.as_deref(), frame.line, frame.language.as_str()) == (Some(function), Some(line), "go")
+        })
     };
     let report = memtrace.report_where("both places", |report| {
         stacks(report, "managed").any(|stack| is_at(stack, "main.keep", kept))

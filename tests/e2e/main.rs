@@ -25,6 +25,7 @@ mod other_tracers;
 mod prediction;
 mod python;
 mod sampling;
+mod small_objects;
 mod software;
 mod stacks;
 mod stall;

@@ -1,9 +1,15 @@
-//! Node's heap: one heap, whichever stacks of V8 ask for its pages, and judged, as Buffers are, by what collections of all of it leave.
+//! Node: the functions and lines of JavaScript that keep Buffers, and its heap, which is one whichever stacks of V8 ask for its pages. Both
+//! are judged by what collections of all of the heap leave.
 
-use std::process::Command;
+use std::{
+    collections::HashMap,
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use anyhow::{Result, ensure};
-use memtrace_tests::{Heap, Memtrace, Report, Target};
+use anyhow::{Context, Result, ensure};
+use memtrace_tests::{Frame, Heap, Memtrace, Report, Stack, Target};
 use serde::Deserialize;
 
 /// Keeps so many megabytes of objects for each line that it reads, and says how large V8 says its heap is.
@@ -45,6 +51,93 @@ fn pages_of_v8_are_one_heap_and_as_large_as_v8_says() -> Result<()> {
         ensure!(whole.count() == 1, "{:#?}", report.stacks);
     }
     memtrace.interrupt()?;
+    Ok(())
+}
+
+/// How often each case runs: enough for V8's compilers.
+const TIMES: &str = "3000";
+
+/// More programs of Node's that are tested, separated by colons.
+const MORE_NODES: &str = "MEMTRACE_TEST_NODES";
+
+fn nodes() -> Vec<PathBuf> {
+    let more = env::var_os(MORE_NODES).unwrap_or_default();
+    [PathBuf::from("node")].into_iter().chain(env::split_paths(&more).filter(|path| path.is_absolute())).collect()
+}
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/node_frames.js")
+}
+
+/// The innermost frame of JavaScript that is no part of Node's.
+fn own(stack: &Stack) -> Option<&Frame> {
+    let is_own = |frame: &&Frame| {
+        let is_script = frame.module.as_deref() == Some("[javascript]");
+        is_script && !frame.file.as_deref().is_some_and(|file| file.starts_with("node:"))
+    };
+    stack.frames.iter().find(is_own)
+}
+
+/// The function, file and line of each case, as the comments of the fixture say.
+fn expected() -> Result<HashMap<String, (String, String, u32)>> {
+    let path = fixture();
+    let text = fs::read_to_string(&path)?;
+    let marked = text.lines().enumerate().filter_map(|(index, line)| {
+        let (case, function) = line.split_once("// case: ")?.1.split_once(" in ")?;
+        let place = (function.to_owned(), path.display().to_string(), u32::try_from(index + 1).ok()?);
+        Some((case.to_owned(), place))
+    });
+    let script = ("script".to_owned(), ("inScript".to_owned(), "/scripts/two_bytes.js".to_owned(), 13));
+    Ok(marked.chain([script]).collect())
+}
+
+/// The stacks of the blocks of one size.
+fn stacks_of(report: &Report, size: u64) -> impl Iterator<Item = &Stack> {
+    report.stacks.iter().filter(move |stack| {
+        stack.kind == "heap"
+            && stack.outstanding_blocks > 0
+            && stack.outstanding_bytes == stack.outstanding_blocks * size
+    })
+}
+
+#[test]
+fn buffers_have_the_function_and_the_line_that_made_them() -> Result<()> {
+    let expected = expected()?;
+    for node in nodes() {
+        let folder = tempfile::tempdir()?;
+        let seen = folder.path().join("seen");
+        let mut target = Target::spawn(Command::new(&node).arg(fixture()).arg(&seen))?;
+        ensure!(target.hear()? == "ready", "{node:?}");
+        let mut memtrace = Memtrace::attach(target.pid(), &[])?;
+        memtrace.report_where("a block of the top level", |report| {
+            report
+                .stacks
+                .iter()
+                .any(|stack| own(stack).is_some_and(|frame| frame.function.as_deref() == Some("(top level)")))
+        })?;
+        fs::write(&seen, "")?;
+        target.tell(TIMES)?;
+        let sizes: HashMap<String, u64> = target.hear_json()?;
+        ensure!(sizes.len() == expected.len(), "{sizes:?} are not {expected:?}");
+        let most = |report: &Report, size| stacks_of(report, size).map(|stack| stack.outstanding_blocks).sum::<u64>();
+        let report = memtrace.report_where("the blocks of all cases", |report| {
+            sizes.iter().all(|(case, &size)| most(report, size) >= if case == "timer" { 200 } else { 2 })
+        })?;
+        for (case, &size) in &sizes {
+            let (function, file, line) = &expected[case];
+            for stack in stacks_of(&report, size) {
+                let frame = own(stack).with_context(|| format!("{node:?} {case}: no JavaScript in {stack:#?}"))?;
+                let is_right = frame.function.as_ref() == Some(function)
+                    && frame.file.as_ref() == Some(file)
+                    && frame.line == Some(*line);
+                ensure!(is_right, "{node:?} {case}: {frame:?} is not {function} at {file}:{line} in {stack:#?}");
+            }
+        }
+        let finished = memtrace.interrupt()?;
+        ensure!(finished.errors.iter().all(|line| !line.contains("not named")), "{:?}", finished.errors);
+        let last = finished.final_report()?;
+        ensure!(last.losses().is_empty(), "{:?}", last.losses());
+    }
     Ok(())
 }
 

@@ -276,6 +276,8 @@ pub struct Frame {
     pub inlined: bool,
     /// `native` or `interpreter`.
     pub kind: String,
+    /// `native`, `python`, `go`, `javascript`, ...
+    pub language: String,
 }
 
 impl Report {

@@ -166,3 +166,45 @@ fn words_are_told_by_their_kinds() {
     assert_eq!(unpack(3 << 48), None);
     assert_eq!(unpack(u64::MAX), None);
 }
+
+const ON_STACK: OnStack = OnStack { code: 32, code_type: 0x101, instructions_type: 0x201 };
+
+/// A function at 0x1000 whose code is described at 0x2000, and bytecode at 0x3000.
+fn script_heap() -> HashMap<u64, u64> {
+    HashMap::from([(0x1000 + 32, 0x2001), (0x2000, 0x101), (0x3000, 0x201), (0x4000, 0x301)])
+}
+
+fn found(words: [u64; ON_STACK_WORDS]) -> Option<FrameOnStack> {
+    let heap = script_heap();
+    on_stack(&ON_STACK, &words, 0x7fff_1234_5678, |address| heap.get(&address).copied())
+}
+
+#[test]
+fn a_frame_on_the_native_stack_is_told_by_its_offset_or_by_its_return_address() {
+    let interpreted = found([63 << 32, 0x3001, 0, 0x1001, 0x9001]).expect("a frame");
+    assert_eq!((interpreted.code, interpreted.instruction, interpreted.is_interpreted()), (0x2001, 63, true));
+    let compiled = FrameOnStack { code: 0x2001, instruction: COMPILED | 0x1234_5678 };
+    assert!(!compiled.is_interpreted());
+    // Baseline code keeps another object in place of the offset; in optimised code anything may stand there.
+    for words in [[0x4001, 0x3001], [63 << 32, 0x4001], [63 << 32, 0x5001], [63 << 32, 7], [u64::MAX << 32, 0x3001]] {
+        assert_eq!(found([words[0], words[1], 0, 0x1001, 0x9001]), Some(compiled), "{words:x?}");
+    }
+}
+
+#[test]
+fn frames_of_the_engine_and_of_other_code_are_none() {
+    // A number in place of the context, a function that is none, and one whose code is of another type.
+    for [function, context] in [[0x1001, 0x24], [0x1002, 0x9001], [0x3001, 0x9001], [0x8001, 0x9001], [1, 1]] {
+        assert_eq!(found([63 << 32, 0x3001, 0, function, context]), None);
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_words_are_a_frame_or_none(words: [u64; ON_STACK_WORDS], ip: u64, at: u64) {
+        let heap = script_heap();
+        let read = |address: u64| heap.get(&address).copied().or(Some(address.wrapping_mul(at)));
+        let frame = on_stack(&OnStack { code: at, code_type: at, instructions_type: at }, &words, ip, read);
+        proptest::prop_assert!(frame.is_none_or(|frame| frame.instruction <= u64::from(u32::MAX)));
+    }
+}

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     allocator::wrapper::{Place, Wrapper},
     object::{mapped::MappedObject, symbols::Symbol},
+    runtime::python,
 };
 
 /// One function to probe, and where.
@@ -171,7 +172,7 @@ pub fn plan(objects: &[MappedObject], wrappers: &[Wrapper], ends: Ends) -> Resul
         !objects.iter().enumerate().any(named)
     };
     plan.pending = wrappers.iter().filter(found).map(Wrapper::to_string).collect();
-    if plan.sites.iter().all(|site| site.call == Call::Raise) {
+    if plan.sites.iter().all(|site| matches!(site.call, Call::Raise | Call::Pool)) {
         return Err(AllocatorError::NotFound(missing::describe(objects, &plan)));
     }
     let libc = |site: &ProbeSite| sources.iter().any(|from| from.role.is_libc && from.open_path == site.open_path);
@@ -290,12 +291,24 @@ fn plan_source(builder: &Builder<'_>, known: &Known<'_>, plan: &mut Plan) -> Res
     for family in allocators {
         plan.allocators.push(FoundAllocator { family, object_path: source.object.path.clone() });
     }
+    if source.symbols.contains_key(python::RUNTIME)
+        && let Some(symbol) = pools(source)
+    {
+        let name = python::pool_function::POOL_FUNCTION;
+        builder.add(&Function { name, call: Call::Pool, signature: Signature(0) }, Call::Pool, &symbol, plan);
+    }
     for &name in cpp::RAISES {
         if let Some(symbol) = source.symbols.get(name).filter(|symbol| addresses.insert(symbol.address)) {
             builder.add(&Function { name, call: Call::Raise, signature: Signature(0) }, Call::Raise, symbol, plan);
         }
     }
     Ok(())
+}
+
+/// The function by which CPython makes pools of small blocks ready.
+fn pools(source: &Source<'_>) -> Option<Symbol> {
+    let mut file = File::open(&source.open_path).ok()?;
+    python::pool_function::find(&mut file, &source.elf)
 }
 
 fn wrapper_symbol(source: &Source<'_>, wrapper: &Wrapper) -> Result<Symbol, AllocatorError> {

@@ -18,6 +18,7 @@ use crate::{
         mapped::MappedObject,
         symbols::{ElfFile, Symbol},
     },
+    runtime::python,
 };
 
 /// A file that has to do with allocation, opened.
@@ -66,8 +67,10 @@ impl<'a> Source<'a> {
         }
         let role = Role::of(|name| symbols.contains_key(name));
         let others = rust::FUNCTIONS.iter().map(|function| function.name).chain(catalogue::cpp::RAISES.iter().copied());
-        let matters =
-            role.allocates() || !wrappers.is_empty() || others.into_iter().any(|name| symbols.contains_key(name));
+        let matters = role.allocates()
+            || !wrappers.is_empty()
+            || symbols.contains_key(python::RUNTIME)
+            || others.into_iter().any(|name| symbols.contains_key(name));
         Ok(matters.then_some(Self { object, open_path, elf, symbols, role, wrappers }))
     }
 

@@ -368,6 +368,7 @@ fn program_names(site: &ProbeSite, programs: Programs, sessions: bool) -> (&'sta
         (_, Call::ReleaseOuter) => ("heap_release_outer", "heap_return"),
         (_, Call::Raise) => ("heap_raise", ""),
         (_, Call::Exit) => ("way_out", ""),
+        (_, Call::Pool) => ("pool_entry", "pool_return"),
         (_, call) if call.is_mapping() => (MAPPING_ENTRY, ""),
         _ => ("heap_entry", "heap_return"),
     };

@@ -61,7 +61,7 @@ enum At {
 }
 
 /// Programs that are attached through uprobes.
-const PROGRAMS: [(&str, At); 11] = [
+const PROGRAMS: [(&str, At); 13] = [
     ("heap_entry", At::Entry),
     ("heap_return", At::Return),
     (HEAP_SESSION, At::Both),
@@ -71,6 +71,8 @@ const PROGRAMS: [(&str, At); 11] = [
     ("way_out", At::Entry),
     ("heap_raise", At::Entry),
     (MAPPING_ENTRY, At::Entry),
+    ("pool_entry", At::Entry),
+    ("pool_return", At::Return),
     ("empty_entry", At::Entry),
     ("empty_return", At::Return),
 ];

@@ -48,9 +48,19 @@ impl ProcessLedger {
         self.counts.all.values().map(|known| known.count)
     }
 
-    /// By how many bytes they hold more than when they were first told of; 0 if they hold less.
+    /// Bytes of small objects that were allocated since the attach, and how many they are.
+    pub fn small_objects(&self) -> (u64, u64) {
+        let small =
+            self.counts.all.values().map(|known| known.count.totals).filter(|totals| totals.kind == Kind::Small);
+        small.fold((0, 0), |(bytes, objects), totals| {
+            (bytes.saturating_add(totals.outstanding_bytes), objects.saturating_add(totals.outstanding_blocks))
+        })
+    }
+
+    /// By how many bytes other counts hold more than when they were first told of; 0 if they hold less.
     pub fn counts_grew_by(&self) -> u64 {
-        let stacks = || self.counts.all.iter().filter(|((kind, _), _)| kind.is_stack()).map(|(_, known)| known);
+        let is_meant = |kind: Kind| kind.is_stack() && !kind.begins_at_attach();
+        let stacks = || self.counts.all.iter().filter(|((kind, _), _)| is_meant(*kind)).map(|(_, known)| known);
         let sum = |bytes: fn(&Known) -> u64| stacks().map(bytes).fold(0, u64::saturating_add);
         sum(|known| known.count.totals.outstanding_bytes).saturating_sub(sum(|known| known.first_bytes))
     }

@@ -61,6 +61,8 @@ pub enum Kind {
     Managed,
     /// Goroutines, by the runtime's own books.
     Goroutine,
+    /// Small objects in pools that the stack made ready, as the pools' own heads say.
+    Small,
     /// All that a runtime's heap holds, by the runtime's own books; it is no stack.
     WholeHeap,
     /// Objects of one type, by the runtime's own memory; it is no stack.
@@ -72,6 +74,14 @@ impl Kind {
     pub const fn has_blocks(self) -> bool {
         match self {
             Kind::Heap | Kind::Map | Kind::Touched => true,
+            Kind::Managed | Kind::Goroutine | Kind::Small | Kind::WholeHeap | Kind::Type => false,
+        }
+    }
+
+    /// Whether what it holds is counted from the attach on, and nothing that was there before.
+    pub const fn begins_at_attach(self) -> bool {
+        match self {
+            Kind::Heap | Kind::Map | Kind::Touched | Kind::Small => true,
             Kind::Managed | Kind::Goroutine | Kind::WholeHeap | Kind::Type => false,
         }
     }

@@ -220,7 +220,7 @@ impl ProcessLedger {
             What::Discard(range) => self.discard(range),
             What::Reserve(block) => self.reserve(block, time_ns),
             What::Commit(range) => self.commit(range, time_ns),
-            What::Stack { .. } | What::Chain { .. } => {}
+            What::Stack { .. } | What::Chain { .. } | What::Pool(_) => {}
         }
     }
 

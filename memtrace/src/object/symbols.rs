@@ -197,6 +197,12 @@ impl<R: Read + Seek> ElfFile<R> {
         })
     }
 
+    /// The `N` bytes of data at an address, as linked and as they are in the file; `None` if they are not in it.
+    pub fn data<const N: usize>(&self, address: u64) -> Option<[u8; N]> {
+        let offset = self.data_offset(address)?;
+        (&self.source).read_bytes_at(offset, N as u64).ok()?.try_into().ok()
+    }
+
     /// The places in memory, as linked, where the dynamic linker writes the addresses of these functions: those that
     /// `wanted` names, and those of this file at an address that `is_wanted`.
     ///

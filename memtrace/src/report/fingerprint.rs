@@ -23,6 +23,7 @@ pub(super) fn fingerprint(stack: &Stack) -> String {
         StackKind::Page => "page",
         StackKind::Managed => "managed",
         StackKind::Goroutine => "goroutine",
+        StackKind::Small => "small",
     });
     for frame in &stack.frames {
         add(&place::at(frame));

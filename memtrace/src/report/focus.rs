@@ -69,7 +69,7 @@ pub(super) fn since_mark(stack: &Stack) -> Option<String> {
         StackKind::Heap => ("block", "blocks"),
         StackKind::Map => ("mapped range", "mapped ranges"),
         StackKind::Page => ("touched range", "touched ranges"),
-        StackKind::Managed => ("object", "objects"),
+        StackKind::Managed | StackKind::Small => ("object", "objects"),
         StackKind::Goroutine => ("goroutine", "goroutines"),
     };
     let blocks = number::of(since.outstanding_blocks, one, many);

@@ -132,6 +132,7 @@ mod tests {
         ("/stacks/0/frames/0/file", "string"),
         ("/stacks/0/frames/0/line", "integer"),
         ("/stacks/0/frames/0/inlined", "boolean"),
+        ("/stacks/0/frames/0/language", "string"),
         ("/stacks/0/frames/0/offset", "string"),
         ("/stacks/0/truncated", "null"),
         ("/stacks/1/truncated", "string"),
@@ -174,6 +175,7 @@ mod tests {
             object["stacks"][0]["frames"].as_array().unwrap().iter().map(|frame| &frame["function"]).collect();
         assert_eq!(names, [&Value::from("leak_here"), &Value::from("handle"), &Value::from("main"), &Value::Null]);
         assert_eq!(object["stacks"][0]["frames"][1]["inlined"], true);
+        assert_eq!(object["stacks"][0]["frames"][1]["language"], "native");
     }
 
     #[test]

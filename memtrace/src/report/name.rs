@@ -63,9 +63,11 @@ pub fn holding(stack: &Stack) -> String {
         StackKind::Map => ("mapped range", "mapped ranges"),
         StackKind::Page => ("touched range", "touched ranges"),
         StackKind::Managed => ("object", "objects"),
+        StackKind::Small => ("small object", "small objects"),
         StackKind::Goroutine => ("goroutine", "goroutines"),
     };
-    let (one, many) = if stack.heap.is_some() { ("page range", "page ranges") } else { (one, many) };
+    let is_pages = stack.heap.is_some() && stack.kind == StackKind::Managed;
+    let (one, many) = if is_pages { ("page range", "page ranges") } else { (one, many) };
     held(stack.outstanding_bytes, &of(stack.outstanding_blocks, one, many), stack.estimate.is_some())
 }
 

@@ -35,6 +35,10 @@ enum Role {
 /// wrapper around the allocator. When there is none, the innermost one of a runtime, else the innermost wrapper. 0 for
 /// a stack without frames.
 pub fn blamed(frames: &[Frame]) -> usize {
+    let is_interpreted = frames.iter().any(|frame| frame.kind == FrameKind::Interpreter);
+    // Where an interpreter's frames have names, code that was made at run time and has none is the interpreter's.
+    let is_made = |frame: &Frame| frame.function.is_none() && frame.module.as_deref() == Some("[anonymous]");
+    let role = |frame: &Frame| if is_interpreted && is_made(frame) { Role::Runtime } else { role(frame) };
     // `min_by_key` takes the first of equals.
     frames.iter().enumerate().min_by_key(|(_, frame)| role(frame)).map_or(0, |(index, _)| index)
 }
@@ -143,6 +147,7 @@ fn role(frame: &Frame) -> Role {
     let module = frame.module.as_deref().unwrap_or_default();
     if frame.kind == FrameKind::Interpreter {
         return match frame.file.as_deref() {
+            _ if module == names::BUILT_IN => Role::Runtime,
             Some(file) if names::is_interpreters_own(file) => Role::Runtime,
             Some(file) if names::is_installed(file) => Role::Library,
             // Code of which nothing could be read tells nobody anything.

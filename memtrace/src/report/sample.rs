@@ -4,7 +4,7 @@ use super::gate::Gate;
 use super::snapshot::{
     Frame, Module, Process, Quantiles, Retired, SCHEMA, Snapshot, Stack, StackKind, Survival, Totals, Tracer,
 };
-use crate::{symbol::FrameKind, trend::Verdict};
+use crate::{runtime::Language, symbol::FrameKind, trend::Verdict};
 
 pub(crate) fn frame(function: &str, module: &str, file: Option<(&str, u32)>) -> Frame {
     Frame {
@@ -16,6 +16,7 @@ pub(crate) fn frame(function: &str, module: &str, file: Option<(&str, u32)>) -> 
         inlined: false,
         offset: Some("0x1234".to_owned()),
         kind: FrameKind::Native,
+        language: Language::Native,
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     runtime::{Goroutines, Heap, Type},
     sampling::{Estimate, Sampling},
 };
-use crate::{symbol::FrameKind, trend::Verdict};
+use crate::{runtime::Language, symbol::FrameKind, trend::Verdict};
 
 /// The name and version of the JSON form; raised when the meaning of a field changes.
 pub const SCHEMA: &str = "memtrace/1";
@@ -230,6 +230,12 @@ pub struct Totals {
     /// Bytes of address space that was reserved since the attach and may not be accessed: no memory, and in no other number.
     #[serde(default)]
     pub reserved_bytes: u64,
+    /// Bytes of small objects of Python in pools that were made ready since the attach.
+    #[serde(default)]
+    pub small_bytes: u64,
+    /// How many small objects these are.
+    #[serde(default)]
+    pub small_objects: u64,
 }
 
 /// What kind of memory a stack holds.
@@ -247,6 +253,8 @@ pub enum StackKind {
     Managed,
     /// Goroutines, by the runtime's own books; their bytes are those of their stacks.
     Goroutine,
+    /// Small objects of Python, in pools that this stack was the first to take an object from.
+    Small,
 }
 
 /// One call stack and what it holds.
@@ -374,6 +382,9 @@ pub struct Frame {
     /// What runs the code.
     #[serde(default)]
     pub kind: FrameKind,
+    /// The language of the code, as its runtime states it: `native` where none does. Other values may follow.
+    #[serde(default)]
+    pub language: Language,
 }
 
 /// A program or library that frames lie in.

@@ -1,12 +1,23 @@
 //! A piece of interpreted code: its function, its file, and the lines of its instructions.
 
-use super::python::lines::Lines;
+use super::{language::Language, python, v8};
+
+/// Which instruction is of which line.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum LineTable {
+    /// Of Python: by the offset of the instruction.
+    Python(python::lines::Lines),
+    /// Of JavaScript: by the place in the script.
+    Script(v8::positions::Lines),
+}
 
 /// Code of one function, as an interpreter has it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Code {
-    /// The language, as reports name it in place of a module.
-    pub language: &'static str,
+    /// The language that it is written in.
+    pub language: Language,
+    /// What reports call its module.
+    pub module: &'static str,
     /// The function's name, qualified by its class where the interpreter knows that. Not escaped.
     pub name: String,
     /// The source file, as the interpreter has it. Not escaped.
@@ -14,13 +25,17 @@ pub struct Code {
     /// Bytes of its instructions.
     pub instruction_bytes: u64,
     /// Which instruction is of which line; `None` where that could not be read.
-    pub lines: Option<Lines>,
+    pub lines: Option<LineTable>,
 }
 
 impl Code {
-    /// The line of the instruction at this offset from the first one, in bytes; `None` if it belongs to none.
+    /// The line of the instruction at this offset from the first one, in bytes, or of the place that a frame of JavaScript has instead; `None`
+    /// if it belongs to none.
     pub fn line(&self, offset: u32) -> Option<u32> {
-        self.lines.as_ref()?.line(offset)
+        match self.lines.as_ref()? {
+            LineTable::Python(lines) => lines.line(offset),
+            LineTable::Script(lines) => lines.line(offset),
+        }
     }
 
     /// Whether one of its instructions is at this offset.
@@ -32,7 +47,10 @@ impl Code {
     pub fn bytes(&self) -> u64 {
         (self.name.len()
             + self.file.as_ref().map_or(0, String::len)
-            + self.lines.as_ref().map_or(0, Lines::bytes)
+            + self.lines.as_ref().map_or(0, |lines| match lines {
+                LineTable::Python(lines) => lines.bytes(),
+                LineTable::Script(lines) => lines.bytes(),
+            })
             + 128) as u64
     }
 }

@@ -11,19 +11,20 @@ pub mod chain;
 pub mod code;
 pub mod count;
 pub mod go;
+pub mod language;
 pub mod python;
 pub mod v8;
 
 mod memory;
 mod pages;
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use memtrace_common::interpreter::Interpreter;
 
 use self::chain::Placing;
-pub use self::{code::Code, memory::Memory};
-use crate::object::{Pid, maps::Mapping};
+pub use self::{code::Code, language::Language, memory::Memory};
+use crate::object::{Pid, mapped::MappedObject, maps::Mapping};
 
 /// The share of a processor that reading a process's books gets, as one part in this many.
 const PARTS: u32 = 100;
@@ -43,6 +44,8 @@ pub struct Runtime {
     pub placing: Placing,
     /// What names its code.
     pub reader: CodeReader,
+    /// What finds the functions that a frame stands for, and their places; `None` where a frame itself says it.
+    pub places: Option<v8::Places>,
     /// What counts its objects by type; `None` where that cannot be.
     pub census: Option<python::Census>,
 }
@@ -62,9 +65,44 @@ pub enum Finding {
     Refused(String),
 }
 
+/// Files that are known to have no interpreter, of each kind.
+#[derive(Debug, Default)]
+pub struct Known {
+    python: Without,
+    v8: Without,
+}
+
+/// Files that have no interpreter of one kind, by device and inode.
+#[derive(Debug, Default)]
+pub struct Without(HashSet<((u32, u32), u64)>);
+
+impl Without {
+    /// The most files that are kept in mind.
+    const MOST: usize = 4096;
+
+    fn contains(&self, object: &MappedObject) -> bool {
+        self.0.contains(&(object.device, object.inode))
+    }
+
+    fn add(&mut self, object: &MappedObject) {
+        if self.0.len() >= Self::MOST {
+            self.0.clear();
+        }
+        self.0.insert((object.device, object.inode));
+    }
+}
+
 /// Looks for an interpreter in a process that maps these now. `known` says which files have none; more are added.
-pub fn find(pid: Pid, mappings: &[Mapping], known: &mut python::WithoutInterpreter) -> Finding {
-    python::find(pid, mappings, known)
+pub fn find(pid: Pid, mappings: &[Mapping], known: &mut Known) -> Finding {
+    match python::find(pid, mappings, &mut known.python) {
+        proved @ Finding::Proved(_) => proved,
+        Finding::Nothing => v8::find(pid, mappings, &mut known.v8),
+        // A program may have both, one of them idle.
+        other => match v8::find(pid, mappings, &mut known.v8) {
+            Finding::Nothing => other,
+            found => found,
+        },
+    }
 }
 
 /// Names the code of an interpreter in one process.
@@ -72,6 +110,8 @@ pub fn find(pid: Pid, mappings: &[Mapping], known: &mut python::WithoutInterpret
 pub enum CodeReader {
     /// Python's.
     Python(python::Reader),
+    /// V8's, of JavaScript.
+    Script(v8::Reader),
 }
 
 impl CodeReader {
@@ -79,6 +119,7 @@ impl CodeReader {
     pub fn read(&self, address: u64) -> Option<Code> {
         match self {
             CodeReader::Python(reader) => reader.read(address),
+            CodeReader::Script(reader) => reader.read(address),
         }
     }
 
@@ -86,6 +127,7 @@ impl CodeReader {
     pub fn confine(&mut self, mappings: &[Mapping]) {
         match self {
             CodeReader::Python(reader) => reader.confine(mappings),
+            CodeReader::Script(reader) => reader.confine(mappings),
         }
     }
 
@@ -94,6 +136,7 @@ impl CodeReader {
     pub fn identity(&self, address: u64) -> Option<u64> {
         match self {
             CodeReader::Python(reader) => reader.identity(address),
+            CodeReader::Script(reader) => reader.identity(address),
         }
     }
 }

@@ -45,8 +45,8 @@ struct Target {
 
 /// One heap since the last time that all heaps of its process had been collected.
 struct Round {
-    first: v8::Heap,
-    last: v8::Heap,
+    first: v8::Counted,
+    last: v8::Counted,
     /// A time before its last collection; `None` before there was one.
     before_ns: Option<u64>,
 }
@@ -63,7 +63,7 @@ impl Collections {
     /// Looks whether V8 is in a target.
     pub(super) fn look(&mut self, slot: Slot, pid: Pid, mappings: &[Mapping]) -> bool {
         let objects = mapped::objects(pid, mappings);
-        let Some(object) = v8::find(&objects) else {
+        let Some(object) = v8::file(&objects) else {
             self.targets.remove(&slot);
             return false;
         };
@@ -132,7 +132,7 @@ impl Collections {
 
 impl Target {
     /// Takes what the heaps at these addresses say; some may say nothing at this moment.
-    fn take(&mut self, addresses: &[u64], found: &[v8::Heap], now_ns: u64) {
+    fn take(&mut self, addresses: &[u64], found: &[v8::Counted], now_ns: u64) {
         self.rounds.retain(|address, _| addresses.contains(address));
         for &heap in found {
             let round = self.rounds.entry(heap.address).or_insert(Round { first: heap, last: heap, before_ns: None });
@@ -233,8 +233,8 @@ mod tests {
         }
     }
 
-    fn heap(address: u64, collections: u32, live_bytes: u64, activity: u64) -> v8::Heap {
-        v8::Heap { address, collections, live_bytes, activity }
+    fn heap(address: u64, collections: u32, live_bytes: u64, activity: u64) -> v8::Counted {
+        v8::Counted { address, collections, live_bytes, activity }
     }
 
     #[test]

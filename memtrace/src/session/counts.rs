@@ -165,10 +165,11 @@ impl Counts {
     /// Whether what a target holds by its runtime's books, or by a census, was asked for the first time just now.
     pub(super) fn is_first(&self, (slot, _, kind): Key) -> bool {
         let turn = match kind {
+            _ if kind.begins_at_attach() => None,
             Kind::Type => self.censuses.get(&slot).map(|(_, turn)| turn),
             _ => self.programs.get(&slot).map(|program| &program.turn),
         };
-        turn.is_some_and(|turn| turn.is_first && !kind.has_blocks())
+        turn.is_some_and(|turn| turn.is_first)
     }
 
     /// Whether what a key holds was looked at when runtimes were asked the last time: censuses make pauses.

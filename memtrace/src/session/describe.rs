@@ -83,6 +83,12 @@ pub(super) fn say_state(stack: &mut Stack, state: &count::State) {
     }
 }
 
+/// Says of small objects why nobody is named who keeps them.
+pub(super) fn say_nobody(stack: &mut Stack) {
+    stack.evidence +=
+        "; what these pools were made ready for has been given back, so which line keeps the rest is not known";
+}
+
 /// What the tracer itself did and holds.
 pub(super) fn tracer_state(facts: &Facts<'_>, state: &State) -> TracerState {
     let Facts { remembered: stacks, tables, .. } = facts;
@@ -148,11 +154,16 @@ pub(super) fn describe(process: &ProcessFacts<'_>, state: &State, is_growth: boo
     let (totals, estimate) =
         state.ledger.process(process.slot).map(|ledger| totals(ledger, counter)).unwrap_or_default();
     let counted = state.ledger.process(process.slot).map_or(0, ledger::ProcessLedger::counts_grew_by);
+    let (small_bytes, small_objects) =
+        state.ledger.process(process.slot).map(ledger::ProcessLedger::small_objects).unwrap_or_default();
     // What is mapped and not touched is no memory, where that is known.
     let held = match is_growth {
         true => totals.touched_bytes,
         // Pages that a runtime maps for its heap are among those that are mapped, where mapping is traced.
-        false => totals.outstanding_bytes.saturating_add(totals.mapped_bytes.max(counted)),
+        false => {
+            let mapped = totals.mapped_bytes.max(counted);
+            totals.outstanding_bytes.saturating_add(small_bytes).saturating_add(mapped)
+        }
     };
     Process {
         pid: process.pid.0,
@@ -187,6 +198,8 @@ pub(super) fn describe(process: &ProcessFacts<'_>, state: &State, is_growth: boo
             mapped_bytes: totals.mapped_bytes,
             touched_bytes: totals.touched_bytes,
             reserved_bytes: totals.reserved_bytes,
+            small_bytes,
+            small_objects,
         },
     }
 }
@@ -202,6 +215,7 @@ pub(super) fn unjudged(pid: u32, totals: &ledger::StackTotals, precision: Option
             ledger::Kind::Touched => StackKind::Page,
             ledger::Kind::Managed | ledger::Kind::WholeHeap | ledger::Kind::Type => StackKind::Managed,
             ledger::Kind::Goroutine => StackKind::Goroutine,
+            ledger::Kind::Small => StackKind::Small,
         },
         heap: None,
         verdict: Verdict::Undecided,
@@ -254,6 +268,7 @@ pub(super) fn frame(resolved: ResolvedFrame) -> Frame {
         inlined: resolved.inlined,
         offset: resolved.offset.map(|offset| format!("{offset:#x}")),
         kind: resolved.kind,
+        language: resolved.language,
     }
 }
 

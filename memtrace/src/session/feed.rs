@@ -165,6 +165,7 @@ impl Feed {
             self.runtimes.ended(slot)?;
             self.state.symbols.set_reader(slot, None);
             self.state.counts.forget(slot);
+            self.state.small.forget(slot);
         }
         Ok(())
     }
@@ -203,6 +204,7 @@ impl Feed {
         // One that has ended keeps what it had.
         let Ok(mut mappings) = maps::read(pid) else { return Ok(()) };
         self.state.symbols.confine_reader(slot, &mappings);
+        self.runtimes.confine(slot, &mappings);
         self.state.counts.confine(slot, &mappings);
         let now = fingerprint(&mappings);
         if !mappings.is_empty() && self.code.insert(slot, now) != Some(now) {
@@ -260,6 +262,7 @@ impl Feed {
                     sampler.forget(event.slot, process.addresses());
                 }
                 state.ledger.apply(event);
+                state.small.exec(event.slot, &mut state.ledger);
                 if let Some(pid) = state.process(event.slot) {
                     let mappings = maps::read(pid).unwrap_or_default();
                     state.symbols.add_process(event.slot, pid.0, modules(pid, &mappings));
@@ -272,9 +275,15 @@ impl Feed {
                 }
                 execs.push(Exec { slot: event.slot, by_other_thread });
             }
+            What::Pool(block) => {
+                if let Some(pid) = state.process(event.slot) {
+                    state.small.take(event.slot, pid, block);
+                }
+            }
             _ => state.ledger.apply(event),
         })?;
         state.undecodable += drained.undecodable;
+        state.small.look();
         failed?;
         self.state.look_for_collections();
         if let Some(slot) = self.runtimes.due() {

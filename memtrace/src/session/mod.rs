@@ -43,6 +43,7 @@ mod runtimes;
 mod self_usage;
 mod siblings;
 mod signals;
+mod small;
 mod snapshot;
 mod start;
 mod state;

@@ -326,6 +326,14 @@ pub(super) fn runtime_refused(pid: Pid, reason: &str) {
     eprintln!("memtrace: warning: process {pid}: {}", escape(reason));
 }
 
+/// More small objects were allocated than are kept in mind.
+pub(super) fn too_many_pools(pid: Pid) {
+    eprintln!(
+        "memtrace: warning: process {pid} has more than 8 GiB of small objects that are new: of those that come now it is not known which \
+         line allocates them"
+    );
+}
+
 /// A target that may copy its probed code could not be held.
 pub(super) fn not_held(pid: Pid, reason: &io::Error) {
     eprintln!(

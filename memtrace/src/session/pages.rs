@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use memtrace_common::{Slot, StackId};
 
-use super::{collections::Collections, key::Key};
+use super::{collections::Collections, key::Key, small};
 use crate::{
     ledger::{Count, Kind, Ledger, StackTotals},
     object::maps::Mapping,
     report::snapshot::Stack,
-    runtime::{go, v8},
+    runtime::{go, python, v8},
     symbol::Symbolizer,
     target::Pid,
     trend::Verdict,
@@ -150,7 +150,11 @@ impl Pages {
 
 /// What reports call the heap that a stack stands for; `None` for all other stacks.
 pub(super) fn heap_of((_, id, kind): Key) -> Option<&'static str> {
-    (kind == Kind::Managed && id == V8_HEAP).then_some(v8::HEAP)
+    match kind {
+        Kind::Managed if id == V8_HEAP => Some(v8::HEAP),
+        Kind::Small if id == small::NOBODY => Some(python::small::HEAP),
+        _ => None,
+    }
 }
 
 /// Takes back that what V8 notes for itself grows: that is said of the heap.

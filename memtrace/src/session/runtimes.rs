@@ -13,7 +13,8 @@ use crate::{
     event::{Chain, ChainWords, StackFrame},
     kernel::interpreters::Interpreters,
     object::maps::Mapping,
-    runtime::{self, Finding, chain::Placing, python::WithoutInterpreter},
+    runtime::{self, Finding, Known, chain::Placing, v8},
+    symbol::MAX_STACK_FRAMES,
     target::Pid,
 };
 
@@ -30,8 +31,10 @@ const FAILURES: u32 = 6;
 /// What is known of the targets' interpreters.
 pub(super) struct Runtimes {
     kernel: Interpreters,
-    known: WithoutInterpreter,
+    known: Known,
     placings: HashMap<Slot, Placing>,
+    /// What finds the places of frames that do not say them.
+    places: HashMap<Slot, v8::Places>,
     waiting: HashMap<Slot, Waiting>,
     /// Targets of which it was said that they are not named.
     refused: HashSet<Slot>,
@@ -54,8 +57,9 @@ impl Runtimes {
     pub(super) fn new(kernel: Interpreters) -> Self {
         Self {
             kernel,
-            known: WithoutInterpreter::default(),
+            known: Known::default(),
             placings: HashMap::new(),
+            places: HashMap::new(),
             waiting: HashMap::new(),
             refused: HashSet::new(),
             chains: HashMap::new(),
@@ -99,6 +103,9 @@ impl Runtimes {
                     state.counts.add_census(slot, census);
                 }
                 self.placings.insert(slot, runtime.placing);
+                if let Some(places) = runtime.places {
+                    self.places.insert(slot, places);
+                }
                 self.kernel.set(slot, Some(runtime.interpreter))?;
             }
         }
@@ -112,9 +119,17 @@ impl Runtimes {
         Some(slot)
     }
 
+    /// What a target maps from now on.
+    pub(super) fn confine(&mut self, slot: Slot, mappings: &[Mapping]) {
+        if let Some(places) = self.places.get_mut(&slot) {
+            places.confine(mappings);
+        }
+    }
+
     /// The target has ended or runs another program.
     pub(super) fn forget(&mut self, slot: Slot) -> Result<(), SessionError> {
         self.waiting.remove(&slot);
+        self.places.remove(&slot);
         self.refused.remove(&slot);
         self.chains.retain(|&(of, _), _| of != slot);
         if self.placings.remove(&slot).is_some() {
@@ -151,6 +166,12 @@ impl Runtimes {
                 self.native.clear();
                 self.native.extend(native);
                 (self.frames, is_cut) = placing.join(&self.native, &chain);
+                if let Some(places) = self.places.get_mut(&slot) {
+                    places.place(&mut self.frames);
+                    // What was inlined may be more than a stack carries.
+                    is_cut |= self.frames.len() > MAX_STACK_FRAMES;
+                    self.frames.truncate(MAX_STACK_FRAMES);
+                }
             }
             _ => {
                 self.frames.clear();

@@ -5,9 +5,9 @@ use memtrace_common::{
     sampling::{Sampling, distance},
 };
 
-use super::{SessionError, counts::Counts, pages::Pages};
+use super::{SessionError, counts::Counts, key::Key, pages::Pages, small::SmallObjects};
 use crate::{
-    ledger::{Ledger, ProcessLedger},
+    ledger::{Kind, Ledger, ProcessLedger},
     symbol::{self, ModuleMapping, Symbolizer},
     target::Pid,
 };
@@ -18,6 +18,7 @@ pub(super) struct State {
     pub(super) symbols: Symbolizer,
     pub(super) counts: Counts,
     pub(super) pages: Pages,
+    pub(super) small: SmallObjects,
     /// Records that could not be decoded.
     pub(super) undecodable: u64,
     /// How blocks are drawn now.
@@ -34,6 +35,7 @@ impl State {
             symbols,
             counts: Counts::default(),
             pages: Pages::default(),
+            small: SmallObjects::default(),
             undecodable: 0,
             sampling: Sampling::default(),
             pids: Vec::new(),
@@ -58,12 +60,21 @@ impl State {
     /// Asks the targets' runtimes what they hold. `now_ns` is by the monotonic clock.
     pub(super) fn ask_runtimes(&mut self, now_ns: u64) {
         self.counts.ask(now_ns, &mut self.ledger, &mut self.symbols);
+        self.small.ask(&mut self.ledger, &mut self.symbols);
         self.pages.sum(&mut self.ledger, &mut self.symbols);
     }
 
     /// Looks at what runtimes count of their collections, when it is time to.
     pub(super) fn look_for_collections(&mut self) {
         self.pages.collections.poll();
+    }
+
+    /// Whether what a key holds was looked at just now: some is read from the target's memory, with pauses.
+    pub(super) fn is_known_now(&self, key: Key) -> bool {
+        match key.2 {
+            Kind::Small => self.small.is_known_now(key.0),
+            _ => self.counts.is_known_now(key),
+        }
     }
 
     /// The mean distance from one sampling point to the next, in bytes; 0 where every block is seen.
@@ -90,6 +101,7 @@ impl State {
         self.symbols.remove_process(slot);
         self.counts.forget(slot);
         self.pages.forget(slot);
+        self.small.forget(slot);
         self.ledger.remove_process(slot)
     }
 }

@@ -36,7 +36,11 @@ use memtrace_common::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{event::StackFrame, object::maps, runtime::CodeReader};
+use crate::{
+    event::StackFrame,
+    object::maps,
+    runtime::{CodeReader, Language},
+};
 
 pub use self::{
     demangle::MAX_NAME_BYTES,
@@ -52,7 +56,7 @@ use self::{
 };
 
 /// The most frames of a stack, native ones and those of an interpreter.
-const MAX_STACK_FRAMES: usize = MAX_FRAMES + MAX_INTERPRETER_FRAMES;
+pub const MAX_STACK_FRAMES: usize = MAX_FRAMES + MAX_INTERPRETER_FRAMES;
 const _: () = assert!(MAX_STACK_FRAMES <= u8::MAX as usize);
 
 /// Objects whose parsed symbols and DWARF are kept for the next report.
@@ -121,6 +125,8 @@ pub enum FrameKind {
 pub struct ResolvedFrame {
     /// Whether the code is compiled or interpreted.
     pub kind: FrameKind,
+    /// The language that the runtime says the code is in; native where none does.
+    pub language: Language,
     /// The demangled name, at most [`MAX_NAME_BYTES`]; control characters are not escaped. `None` without a symbol.
     pub function: Option<String>,
     /// The file name of the object; `[jit]` for code made at run time that a perf map names; `[vdso]`, `[anonymous]` and
@@ -399,13 +405,15 @@ impl Symbolizer {
             let Resolved { functions, is_trampoline } = match &module {
                 Module::File(object) => self.resolve(object, file_offset, interrupted),
                 Module::Code { name, .. } => {
-                    let function = Function { name: Some(name.to_string()), ..Function::default() };
+                    let language = Language::of_runtime_code(name);
+                    let function = Function { name: Some(name.to_string()), language, ..Function::default() };
                     Resolved { functions: Rc::new([function]), is_trampoline: false }
                 }
                 Module::Interpreted { code: Some(code), .. } => {
                     let line = u32::try_from(file_offset).ok().and_then(|offset| code.line(offset));
                     let name = Some(cut(&code.name, MAX_NAME_BYTES));
-                    let function = Function { name, file: code.file.clone(), line, ..Function::default() };
+                    let file = code.file.clone();
+                    let function = Function { name, file, line, language: code.language, inlined: false };
                     Resolved { functions: Rc::new([function]), is_trampoline: false }
                 }
                 _ => Resolved::default(),
@@ -419,6 +427,7 @@ impl Symbolizer {
             let module = module.name();
             let frame = |function: &Function| ResolvedFrame {
                 kind,
+                language: function.language,
                 function: function.name.clone(),
                 module: module.map(str::to_owned),
                 address,

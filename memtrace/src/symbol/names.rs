@@ -27,11 +27,14 @@ use super::{
     file::{Root, descriptor_path, open_by_path},
     object::Object,
 };
-use crate::object::{
-    debug_file::{self, DebugFile},
-    go_table::{GoFunction, GoTable},
-    layout::Layout,
-    symbols::ElfFile,
+use crate::{
+    object::{
+        debug_file::{self, DebugFile},
+        go_table::{GoFunction, GoTable},
+        layout::Layout,
+        symbols::ElfFile,
+    },
+    runtime::Language,
 };
 
 /// The longest path that the system takes.
@@ -55,6 +58,8 @@ pub struct Function {
     pub line: Option<u32>,
     /// Whether it was inlined into the next one.
     pub inlined: bool,
+    /// The language that its runtime states; native where none does.
+    pub language: Language,
 }
 
 /// One place to look in: a file with its DWARF or without.
@@ -236,6 +241,7 @@ fn of_go(functions: Vec<GoFunction>) -> Vec<Function> {
         file: found.file,
         line: found.line,
         inlined: place < last,
+        language: Language::Go,
     };
     functions.into_iter().enumerate().map(function).collect()
 }
@@ -251,6 +257,7 @@ fn functions(symbol: &Sym<'_>) -> Option<(Vec<Function>, bool)> {
         file: code.map(|code| cut(&code.to_path().to_string_lossy(), MAX_PATH_BYTES)),
         line: code.and_then(|code| code.line),
         inlined,
+        language: Language::Native,
     };
     let inlined = symbol.inlined.iter().rev().take(MAX_INLINED);
     let mut functions: Vec<_> =

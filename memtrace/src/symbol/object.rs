@@ -108,7 +108,7 @@ impl Module {
             Module::Unknown => None,
             Module::Pseudo(name) => Some(name),
             Module::Code { .. } => Some(RUNTIME_CODE),
-            Module::Interpreted { code, .. } => Some(code.as_ref().map_or(INTERPRETED, |code| code.language)),
+            Module::Interpreted { code, .. } => Some(code.as_ref().map_or(INTERPRETED, |code| code.module)),
             Module::File(object) => Some(&object.name),
         }
     }

@@ -12,6 +12,8 @@ use std::fmt;
 
 use memtrace_common::{call::Call, signature::Signature};
 
+use crate::runtime::python;
+
 /// A function, and what it does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Function {
@@ -106,6 +108,7 @@ pub fn wanted_symbols() -> impl Iterator<Item = &'static str> {
         .chain([c::LOADER_MARK, c::LEAK_SANITIZER_MARK])
         .chain(Family::ALL.into_iter().flat_map(|family| family.marks().iter().copied()))
         .chain(cpp::RAISES.iter().copied())
+        .chain([python::RUNTIME])
 }
 
 /// What a file is, by the symbols it defines.

@@ -61,7 +61,7 @@ fn write_change(page: &mut Page<'_>, number: usize, change: &Change) -> io::Resu
         StackKind::Heap => ("block", "blocks"),
         StackKind::Map => ("mapped range", "mapped ranges"),
         StackKind::Page => ("touched range", "touched ranges"),
-        StackKind::Managed => ("object", "objects"),
+        StackKind::Managed | StackKind::Small => ("object", "objects"),
         StackKind::Goroutine => ("goroutine", "goroutines"),
     };
     let unit = if change.blocks.unsigned_abs() == 1 { one } else { many };

@@ -145,6 +145,9 @@ const GENERAL: [&str; 44] = [
     "internal", "aligned", "util", "utils", "lib", "ngx", "apr", "av", "set", "array", "cz", "l", "je", "mi", "tc",
 ];
 
+/// What the module of functions is called that are part of JavaScript itself: `Array.prototype.sort`.
+pub const BUILT_IN: &str = crate::runtime::v8::heap::BUILT_IN;
+
 /// Whether a module is one of every program, or an allocator.
 pub fn is_system_module(module: &str) -> bool {
     starts_with_any(module, &SYSTEM_MODULES)
@@ -180,7 +183,8 @@ pub fn is_system_file(file: &str) -> bool {
 
 /// Whether a source file of interpreted code is part of the interpreter's own library, or of the interpreter itself.
 pub fn is_interpreters_own(file: &str) -> bool {
-    if file.starts_with("<frozen ") {
+    // Node's own scripts: `node:internal/timers`.
+    if file.starts_with("<frozen ") || file.starts_with("node:") {
         return true;
     }
     // `/usr/lib/python3.11/json/decoder.py`, and not what is installed below it.
@@ -194,7 +198,7 @@ pub fn is_interpreters_own(file: &str) -> bool {
 
 /// Whether a source file of interpreted code was installed as a package.
 pub fn is_installed(file: &str) -> bool {
-    ["/site-packages/", "/dist-packages/"].iter().any(|folder| file.contains(folder))
+    ["/site-packages/", "/dist-packages/", "/node_modules/"].iter().any(|folder| file.contains(folder))
 }
 
 /// Whether functions of this name allocate for whoever calls them.

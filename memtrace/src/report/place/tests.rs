@@ -241,6 +241,33 @@ fn compiled_code_is_blamed_with_the_interpreted_code_that_called_it() {
 }
 
 #[test]
+fn of_javascript_the_programs_own_is_blamed_before_packages_and_nodes_scripts() {
+    let node = |function: &str| frame(function, "node", None);
+    let script = |function: &str, file: Option<&'static str>| Frame {
+        kind: FrameKind::Interpreter,
+        ..frame(
+            function,
+            if file.is_some() { "[javascript]" } else { "[javascript built-in]" },
+            file.map(|file| (file, 7)),
+        )
+    };
+    let mut frames = vec![
+        node("node::NodeArrayBufferAllocator::Allocate"),
+        script("Uint8Array", None),
+        Frame { function: None, ..frame("", "[anonymous]", None) },
+        script("FastBuffer", Some("node:internal/buffer")),
+        script("alloc", Some("node:buffer")),
+        script("read", Some("/srv/node_modules/body/index.js")),
+        script("keepUpload", Some("/srv/app.js")),
+        script("emit", Some("node:events")),
+        node("node::Start"),
+    ];
+    assert_eq!(blamed(&frames), 6);
+    frames.remove(6);
+    assert_eq!(blamed(&frames), 5);
+}
+
+#[test]
 fn what_an_interpreter_does_between_two_functions_is_one_line() {
     let python = |function: &str| frame(function, "libpython3.11.so.1.0", None);
     let frames = [

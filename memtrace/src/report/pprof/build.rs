@@ -93,6 +93,7 @@ impl<'a> Building<'a> {
                     StackKind::Page => "page".to_owned(),
                     StackKind::Managed => "managed".to_owned(),
                     StackKind::Goroutine => "goroutine".to_owned(),
+                    StackKind::Small => "small".to_owned(),
                 },
             ),
         ]

@@ -50,7 +50,11 @@ fn listed(snapshot: &Snapshot) -> Vec<&Process> {
 fn is_idle(process: &Process) -> bool {
     let totals = &process.totals;
     let grown = process.memory.as_ref().and_then(|memory| memory.since_attach).map_or(0, |since| since.growth_bytes);
-    totals.outstanding_bytes == 0 && totals.mapped_bytes == 0 && totals.touched_bytes == 0 && grown < LITTLE_BYTES
+    totals.outstanding_bytes == 0
+        && totals.small_bytes == 0
+        && totals.mapped_bytes == 0
+        && totals.touched_bytes == 0
+        && grown < LITTLE_BYTES
 }
 
 /// Growth of a process that nobody looks for.

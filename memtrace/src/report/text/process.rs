@@ -21,7 +21,13 @@ const MAX_TYPES: usize = 5;
 /// `603 kB in 1,200 blocks`.
 fn outstanding(totals: &Totals) -> String {
     let blocks = of(totals.outstanding_blocks, "block", "blocks");
-    held(totals.outstanding_bytes, &blocks, totals.estimate.is_some())
+    let held = held(totals.outstanding_bytes, &blocks, totals.estimate.is_some());
+    match totals.small_objects {
+        0 => held,
+        objects => {
+            format!("{held} and {} in {}", bytes(totals.small_bytes), of(objects, "small object", "small objects"))
+        }
+    }
 }
 
 /// `, mapped 8.19 MB, reserved address space 134 MB`; what is mapped and not touched where that is known.

@@ -48,6 +48,7 @@ fn title(state: &State, columns: u16) -> Line<'static> {
         StackKind::Page => "touched",
         StackKind::Managed => "managed heap",
         StackKind::Goroutine => "goroutines",
+        StackKind::Small => "small objects",
     };
     let text = format!(
         "#{} of {}  {}  {kind}, pid {}, stack {}",

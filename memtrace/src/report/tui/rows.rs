@@ -163,6 +163,7 @@ fn location(stack: &Stack, room: usize) -> (String, String) {
         StackKind::Page => "touch: ",
         StackKind::Managed => "objects: ",
         StackKind::Goroutine => "goroutines: ",
+        StackKind::Small => "small: ",
     };
     let Some(frame) = place::meaningful(stack) else {
         return (shorten(&format!("{kind}stack {}", stack.id), room), String::new());

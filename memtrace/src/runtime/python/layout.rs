@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use memtrace_common::interpreter::{Interpreter, Path, entry};
+use memtrace_common::interpreter::{Interpreter, Path, entry, frames};
 
 use super::lines::Form;
 use crate::runtime::chain::Placing;
@@ -223,7 +223,28 @@ pub const LAYOUTS: [Layout; 8] = [
     Layout { minor: 15, interpreters: 936, threads: 7336, thread_id: 176, key: None, ..VERSION_14 },
 ];
 
+/// Where a version has the table of functions by which it asks the system for arenas.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Arenas {
+    /// In `_PyRuntime`, at this offset.
+    InRuntime(u64),
+    /// In a variable without a name for others, which an exported function copies.
+    Copied,
+}
+
 impl Layout {
+    /// Where the table of the allocator of arenas is; `None` where no function of its own makes pools ready.
+    pub const fn arenas(&self) -> Option<Arenas> {
+        match self.minor {
+            ..9 => None,
+            9..12 => Some(Arenas::Copied),
+            12 => Some(Arenas::InRuntime(360)),
+            13 => Some(Arenas::InRuntime(976)),
+            14 => Some(Arenas::InRuntime(1152)),
+            _ => Some(Arenas::InRuntime(1280)),
+        }
+    }
+
     /// The layout of 3.`minor`, if that version is known.
     pub fn of(minor: u32) -> Option<&'static Layout> {
         LAYOUTS.iter().find(|layout| layout.minor == minor)
@@ -255,7 +276,7 @@ impl Layout {
         let Frames { innermost, previous, code, instruction, owner, entry, run, run_previous } = self.frames;
         let last = previous.max(code).max(instruction).max(owner);
         Interpreter {
-            is_known: 1,
+            is_known: frames::CHAIN,
             thread_state,
             other_thread_state,
             innermost: Path::over(innermost).unwrap_or_default(),
@@ -274,6 +295,7 @@ impl Layout {
             entry_owner: 3,
             run: Path::over(run).unwrap_or_default(),
             run_previous,
+            ..Interpreter::default()
         }
     }
 }

@@ -9,8 +9,11 @@ pub mod getter;
 pub mod layout;
 pub mod lines;
 pub mod objects;
+pub mod pool_function;
+pub mod pools;
+pub mod small;
 
-use std::{collections::HashSet, fs::File};
+use std::fs::File;
 
 use memtrace_common::interpreter::{
     self, Chain, FrameKind, Interpreter, MAX_FRAME_WORDS, MAX_INTERPRETER_FRAMES, Path, unpack,
@@ -21,7 +24,7 @@ use self::{
     getter::Variable,
     layout::{Layout, NEXT_THREAD},
 };
-use super::{CodeReader, Finding, Memory, Runtime};
+use super::{CodeReader, Finding, Memory, Runtime, Without};
 use crate::object::{
     Pid,
     mapped::{self, MappedObject},
@@ -32,7 +35,8 @@ use crate::object::{
 /// Symbols by which the version is told where the file does not say it: each is new in it.
 const SINCE: [(&str, u32); 3] = [("Py_NewRef", 10), ("PyFrame_GetBack", 9), ("PyCode_NewWithPosOnlyArgs", 8)];
 
-const RUNTIME: &str = "_PyRuntime";
+/// The variable that only a file with CPython in it defines.
+pub const RUNTIME: &str = "_PyRuntime";
 const VERSION: &str = "Py_Version";
 const CODE_TYPE: &str = "PyCode_Type";
 const TYPE_TYPE: &str = "PyType_Type";
@@ -56,7 +60,7 @@ const TRIES: usize = 4;
 /// Looks for CPython among the files that a process maps.
 ///
 /// `known` says which files are known not to define an interpreter; more are added.
-pub fn find(pid: Pid, mappings: &[Mapping], known: &mut WithoutInterpreter) -> Finding {
+pub fn find(pid: Pid, mappings: &[Mapping], known: &mut Without) -> Finding {
     let mut best = Finding::Nothing;
     for object in &mapped::objects(pid, mappings) {
         if known.contains(object) {
@@ -81,26 +85,6 @@ pub fn find(pid: Pid, mappings: &[Mapping], known: &mut WithoutInterpreter) -> F
         }
     }
     best
-}
-
-/// Files that define no interpreter, by device and inode.
-#[derive(Debug, Default)]
-pub struct WithoutInterpreter(HashSet<((u32, u32), u64)>);
-
-impl WithoutInterpreter {
-    /// The most files that are kept in mind.
-    const MOST: usize = 4096;
-
-    fn contains(&self, object: &MappedObject) -> bool {
-        self.0.contains(&(object.device, object.inode))
-    }
-
-    fn add(&mut self, object: &MappedObject) {
-        if self.0.len() >= Self::MOST {
-            self.0.clear();
-        }
-        self.0.insert((object.device, object.inode));
-    }
 }
 
 /// The file that defines the interpreter.
@@ -172,7 +156,13 @@ impl Library<'_> {
         let placing = layout.placing(evaluator);
         let readable = (self.object.device, self.object.inode);
         let census = address(TYPE_TYPE).and_then(|types| Census::open(self.pid, readable, layout, types).ok());
-        Finding::Proved(Box::new(Runtime { interpreter, placing, reader: CodeReader::Python(reader), census }))
+        Finding::Proved(Box::new(Runtime {
+            interpreter,
+            placing,
+            reader: CodeReader::Python(reader),
+            places: None,
+            census,
+        }))
     }
 }
 

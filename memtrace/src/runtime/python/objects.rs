@@ -9,7 +9,8 @@ use super::{
 use crate::{
     object::maps::Mapping,
     runtime::{
-        Code, Memory,
+        Code, Language, Memory,
+        code::LineTable,
         memory::{half_word_at, word_at},
     },
 };
@@ -42,11 +43,12 @@ impl Reader {
         let first = half_word_at(&object, code.first_line as usize)?;
         let table = self.table(at(code.lines)?);
         Some(Code {
-            language: "[python]",
+            language: Language::Python,
+            module: Language::Python.module(),
             name: self.name(&object)?,
             file: self.string(at(code.file)?),
             instruction_bytes: self.instruction_bytes(&object)?,
-            lines: table.map(|table| Lines { form: code.form, first, table }),
+            lines: table.map(|table| LineTable::Python(Lines { form: code.form, first, table })),
         })
     }
 

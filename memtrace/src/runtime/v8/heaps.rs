@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use super::layout::{self, BEGIN, Layout, Live};
+use super::counters::{self, BEGIN, Layout, Live};
 use crate::{
     object::{
         Pid,
@@ -76,7 +76,7 @@ pub struct Heaps {
 
 /// One heap at one moment, as V8 itself counts it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Heap {
+pub struct Counted {
     /// Where it is: it stands for the heap while that lives.
     pub address: u64,
     /// How many collections of the whole of it there were since it was made.
@@ -101,9 +101,9 @@ impl Heaps {
         let code_at = |address| elf.code_at(address, MAX_CODE).ok();
         let of = |name| known.get(name).map(|symbol| symbol.address);
         let in_isolate = of(STATISTICS)
-            .and_then(|address| layout::heap_in_isolate(code_at(address)?, address))
+            .and_then(|address| counters::heap_in_isolate(code_at(address)?, address))
             .ok_or("it does not say where its heaps are")?;
-        let named = of(COLLECT).and_then(|address| layout::layout(code_at(address)?, address, code_at));
+        let named = of(COLLECT).and_then(|address| counters::layout(code_at(address)?, address, code_at));
         let layout =
             named.or_else(|| search(&file, &elf)).ok_or("where it counts its collections was not found in its code")?;
         let mut memory = Memory::open(pid, (object.device, object.inode)).map_err(|_| "its memory cannot be read")?;
@@ -113,7 +113,7 @@ impl Heaps {
 
     /// What V8 says of each heap now; heaps that have gone are left out, and those that were collected at this very moment.
     /// New ones are looked for when there are other threads than before.
-    pub fn look(&mut self) -> Vec<Heap> {
+    pub fn look(&mut self) -> Vec<Counted> {
         self.find();
         let (memory, layout, in_isolate) = (&self.memory, self.layout, self.in_isolate);
         self.found.retain(|&heap| memory.word(heap + layout.isolate) == Some(heap - in_isolate));
@@ -125,7 +125,7 @@ impl Heaps {
         &self.found
     }
 
-    fn read(&self, address: u64) -> Option<Heap> {
+    fn read(&self, address: u64) -> Option<Counted> {
         let Layout { state, collections, live, .. } = self.layout;
         // Before what it counts, since it is counted before it is noted what lives.
         let is_busy = self.memory.half_word(address + state)? != 0;
@@ -141,7 +141,7 @@ impl Heaps {
         let busy = self.memory.at_most(address - self.in_isolate, BUSY_BYTES, BUSY_BYTES)?;
         let mut hasher = DefaultHasher::new();
         busy.hash(&mut hasher);
-        let heap = Heap { address, collections, live_bytes, activity: hasher.finish() };
+        let heap = Counted { address, collections, live_bytes, activity: hasher.finish() };
         (!is_busy && live_bytes < MAX_LIVE && collections < u32::MAX / 2).then_some(heap)
     }
 
@@ -235,7 +235,7 @@ fn search(file: &File, elf: &ElfFile<File>) -> Option<Layout> {
             }
             let code = &bytes[at..length.min(at + MAX_CODE as usize)];
             let address = text.address.checked_add(from)?.checked_add(at as u64)?;
-            if let Some(layout) = layout::layout(code, address, |address| elf.code_at(address, MAX_CODE).ok())
+            if let Some(layout) = counters::layout(code, address, |address| elf.code_at(address, MAX_CODE).ok())
                 && found.replace(layout).is_some()
             {
                 return None;

@@ -1,222 +1,187 @@
-//! Where V8 keeps what it counts of its collections, decoded from its code.
+//! Where V8 keeps what memtrace reads: bytes from the beginning of an object, for builds for x86-64 whose pointers are whole words.
 //!
-//! `Heap::MarkCompact` collects the whole heap. It stores what the collector does now, loads the isolate, counts the collection, and when it
-//! is done notes how many bytes lived: in the heap itself, or (V8 14) in an object of its own, by another function. `Isolate::GetHeapStatistics`
-//! is exported in all builds and tells how far the heap lies from the beginning of its isolate. Offsets differ by version and build, so
-//! none is written here.
+//! V8 exports constants for debuggers (`v8dbg_*`, made by tools/gen-postmortem-metadata.py), which say most of it for the very build. What
+//! they leave out was compared with live processes of Node 20, 22, 24 and 26 (V8 11.3, 12.4, 13.6 and 14.6), in which it is one of two
+//! forms.
 
-use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+use std::collections::HashMap;
 
-/// The most instructions that are looked at of a function: V8's have some 150.
-const MAX_INSTRUCTIONS: usize = 600;
+/// What a constant is called in one version or another.
+type Names = &'static [&'static str];
 
-/// The most instructions from one of the marks of a collection to the next one.
-const APART: usize = 120;
+/// Constants that have to be there.
+const SHARED: Names = &["class_JSFunction__shared__SharedFunctionInfo"];
+const INSTANCE_TYPE: Names = &["class_Map__instance_type__uint16_t"];
+const NAME: Names = &[
+    "class_SharedFunctionInfo__name_or_scope_info__Tagged_NameOrScopeInfoT_",
+    "class_SharedFunctionInfo__name_or_scope_info__Tagged_Object_",
+    "class_SharedFunctionInfo__name_or_scope_info__Object",
+];
+const SCRIPT: Names = &[
+    "class_SharedFunctionInfo__script__Tagged_HeapObject_",
+    "class_SharedFunctionInfo__raw_script__Tagged_Object_",
+    "class_SharedFunctionInfo__script_or_debug_info__HeapObject",
+];
+const SCRIPT_NAME: Names = &["class_Script__name__Object"];
+const SOURCE: Names = &["class_Script__source__Object"];
+const LENGTH: Names = &["class_String__length__int32_t"];
+const FIRST_VARIABLE: Names = &["scopeinfo_idx_first_vars"];
+const LOCALS: Names = &["scopeinfo_idx_ncontextlocals"];
+const BYTECODE: Names = &["class_BytecodeArray__data__uintptr_t"];
+const SHARED_TYPE: Names = &["type_SharedFunctionInfo__SHARED_FUNCTION_INFO_TYPE"];
+const BYTECODE_TYPE: Names = &["type_BytecodeArray__BYTECODE_ARRAY_TYPE"];
+const SCOPE_TYPE: Names = &["type_ScopeInfo__SCOPE_INFO_TYPE"];
+const STREAM_TYPE: Names = &["type_InstructionStream__INSTRUCTION_STREAM_TYPE"];
+const LITERALS: Names = &["DeoptimizationDataLiteralArrayIndex"];
+const INLINING: Names = &["DeoptimizationDataInliningPositionsIndex"];
+/// Constants that have to have this value: the kernel's side and the readers rely on it.
+pub const FIXED: [(&str, u32); 9] = [
+    ("TaggedSize", 8),
+    ("SmiShiftSize", 31),
+    ("off_fp_context", (-8i32).cast_unsigned()),
+    ("off_fp_function", (-16i32).cast_unsigned()),
+    ("off_fp_bytecode_array", (-32i32).cast_unsigned()),
+    ("off_fp_bytecode_offset", (-40i32).cast_unsigned()),
+    ("class_FixedArrayBase__length__SMI", 8),
+    ("class_FixedArray__data__uintptr_t", 16),
+    ("class_ConsString__first__String", 16),
+];
+/// A constant that is there since code and its instructions are two objects, and bytecode keeps its tables in another order.
+pub const CODE_START: &str = "class_Code__instruction_start__Address";
+/// What says how many bytes compiled code has.
+pub const CODE_SIZE: &str = "class_Code__instruction_size__int";
 
-/// The most bytes of a heap: its parts lie nearer to its beginning.
-const MAX_HEAP: u64 = 16 << 10;
-
-/// The most bytes from the beginning of an isolate to its heap.
-const MAX_ISOLATE: u64 = 1 << 20;
-
-/// What the state of a collector is called that collects the whole heap (`Heap::MARK_COMPACT`).
-const WHOLE: u64 = 2;
-
-/// The first bytes of `mov dword [rdi+...], ...`, which says what the collector does now.
-pub const BEGIN: [u8; 2] = [0xc7, 0x87];
-
-/// Where a heap has what is read of it, in bytes from its beginning.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// Where one build of V8 keeps what is read. All offsets are bytes from the beginning of an object.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Layout {
-    /// The address of its isolate.
-    pub isolate: u64,
-    /// What its collector does now, a number of 4 bytes: 0 for nothing.
-    pub state: u64,
-    /// How many collections of the whole heap have been begun, a number of 4 bytes.
-    pub collections: u64,
-    /// The bytes that lived at the end of the last one.
-    pub live: Live,
+    /// In a function: what describes its code (`SharedFunctionInfo`).
+    pub shared: u64,
+    /// In a map, which is what V8 calls a type: the number of the type.
+    pub instance_type: u64,
+    /// In the description of a function: its name or its scope.
+    pub name: u64,
+    /// In the description of a function: its script.
+    pub script: u64,
+    /// In a script: its name.
+    pub script_name: u64,
+    /// In a script: its source text.
+    pub source: u64,
+    /// In a string: how many characters it has.
+    pub length: u64,
+    /// In a scope: which word is the name of the first variable.
+    pub first_variable: u64,
+    /// In a scope: which word is the number of variables.
+    pub locals: u64,
+    /// In bytecode: the first instruction.
+    pub bytecode: u64,
+    /// In bytecode: the table of source positions.
+    pub bytecode_positions: u64,
+    /// In compiled code: the address of its instructions.
+    pub code_start: u64,
+    /// In compiled code: how many bytes its instructions have.
+    pub code_size: u64,
+    /// In compiled code: its data for going back to the interpreter.
+    pub code_deoptimization: u64,
+    /// In compiled code: the table of source positions.
+    pub code_positions: u64,
+    /// In the data for going back: which element has the functions that were inlined.
+    pub literals: u64,
+    /// In the data for going back: which element says where they were.
+    pub inlining: u64,
+    /// The number of the type of descriptions of functions.
+    pub shared_type: u16,
+    /// The number of the type of bytecode.
+    pub bytecode_type: u16,
+    /// The number of the type of scopes.
+    pub scope_type: u16,
+    /// The number of the type of instructions of compiled code.
+    pub stream_type: u16,
+    /// The number of the type of scripts, which no constant says: what most functions have. 0 until that is known.
+    pub script_type: u16,
 }
 
-/// Where the bytes are that lived at the end of the last collection.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Live {
-    /// This far into the heap.
-    Heap(u64),
-    /// In an object whose first word is the heap's address.
-    Object {
-        /// How far into the heap the address of the object is.
-        at: u64,
-        /// How far into the object the bytes are.
-        live: u64,
-    },
-}
+/// In the description of a function: its bytecode, or code that has it.
+pub const DATA: u64 = 8;
+/// In a script: the line at which it begins in its file.
+pub const LINE_OFFSET: u64 = 24;
+/// In strings of two parts, of a part of another, and that are another: the first string.
+pub const STRING: u64 = 16;
+/// In strings of two parts: the second string. In a part of another: where it begins. In one whose characters are outside of the heap: where.
+pub const SECOND: u64 = 24;
+/// In arrays: how many elements, as a small number.
+pub const SIZE: u64 = 8;
+/// In arrays: where the first element is.
+pub const ELEMENTS: u64 = 16;
+/// Number of the first type that is no string.
+pub const FIRST_NO_STRING: u16 = 0x80;
 
-/// How far a heap lies from the beginning of its isolate, by the code of `Isolate::GetHeapStatistics`.
-pub fn heap_in_isolate(code: &[u8], address: u64) -> Option<u64> {
-    let found = instructions(code, address).find(|instruction| {
-        instruction.mnemonic() == Mnemonic::Lea
-            && instruction.memory_base() == Register::RDI
-            && !is_indexed(instruction)
-    })?;
-    Some(found.memory_displacement64()).filter(|&bytes| bytes > 0 && bytes < MAX_ISOLATE && bytes.is_multiple_of(8))
-}
-
-/// Where a heap has what is read, by the code of `Heap::MarkCompact` or the part of it from [`BEGIN`] on. `code_at` has the code at an
-/// address. `None` if this is another function.
-pub fn layout<'c>(code: &[u8], address: u64, code_at: impl Fn(u64) -> Option<&'c [u8]>) -> Option<Layout> {
-    let mut all = instructions(code, address).take(MAX_INSTRUCTIONS);
-    let state = all.by_ref().take(APART).find_map(|instruction| {
-        let (base, at) = stored(&instruction, WHOLE)?;
-        (base == Register::RDI).then_some(at)
-    })?;
-    let isolate = all.by_ref().take(4).find_map(|instruction| {
-        loaded(&instruction).filter(|&(_, base, _)| base == Register::RDI).map(|(_, _, at)| at)
-    })?;
-    let (heap, collections) = all.by_ref().take(APART).find_map(|instruction| counted(&instruction))?;
-    // Which collection it is since something else happened begins anew.
-    let is_begun = |instruction: Instruction| stored(&instruction, 0).is_some_and(|(base, _)| base == heap);
-    if !all.by_ref().take(3).any(is_begun) || state.abs_diff(collections) > 0x100 {
-        return None;
-    }
-    let live = live(all, heap, code_at)?;
-    Some(Layout { isolate, state, collections, live })
-}
-
-/// Where the bytes are noted that lived: what the heap gets as a result of a call, or the object to which the last call before the end
-/// belongs.
-fn live<'c>(
-    rest: impl Iterator<Item = Instruction>,
-    heap: Register,
-    code_at: impl Fn(u64) -> Option<&'c [u8]>,
-) -> Option<Live> {
-    let (mut object, mut last) = (None, None);
-    for instruction in rest {
-        if let Some((base, at)) = result_stored(&instruction)
-            && base == heap
-        {
-            return Some(Live::Heap(at));
-        }
-        match instruction.mnemonic() {
-            Mnemonic::Call => {
-                last = object.take().map(|at| (at, instruction.near_branch_target()));
-            }
-            Mnemonic::Ret => break,
-            _ => match loaded(&instruction) {
-                Some((Register::RDI, base, at)) if base == heap => object = Some(at),
-                _ if instruction.op_count() > 0 && instruction.op0_register() == Register::RDI => object = None,
-                _ => {}
-            },
-        }
-    }
-    let (at, function) = last?;
-    let found = instructions(code_at(function)?, function)
-        .take(MAX_INSTRUCTIONS)
-        .take_while(|instruction| instruction.mnemonic() != Mnemonic::Ret)
-        .find_map(|instruction| result_stored(&instruction));
-    found.map(|(_, live)| Live::Object { at, live })
-}
-
-fn instructions(code: &[u8], address: u64) -> impl Iterator<Item = Instruction> {
-    let mut decoder = Decoder::with_ip(64, code, address, DecoderOptions::NONE);
-    std::iter::from_fn(move || decoder.can_decode().then(|| decoder.decode()))
-}
-
-fn is_indexed(instruction: &Instruction) -> bool {
-    instruction.memory_index() != Register::None
-}
-
-/// The base of a memory operand and how far behind it what is meant lies, within a heap.
-fn place(instruction: &Instruction) -> Option<(Register, u64)> {
-    let at = instruction.memory_displacement64();
-    let is_place = !is_indexed(instruction) && instruction.memory_segment() == Register::DS && at < MAX_HEAP;
-    is_place.then_some((instruction.memory_base(), at))
-}
-
-/// Where 4 bytes are set to a number.
-fn stored(instruction: &Instruction, number: u64) -> Option<(Register, u64)> {
-    let is_store = instruction.code() == Code::Mov_rm32_imm32 && instruction.op0_kind() == OpKind::Memory;
-    (is_store && instruction.immediate(1) == number).then(|| place(instruction)).flatten()
-}
-
-/// Where a number of 4 bytes becomes one more.
-fn counted(instruction: &Instruction) -> Option<(Register, u64)> {
-    let is_counted = match instruction.code() {
-        Code::Add_rm32_imm8 => instruction.immediate(1) == 1,
-        Code::Inc_rm32 => true,
-        _ => false,
-    };
-    (is_counted && instruction.op0_kind() == OpKind::Memory).then(|| place(instruction)).flatten()
-}
-
-/// The register that a word is loaded into, and from where.
-fn loaded(instruction: &Instruction) -> Option<(Register, Register, u64)> {
-    let is_load = instruction.code() == Code::Mov_r64_rm64 && instruction.op1_kind() == OpKind::Memory;
-    let (base, at) = is_load.then(|| place(instruction)).flatten()?;
-    Some((instruction.op0_register(), base, at))
-}
-
-/// Where the result of a call goes, a word.
-fn result_stored(instruction: &Instruction) -> Option<(Register, u64)> {
-    let is_store = instruction.code() == Code::Mov_rm64_r64
-        && instruction.op0_kind() == OpKind::Memory
-        && instruction.op1_register() == Register::RAX;
-    is_store.then(|| place(instruction)).flatten()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// `push rbx; mov rbx, rdi; mov dword [rdi+0x228], 2; mov rax, [rdi+8]; inc dword [rbx+0x240]; mov dword [rbx+0x88], 0`.
-    const BEGUN: &[u8] = &[
-        0x53, 0x48, 0x89, 0xfb, 0xc7, 0x87, 0x28, 2, 0, 0, 2, 0, 0, 0, 0x48, 0x8b, 0x47, 8, 0xff, 0x83, 0x40, 2, 0, 0,
-        0xc7, 0x83, 0x88, 0, 0, 0, 0, 0, 0, 0,
+/// All constants that are looked up, without the part that they have in common.
+pub fn wanted() -> Vec<&'static str> {
+    let lists = [
+        SHARED,
+        INSTANCE_TYPE,
+        NAME,
+        SCRIPT,
+        SCRIPT_NAME,
+        SOURCE,
+        LENGTH,
+        FIRST_VARIABLE,
+        LOCALS,
+        BYTECODE,
+        SHARED_TYPE,
+        BYTECODE_TYPE,
+        SCOPE_TYPE,
+        STREAM_TYPE,
+        LITERALS,
+        INLINING,
     ];
-    /// `call +0; mov [rbx+0x9f0], rax; ret`.
-    const NOTED: &[u8] = &[0xe8, 0, 0, 0, 0, 0x48, 0x89, 0x83, 0xf0, 9, 0, 0, 0xc3];
-    /// `mov rdi, [rbx+0x7b8]; call +0x10; ret`.
-    const NOTED_ELSEWHERE: &[u8] = &[0x48, 0x8b, 0xbb, 0xb8, 7, 0, 0, 0xe8, 0x10, 0, 0, 0, 0xc3];
-    /// `call +0; mov [rbx+0x48], rax; ret`.
-    const NOTES: &[u8] = &[0xe8, 0, 0, 0, 0, 0x48, 0x89, 0x43, 0x48, 0xc3];
+    let fixed = FIXED.iter().map(|(name, _)| *name);
+    lists.into_iter().flatten().copied().chain(fixed).chain([CODE_START, CODE_SIZE]).collect()
+}
 
-    #[test]
-    fn both_ways_to_note_what_lives_are_read() {
-        let expected = |live| Layout { isolate: 8, state: 0x228, collections: 0x240, live };
-        let code = [BEGUN, NOTED].concat();
-        assert_eq!(layout(&code, 0x1000, |_| None), Some(expected(Live::Heap(0x9f0))));
-        // From the first mark on, as where there is no symbol.
-        assert_eq!(layout(&code[4..], 0x1004, |_| None), Some(expected(Live::Heap(0x9f0))));
-        let code = [BEGUN, NOTED_ELSEWHERE].concat();
-        let called = 0x1000 + code.len() as u64 - 1 + 0x10;
-        let found = layout(&code, 0x1000, |address| (address == called).then_some(NOTES));
-        assert_eq!(found, Some(expected(Live::Object { at: 0x7b8, live: 0x48 })));
-        assert_eq!(layout(&code, 0x1000, |_| None), None);
-    }
-
-    #[test]
-    fn what_is_cut_is_no_layout() {
-        let code = [BEGUN, NOTED].concat();
-        for cut in 0..code.len() - 1 {
-            assert_eq!(layout(&code[..cut], 0x1000, |_| None), None, "{cut}");
+impl Layout {
+    /// The layout that these constants describe.
+    ///
+    /// # Errors
+    ///
+    /// Which constant is missing or has a value with which nothing can be read.
+    pub fn of(constants: &HashMap<&str, u32>) -> Result<Layout, &'static str> {
+        for (name, value) in FIXED {
+            if constants.get(name) != Some(&value) {
+                return Err(name);
+            }
         }
-    }
-
-    #[test]
-    fn the_way_from_an_isolate_to_its_heap_is_read() {
-        // push rbp; lea r12, [rdi+0xd2c0]
-        let code = [0x55, 0x4c, 0x8d, 0xa7, 0xc0, 0xd2, 0, 0];
-        assert_eq!(heap_in_isolate(&code, 0x1000), Some(0xd2c0));
-        assert_eq!(heap_in_isolate(&code[..7], 0x1000), None);
-        // lea r12, [rdi-8]
-        assert_eq!(heap_in_isolate(&[0x4c, 0x8d, 0x67, 0xf8], 0x1000), None);
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn any_code_ends(code in proptest::collection::vec(proptest::num::u8::ANY, 0..400)) {
-            let _ = layout(&code, u64::MAX - 100, |_| Some(NOTES));
-            let _ = heap_in_isolate(&code, u64::MAX - 100);
-        }
+        let value = |names: Names| {
+            let found = names.iter().find_map(|name| constants.get(name));
+            found.copied().filter(|&value| value < 1 << 12).ok_or(names[0])
+        };
+        let offset = |names: Names| value(names).map(u64::from);
+        let number = |names: Names| value(names).map(|value| value as u16);
+        let own = |name: &str| constants.get(name).map(|&value| u64::from(value) & 0xfff);
+        let is_split = constants.contains_key(CODE_START);
+        Ok(Layout {
+            shared: offset(SHARED)?,
+            instance_type: offset(INSTANCE_TYPE)?,
+            name: offset(NAME)?,
+            script: offset(SCRIPT)?,
+            script_name: offset(SCRIPT_NAME)?,
+            source: offset(SOURCE)?,
+            length: offset(LENGTH)?,
+            first_variable: offset(FIRST_VARIABLE)?,
+            locals: offset(LOCALS)?,
+            bytecode: offset(BYTECODE)?,
+            bytecode_positions: if is_split { 24 } else { 32 },
+            code_start: own(CODE_START).unwrap_or(40),
+            code_size: own(CODE_SIZE).unwrap_or(56),
+            code_deoptimization: if is_split { 8 } else { 16 },
+            code_positions: if is_split { 16 } else { 24 },
+            literals: offset(LITERALS)?,
+            inlining: offset(INLINING)?,
+            shared_type: number(SHARED_TYPE)?,
+            bytecode_type: number(BYTECODE_TYPE)?,
+            scope_type: number(SCOPE_TYPE)?,
+            stream_type: number(STREAM_TYPE)?,
+            script_type: 0,
+        })
     }
 }

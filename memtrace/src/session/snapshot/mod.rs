@@ -21,8 +21,8 @@ use super::{
     blind::{BlindSpots, Seen},
     clock::Clock,
     describe::{
-        describe, enlargers, frame, goroutines, losses, modules, quantiles, sampling, say, say_state, tracer_state,
-        unjudged,
+        describe, enlargers, frame, goroutines, losses, modules, quantiles, sampling, say, say_nobody, say_state,
+        tracer_state, unjudged,
     },
     facts::{Facts, ProcessFacts},
     focus::Focus,
@@ -364,7 +364,7 @@ impl Snapshots {
             for (stack, precision) in process.all_held() {
                 let key = (slot, stack.id, stack.kind);
                 let is_pages = state.pages.is_runtime(key, state.counts.has(slot), &mut state.symbols);
-                if is_pages || !state.counts.is_known_now(key) {
+                if is_pages || !state.is_known_now(key) {
                     continue;
                 }
                 // A stack that never held anything at a sample has no series to keep.
@@ -437,6 +437,9 @@ impl Snapshots {
             stack.heap = heap_of(*key).map(str::to_owned);
             if state.pages.is_known_note(*key) {
                 leave_to_heap(stack);
+            }
+            if stack.heap.is_some() && stack.kind == StackKind::Small {
+                say_nobody(stack);
             }
             if let Some(doing) = state.counts.state(*key) {
                 say_state(stack, doing);

@@ -1,20 +1,19 @@
 //! Which objects live in a process that runs CPython, by type: how many, and how many bytes.
 //!
 //! In: the memory of the process, read from outside while it runs. Out: a [`Count`] for each name of a type. Objects of up to 512
-//! bytes lie in *pools* of blocks of one size ([`pools`]); a pool is recognised by its head, a live object in it by its type
+//! bytes lie in *pools* of blocks of one size ([`super::pools`]); a pool is recognised by its head, a live object in it by its type
 //! ([`types`]). Only pages that are in memory are read, so that nothing is swapped in and no empty page is touched. The process runs
 //! on meanwhile: what is made or released in the few milliseconds of a census is in it or not.
 
-mod pools;
 mod types;
 
 use std::{collections::BTreeMap, io, ops::Range, rc::Rc, time::Instant};
 
-use self::{
+use self::types::{Kinds, Types};
+use super::{
+    layout::Layout,
     pools::{Head, objects},
-    types::{Kinds, Types},
 };
-use super::layout::Layout;
 use crate::{
     object::{
         Pid,

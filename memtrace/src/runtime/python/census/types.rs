@@ -193,7 +193,8 @@ fn is_alive(references: u64) -> bool {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{super::pools, *};
+    use super::*;
+    use crate::runtime::python::pools;
 
     #[test]
     fn objects_are_found_where_their_type_says_that_they_begin() {

@@ -24,7 +24,9 @@ mod at {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Head {
     /// Bytes of a block.
-    size: usize,
+    pub size: usize,
+    /// Blocks that are in use.
+    pub live: usize,
     /// Blocks that were ever handed out; those behind them have never been touched.
     touched: usize,
     /// The address of the first block that was given back; 0 if there is none.
@@ -47,7 +49,7 @@ impl Head {
             number(at::LAST)? == pool_bytes - size && touched <= room.min(MAX_BLOCKS) && (1..=touched).contains(&live);
         let free = word_at(head, at::FREE)?;
         let is_inside = free == 0 || free.checked_sub(address).is_some_and(|offset| offset < pool_bytes as u64);
-        (is_possible && is_inside).then_some(Self { size, touched, free })
+        (is_possible && is_inside).then_some(Self { size, live, touched, free })
     }
 
     /// Bits of the blocks that were given back: a list through their first words.
@@ -67,6 +69,13 @@ impl Head {
         let offset = usize::try_from(block.checked_sub(address)?).ok()?.checked_sub(Self::BYTES)?;
         (offset.is_multiple_of(self.size) && offset / self.size < self.touched).then_some(offset / self.size)
     }
+}
+
+/// Whether a block of a pool was given back; `None` if this is no pool, or no block of it was ever there.
+pub fn is_free(pool: &[u8], address: u64, block: u64) -> Option<bool> {
+    let head = Head::read(pool, address, pool.len())?;
+    let index = head.index(block, address)?;
+    Some(head.free_blocks(pool, address)[index / 64] >> (index % 64) & 1 != 0)
 }
 
 /// Calls `each` with every block of a pool that is in use; with none if this is no pool.

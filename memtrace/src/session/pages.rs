@@ -27,7 +27,7 @@ enum Owner {
     Go,
     /// V8: the address at which the stack is in V8's own allocator.
     V8(u64),
-    /// V8, for blocks of its own.
+    /// V8, for blocks and pages of its own that are not of its heap.
     Inside,
     /// Objects of V8's heap, with which it is freed.
     Collected,
@@ -70,7 +70,7 @@ impl Pages {
         self.is_known(key) && key.2 == Kind::Map
     }
 
-    /// Whether a stack was found to hold what V8 notes of its pages, its code and its threads, in blocks.
+    /// Whether a stack was found to hold what V8 notes of its pages, its code and its threads.
     pub(super) fn is_known_note(&self, key: Key) -> bool {
         self.is_known(key) && key.2 == Kind::Heap || self.owners.get(&key) == Some(&Owner::Inside)
     }
@@ -131,19 +131,25 @@ impl Pages {
         }
         *self.owners.entry((slot, id, kind)).or_insert_with(|| {
             let frames = symbols.frames(slot, id).frames;
-            let mut named = frames.iter().filter_map(|frame| Some((frame.function.as_deref()?, frame.address)));
-            named
-                .find_map(|(function, address)| match function {
-                    function if kind == Kind::Map && has_go_books && go::asks_for_pages(function) => Some(Owner::Go),
-                    function if has_v8 && v8::asks_for_pages(function) => Some(Owner::V8(address)),
-                    function if has_v8 && v8::makes_collected(function) => Some(Owner::Collected),
-                    _ => None,
-                })
-                .unwrap_or_else(|| {
-                    let mut functions = frames.iter().filter_map(|frame| frame.function.as_deref());
-                    let asks = functions.find(|function| !v8::is_library(function));
-                    if kind == Kind::Heap && asks.is_some_and(v8::is_inside) { Owner::Inside } else { Owner::Program }
-                })
+            let named = || frames.iter().filter_map(|frame| Some((frame.function.as_deref()?, frame.address)));
+            let asks = named().find_map(|(function, address)| match function {
+                function if kind == Kind::Map && has_go_books && go::asks_for_pages(function) => Some(Owner::Go),
+                function if has_v8 && v8::asks_for_pages(function) => Some(Owner::V8(address)),
+                _ => None,
+            });
+            if asks.is_some() || !has_v8 {
+                return asks.unwrap_or(Owner::Program);
+            }
+            let own = frames.iter().map(|frame| (frame.function.as_deref(), frame.module.as_deref()));
+            // A thread of V8's frees what is collected as well, and so does not make it.
+            if v8::is_own_thread(own) {
+                return Owner::Inside;
+            }
+            if named().any(|(function, _)| v8::makes_collected(function)) {
+                return Owner::Collected;
+            }
+            let asks = named().map(|(function, _)| function).find(|function| !v8::is_library(function));
+            if kind == Kind::Heap && asks.is_some_and(v8::is_inside) { Owner::Inside } else { Owner::Program }
         })
     }
 }

@@ -182,17 +182,42 @@ const LIBRARIES: [&str; 10] = [
     "strdup",
 ];
 
+/// How the names of the functions begin in which the threads begin that V8's tasks run in: Node's own. Those of V8's own platform are of V8's
+/// inside.
+const THREADS: [&str; 2] = ["node::(anonymous namespace)::PlatformWorkerThread", "node::PlatformWorkerThread"];
+
+/// How the names of the files begin in which a thread begins, and in which functions are that only give and free memory.
+const SYSTEM: [&str; 7] = ["libc.so", "libc-", "libpthread", "ld-linux", "ld-musl", "libstdc++.so", "libc++"];
+
 /// Whether this function is none of V8's, or only gives memory: whoever calls it asks for that.
 pub fn is_library(function: &str) -> bool {
-    let name = function.strip_prefix("void ").unwrap_or(function);
-    LIBRARIES.iter().any(|library| name.starts_with(library))
+    begins_with(function, &LIBRARIES)
 }
 
 /// Whether this function is of V8's inside. What it allocates V8 notes of its pages, of compiled code and of its threads, and goes as these do.
 pub fn is_inside(function: &str) -> bool {
-    // A template begins with what it returns.
-    let name = function.strip_prefix("void ").unwrap_or(function);
-    INSIDE.iter().any(|inside| name.starts_with(inside))
+    begins_with(function, &INSIDE)
+}
+
+/// Whether a stack is V8's own from the allocation to the beginning of its thread. No function of the program and none of JavaScript has part in
+/// it, and what V8 does in its own threads is not said to leak. `frames` are the function and the file's name of each frame.
+pub fn is_own_thread<'f>(frames: impl Iterator<Item = (Option<&'f str>, Option<&'f str>)>) -> bool {
+    let mut has_v8 = false;
+    for (function, file) in frames {
+        let is_system = file.is_some_and(|file| SYSTEM.iter().any(|name| file.starts_with(name)));
+        let is_v8 = function.is_some_and(|function| is_inside(function) || begins_with(function, &THREADS));
+        if !is_system && !is_v8 && !function.is_some_and(is_library) {
+            return false;
+        }
+        has_v8 |= is_v8;
+    }
+    has_v8
+}
+
+/// Whether a function's name begins with one of these, which its namespace does. A template begins with what it returns.
+fn begins_with(function: &str, names: &[&str]) -> bool {
+    let name = function.strip_prefix("void ").or_else(|| function.strip_prefix("auto ")).unwrap_or(function);
+    names.iter().any(|begin| name.starts_with(begin))
 }
 
 /// Whether this function is the part of V8 that asks the system for pages.

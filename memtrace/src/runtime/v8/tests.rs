@@ -180,3 +180,28 @@ fn whose_memory_it_is_is_told_by_who_asks_for_it() {
     assert!(makes_collected("v8::ArrayBuffer::New(v8::Isolate*, unsigned long)"));
     assert!(!makes_collected("v8::internal::Sweeper::Run()") && !makes_collected("node::http_parser::Parser::New()"));
 }
+
+#[test]
+fn a_stack_in_a_thread_of_v8s_is_its_own_if_nothing_else_has_part_in_it() {
+    let (worker, ends) =
+        ("node::(anonymous namespace)::PlatformWorkerThread(void*)", "v8::platform::DefaultJobWorker::Run()");
+    let start = [(Some(worker), Some("node")), (Some("start_thread"), Some("libc.so.6")), (None, Some("libc.so.6"))];
+    let is_own =
+        |inner: &[(Option<&'static str>, Option<&'static str>)]| is_own_thread(inner.iter().copied().chain(start));
+    // The memory of a thread's arena, which the first free in it asks for.
+    assert!(is_own(&[(Some("_int_new_arena"), Some("libc.so.6")), (Some(ends), Some("node"))]));
+    assert!(is_own(&[(Some("operator new(unsigned long)"), Some("node")), (Some(ends), Some("node"))]));
+    assert!(is_own(&[(Some("auto v8::internal::Run()"), Some("node"))]));
+    // A function of the program's, one of JavaScript and code that is not known.
+    assert!(!is_own(&[(Some("malloc"), Some("libc.so.6")), (Some("leak()"), Some("addon.node")), (Some(ends), None)]));
+    assert!(!is_own(&[(Some("malloc"), Some("libc.so.6")), (Some("fill"), Some("[javascript]"))]));
+    assert!(!is_own(&[(Some("malloc"), Some("libc.so.6")), (None, Some("[anonymous]"))]));
+    assert!(!is_own(&[(Some("malloc"), Some("libc.so.6")), (None, None)]));
+    // The main thread, and one that has nothing of V8's.
+    assert!(!is_own(&[
+        (Some("v8::internal::Heap::Collect()"), None),
+        (Some("node::Start(int, char**)"), Some("node"))
+    ]));
+    assert!(!is_own_thread(start[1..].iter().copied()));
+    assert!(!is_own_thread(std::iter::empty()));
+}

@@ -197,9 +197,11 @@ fn collections_of_v8_are_counted_and_what_they_leave_is_what_v8_uses() -> Result
         let report = memtrace.report_where("the collections", |report| {
             let heap = v8_heap(report);
             let left = heap.and_then(|heap| heap.left_bytes).unwrap_or(0);
-            // V8 uses a little itself to say how much it uses. It collects by itself as well, while objects are made.
-            left.abs_diff(used) < 64 << 10
-                && before.is_none_or(|before: u64| heap.and_then(|heap| heap.collections) == Some(before + times))
+            let counted = heap.and_then(|heap| heap.collections);
+            // What is made after the collection to do and to answer for the first time what was ordered: some 90 kB, while the garbage
+            // of the objects is megabytes. V8 collects by itself as well.
+            left.abs_diff(used) < 512 << 10
+                && before.is_none_or(|before: u64| counted.is_some_and(|count| count >= before + times))
         })?;
         count = v8_heap(&report).and_then(|heap| heap.collections);
         ensure!(count.is_some_and(|count| count >= times), "{:?}", report.heaps);

@@ -279,17 +279,20 @@ pub const RISE_OF_WHAT_COLLECTIONS_LEAVE: f64 = 0.1;
 pub const LEAST_RISE_OF_WHAT_COLLECTIONS_LEAVE: u64 = 1 << 20;
 
 /// How long a collection has to come after the attach so that what it leaves of the blocks since then says anything, in milliseconds:
-/// all that is younger may just be in use.
+/// all that is younger may just be in use. Five seconds are a judgement.
 pub const LEAST_WATCHED_BEFORE_A_COLLECTION_MS: u64 = 5000;
 
 /// The least part of what a collection leaves of the blocks since the attach that is of the first quarter of that time, where blocks
-/// stay: it would be a quarter, and nothing where blocks live for three quarters of the time or less.
+/// stay: it would be a quarter, and nothing where blocks live for three quarters of the time or less. What is between is a judgement.
 pub const LEAST_OF_THE_FIRST_QUARTER: f64 = 0.15;
 
-/// The least part that is of the last quarter of that time: what is only of the beginning has not gone on.
+/// The least part that is of the last quarter of that time: what is only of the beginning has not gone on. How much
+/// is a judgement, below the quarter of an even growth.
 pub const LEAST_OF_THE_LAST_QUARTER: f64 = 0.1;
 
-/// How many times as long as a collection came after the attach its finding stands for what happens after it.
+/// How many times as long as a collection came after the attach its finding stands for what happens after it. This is a judgement, and
+/// follows from no property of V8: what outlived a collection for some seconds says nothing of an hour later, and V8 decides when
+/// it collects again. A smaller number says less often that something grows.
 pub const TIMES_A_COLLECTION_STANDS: u64 = 8;
 
 /// More bytes than V8 lets pile up without a collection of the whole heap (`kMaxInitialOldGenerationSize` in src/heap/heap.h).

@@ -16,7 +16,7 @@ use super::{
     snapshot::Snapshot,
     tree::{Node, Tone, Tree},
 };
-use crate::report::form::Metric;
+use crate::{report::form::Metric, runtime::Language};
 
 /// Sums above it would overflow in the layout.
 const MAX_TOTAL: u64 = 1 << 52;
@@ -26,7 +26,7 @@ const fn annotation(tone: Tone) -> &'static str {
     match tone {
         Tone::Growing => "_[k]",
         Tone::Partly => "_[w]",
-        Tone::Level => "_[i]",
+        Tone::Level(_) => "_[i]",
         Tone::Shrinking => "_[j]",
     }
 }
@@ -36,10 +36,23 @@ const fn colour(tone: Tone) -> Color {
     let (r, g, b) = match tone {
         Tone::Growing => (240, 96, 80),
         Tone::Partly => (250, 188, 140),
-        Tone::Level => (208, 212, 218),
+        Tone::Level(Language::Python) => (196, 222, 166),
+        Tone::Level(Language::Go) => (160, 220, 214),
+        Tone::Level(Language::Javascript) => (240, 230, 150),
+        Tone::Level(Language::Native | Language::Other) => (208, 212, 218),
         Tone::Shrinking => (150, 196, 230),
     };
     Color { r, g, b }
+}
+
+/// What the legend says besides of code that does not grow.
+const fn language(tone: Tone) -> Option<&'static str> {
+    match tone {
+        Tone::Level(Language::Python) => Some("; green: so is Python"),
+        Tone::Level(Language::Go) => Some("; turquoise: so is Go"),
+        Tone::Level(Language::Javascript) => Some("; yellow: so is JavaScript"),
+        Tone::Level(Language::Native | Language::Other) | Tone::Growing | Tone::Partly | Tone::Shrinking => None,
+    }
 }
 
 /// Writes the SVG.
@@ -63,8 +76,9 @@ pub fn render(snapshot: &Snapshot, metric: Metric, out: &mut dyn Write) -> io::R
     }
     let mut options = Options::default();
     options.title = format!("Memory by call stack: {} of {}", metric.words(), amount(metric, tree.total()));
+    let languages: String = tree.tones().into_iter().filter_map(language).collect();
     options.subtitle = Some(format!(
-        "after {}. Red: stacks that keep growing. Orange: some of it grows. Grey: level or undecided. Blue: shrinking.",
+        "after {}. Red: stacks that keep growing. Orange: some of it grows. Blue: shrinking. Grey: level or undecided{languages}.",
         duration(snapshot.elapsed_ms)
     ));
     options.count_name = metric.unit().replace("count", "blocks");

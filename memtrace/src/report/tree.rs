@@ -1,12 +1,15 @@
 //! Stacks merged from the outermost frame inwards: what flame graphs and folded stacks are drawn from.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    rc::Rc,
+};
 
 use super::{
     name::{label, process},
     snapshot::{Snapshot, Stack},
 };
-use crate::{report::form::Metric, trend::Verdict};
+use crate::{report::form::Metric, runtime::Language, trend::Verdict};
 
 /// Deeper stacks lose their middle; the unwinder ends long before.
 const MAX_DEPTH: usize = 512;
@@ -16,6 +19,8 @@ const MAX_DEPTH: usize = 512;
 pub struct Node {
     /// What it is called; nothing that it holds steers a terminal.
     pub name: Rc<str>,
+    /// What it is written in.
+    language: Language,
     /// What it and everything that it calls weighs.
     pub total: u64,
     /// What of that belongs to stacks that end here.
@@ -35,15 +40,15 @@ pub enum Tone {
     Growing,
     /// Some of it does.
     Partly,
-    /// None of it does.
-    Level,
+    /// None of it does, and it is written in this language.
+    Level(Language),
     /// Nearly all of it belongs to stacks that hold less and less.
     Shrinking,
 }
 
 impl Tone {
-    /// All tones, in the order of the legend.
-    pub const ALL: [Self; 4] = [Self::Growing, Self::Partly, Self::Level, Self::Shrinking];
+    /// The tones that every legend explains, in its order.
+    const ALWAYS: [Self; 4] = [Self::Growing, Self::Partly, Self::Level(Language::Native), Self::Shrinking];
 }
 
 impl Node {
@@ -54,7 +59,7 @@ impl Node {
             () if self.growing > 0 && self.growing >= nearly_all => Tone::Growing,
             () if self.growing > 0 => Tone::Partly,
             () if self.shrinking > 0 && self.shrinking >= nearly_all => Tone::Shrinking,
-            () => Tone::Level,
+            () => Tone::Level(self.language),
         }
     }
 }
@@ -80,6 +85,13 @@ impl Tree {
             building.add(process, stack, weight);
         }
         building.sorted()
+    }
+
+    /// The tones that a legend explains: those of growth, and those of the languages besides machine code that are in it.
+    pub fn tones(&self) -> Vec<Tone> {
+        let languages: BTreeSet<Language> =
+            self.nodes.iter().map(|node| node.language).filter(|&language| language != Language::Native).collect();
+        Tone::ALWAYS.into_iter().chain(languages.into_iter().map(Tone::Level)).collect()
     }
 
     /// The weight of all stacks together.
@@ -138,27 +150,28 @@ struct Building {
 
 impl Building {
     fn new() -> Self {
-        Self { nodes: vec![node("all".into())], index: HashMap::new() }
+        Self { nodes: vec![node("all".into(), Language::Native)], index: HashMap::new() }
     }
 
     fn add(&mut self, process: Option<String>, stack: &Stack, weight: u64) {
         let mut path = vec![0];
-        path.extend(process.map(|process| self.child(0, process)));
-        let mut down = |name: String| {
+        path.extend(process.map(|process| self.child(0, process, Language::Native)));
+        let mut down = |name: String, language| {
             let parent = path.last().copied().unwrap_or(0);
-            path.push(self.child(parent, name));
+            path.push(self.child(parent, name, language));
         };
+        let native = Language::Native;
         if stack.frames.is_empty() {
-            down("[unknown]".to_owned());
+            down("[unknown]".to_owned(), native);
         } else if stack.truncated.is_some() {
-            down("[stack ends early]".to_owned());
+            down("[stack ends early]".to_owned(), native);
         }
         let depth = stack.frames.len();
         for (place, frame) in stack.frames.iter().rev().enumerate() {
             if depth <= MAX_DEPTH || place < MAX_DEPTH / 2 || place >= depth - MAX_DEPTH / 2 {
-                down(label(frame));
+                down(label(frame), frame.language);
             } else if place == MAX_DEPTH / 2 {
-                down("[frames left out]".to_owned());
+                down("[frames left out]".to_owned(), native);
             }
         }
         for &index in &path {
@@ -175,13 +188,13 @@ impl Building {
         }
     }
 
-    fn child(&mut self, parent: usize, name: String) -> usize {
+    fn child(&mut self, parent: usize, name: String, language: Language) -> usize {
         let name: Rc<str> = name.into();
         if let Some(&known) = self.index.get(&(parent, Rc::clone(&name))) {
             return known;
         }
         let index = self.nodes.len();
-        self.nodes.push(node(Rc::clone(&name)));
+        self.nodes.push(node(Rc::clone(&name), language));
         self.nodes[parent].children.push(index);
         self.index.insert((parent, name), index);
         index
@@ -197,8 +210,8 @@ impl Building {
     }
 }
 
-fn node(name: Rc<str>) -> Node {
-    Node { name, total: 0, own: 0, growing: 0, shrinking: 0, children: Vec::new() }
+fn node(name: Rc<str>, language: Language) -> Node {
+    Node { name, language, total: 0, own: 0, growing: 0, shrinking: 0, children: Vec::new() }
 }
 
 #[cfg(test)]
@@ -230,11 +243,26 @@ mod tests {
             [
                 row(1, "main", 165, 0, Tone::Partly),
                 row(2, "serve", 165, 5, Tone::Partly),
-                row(3, "cache", 100, 100, Tone::Level),
+                row(3, "cache", 100, 100, Tone::Level(Language::Native)),
                 row(3, "leak", 60, 60, Tone::Growing),
             ]
         );
         assert_eq!(tree.total(), 165);
+    }
+
+    #[test]
+    fn what_does_not_grow_is_told_by_its_language() {
+        let mut cache = stack(&["cache", "handle", "main"], 100, Verdict::Plateau);
+        cache.frames[1].language = Language::Python;
+        let mut leak = stack(&["leak", "main"], 1, Verdict::Growing);
+        leak.frames[0].language = Language::Go;
+        let tree = tree(vec![cache, leak]);
+        let tones = |name: &str| tree.nodes.iter().find(|node| &*node.name == name).map(Node::tone);
+        assert_eq!(tones("cache"), Some(Tone::Level(Language::Native)));
+        assert_eq!(tones("handle"), Some(Tone::Level(Language::Python)));
+        assert_eq!((tones("leak"), tones("main")), (Some(Tone::Growing), Some(Tone::Partly)));
+        let legend = [&Tone::ALWAYS[..], &[Tone::Level(Language::Python), Tone::Level(Language::Go)]].concat();
+        assert_eq!(tree.tones(), legend);
     }
 
     #[test]

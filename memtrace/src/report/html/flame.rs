@@ -1,4 +1,4 @@
-//! The flame graph: outermost functions on top, widths by weight, colours by growth. The page's script adds search and
+//! The flame graph: outermost functions on top, widths by weight, colours by growth, and by language where nothing grows. The page's script adds search and
 //! zoom; without it the names are cut by their boxes, and the rest is in the tooltips.
 
 use std::io::{self, Write};
@@ -11,6 +11,7 @@ use crate::{
         snapshot::Snapshot,
         tree::{Tone, Tree},
     },
+    runtime::Language,
 };
 
 const ROW: usize = 20;
@@ -25,7 +26,10 @@ const fn class(tone: Tone) -> &'static str {
     match tone {
         Tone::Growing => "growing",
         Tone::Partly => "partly",
-        Tone::Level => "level",
+        Tone::Level(Language::Python) => "python",
+        Tone::Level(Language::Go) => "go",
+        Tone::Level(Language::Javascript) => "javascript",
+        Tone::Level(Language::Native | Language::Other) => "level",
         Tone::Shrinking => "shrinking",
     }
 }
@@ -34,7 +38,10 @@ const fn words(tone: Tone) -> &'static str {
     match tone {
         Tone::Growing => "keeps growing",
         Tone::Partly => "some of it grows",
-        Tone::Level => "level or undecided",
+        Tone::Level(Language::Python) => "Python, level or undecided",
+        Tone::Level(Language::Go) => "Go, level or undecided",
+        Tone::Level(Language::Javascript) => "JavaScript, level or undecided",
+        Tone::Level(Language::Native | Language::Other) => "level or undecided",
         Tone::Shrinking => "holds less and less",
     }
 }
@@ -57,7 +64,7 @@ pub fn section(snapshot: &Snapshot, metric: Metric, out: &mut dyn Write) -> io::
         return writeln!(out, "<p>Nothing to draw.</p>\n</section>");
     }
     write!(out, "<p class=\"legend\">")?;
-    for tone in Tone::ALL {
+    for tone in tree.tones() {
         write!(out, "<span><b class=\"{}\"></b>{}</span> ", class(tone), words(tone))?;
     }
     let rows = frames.iter().map(|frame| frame.depth).max().unwrap_or(0) + 1;

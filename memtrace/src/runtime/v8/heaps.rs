@@ -199,7 +199,7 @@ impl Heaps {
         let mut looked: Vec<u64> = Vec::new();
         let mut proofs = 0;
         for part in (0..parts.len()).step_by(8).filter_map(|at| word_at(&parts, at)) {
-            let is_address = part.is_multiple_of(8) && part >= 1 << 16 && part < 1 << 47;
+            let is_address = part.is_multiple_of(8) && (1 << 16..1 << 47).contains(&part);
             if !is_address || looked.contains(&part) || heap.abs_diff(part) < PARTS_BYTES || looked.len() >= MAX_PARTS {
                 continue;
             }

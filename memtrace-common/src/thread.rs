@@ -19,6 +19,8 @@ pub struct ThreadState {
     pub thread: u64,
     /// The outermost allocator call that the thread is in.
     pub call: Call,
+    /// The pool of small blocks that the thread makes ready.
+    pub pool: Pool,
     /// How far the thread is from its next sampling point.
     pub sampler: Sampler,
     /// How the result of the thread's next `malloc` is predicted.
@@ -56,6 +58,19 @@ pub struct Call {
     /// The deferred block that the release in a `realloc` took out of the deferred table, or put into it; undone when the
     /// `realloc` fails.
     pub parked: DeferredBlock,
+}
+
+/// A call that makes a pool of small blocks ready, from its entry to its return. It is no [`Call`]: the blocks that are allocated for
+/// the pools' own books are seen as all others. Owner: `pool`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Pool {
+    /// The stack pointer at the call's entry; 0 when the thread makes none ready.
+    pub return_slot: u64,
+    /// The attach cookie of the probe at the call's entry.
+    pub cookie: u64,
+    /// The id of the stack that made the call.
+    pub stack: u64,
 }
 
 /// A thread's way to its next sampling point. Owner: `sample`.
@@ -103,6 +118,7 @@ const _: () = assert!(size_of::<Sampler>() == 3 * 8 && size_of::<Predictor>() ==
 const _: () = assert!(
     size_of::<ThreadState>()
         == 8 + size_of::<Call>()
+            + size_of::<Pool>()
             + size_of::<Sampler>()
             + size_of::<Predictor>()
             + size_of::<Walk>()

@@ -10,6 +10,10 @@ use crate::{arch, heap, mapping, pool, site::Site, suspend, thread};
 pub fn way_out(context: &ProbeContext, site: Site) {
     let regs = arch::registers(context.regs);
     let Some(state) = thread::existing() else { return };
+    if pool::is_over(state, |slot| slot == arch::return_slot(regs)) {
+        pool::finish(state, arch::argument_and_result(regs).1);
+        return;
+    }
     if state.call.return_slot != arch::return_slot(regs) && !suspend::resume(state, arch::return_slot(regs), site.slot)
     {
         return;
@@ -22,8 +26,6 @@ pub fn way_out(context: &ProbeContext, site: Site) {
     let result = if cookie::signature(site.cookie).block_selector() != 0 { first } else { returned };
     if mapping::is_in(state) {
         mapping::finish(state, result);
-    } else if pool::is_in(state) {
-        pool::finish(state, result);
     } else {
         heap::finish(context, state, result);
     }

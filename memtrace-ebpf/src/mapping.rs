@@ -15,7 +15,7 @@ use memtrace_common::{
 };
 
 use crate::{
-    arch, count,
+    arch, count, pool,
     ring::{self, Class},
     site::Site,
     thread::{self, Standing},
@@ -45,6 +45,9 @@ pub fn entry(context: &ProbeContext, site: Site) {
         return;
     }
     let Some(state) = thread::state(site.slot) else { return };
+    if pool::is_part(state, arch::return_slot(regs)) {
+        return;
+    }
     match thread::standing(state, site.slot, arch::return_slot(regs)) {
         Standing::Nested => return,
         _ if site.call == PROTECT => {

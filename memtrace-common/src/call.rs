@@ -44,7 +44,7 @@ calls! {
     Exit = 10,
     /// `mprotect(address, length, protection)`: reserved pages may be accessed from then on. Its failure is not looked for.
     Protect = 11,
-    /// A pool of small blocks is made ready, of which the first one is returned: pymalloc's `allocate_from_new_pool`. What it calls is
+    /// A pool of small blocks is made ready, of which the first one is returned: pymalloc's `allocate_from_new_pool`. What it maps is
     /// part of it.
     Pool = 12,
 }

@@ -74,11 +74,11 @@ const CASES: &[Case] = &[
         start: || {
             // Buffers that are not kept are freed by a collection of the whole heap only, so one has to be seen.
             node(
-                "require('v8').setFlagsFromString('--expose-gc'); setInterval(require('vm').runInNewContext('gc'), 300); \
+                "require('v8').setFlagsFromString('--expose-gc'); setInterval(require('vm').runInNewContext('gc'), 2000); \
                  const kept = []; setInterval(() => kept.push(Buffer.alloc(20000)), 4)",
             )
         },
-        leaks: &["node::"],
+        leaks: &["(anonymous)"],
     },
     Case { name: "full cache", start: || behaviour("full_cache"), leaks: &[] },
     Case { name: "batches", start: || behaviour("batches"), leaks: &[] },
@@ -130,7 +130,12 @@ fn check(case: &Case) -> Result<()> {
     let growing: Vec<_> = report.stacks.iter().filter(|stack| stack.verdict == "growing").collect();
     let top: Vec<_> = report.stacks.iter().take(3).collect();
     for leak in case.leaks {
-        ensure!(growing.iter().any(|stack| stack.mentions(leak)), "{leak} is not growing: {top:#?}");
+        // V8 compiles functions anew while they run, and each time their blocks get another stack: together they grow.
+        let is_meant =
+            |group: &str| group.contains(leak) || case.name.contains("buffers") && group == "all ArrayBuffers";
+        let together = report.groups.iter().any(|group| group.verdict == "growing" && group.name.contains(leak));
+        let is_told = together || growing.iter().any(|stack| stack.mentions(leak));
+        ensure!(is_told, "{leak} is not growing: {:?} {top:#?}", report.groups);
     }
     let known = |stack: &&&Stack| !case.leaks.iter().any(|leak| stack.mentions(leak));
     let others: Vec<_> = growing.iter().filter(known).collect();

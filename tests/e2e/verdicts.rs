@@ -131,8 +131,6 @@ fn check(case: &Case) -> Result<()> {
     let top: Vec<_> = report.stacks.iter().take(3).collect();
     for leak in case.leaks {
         // V8 compiles functions anew while they run, and each time their blocks get another stack: together they grow.
-        let is_meant =
-            |group: &str| group.contains(leak) || case.name.contains("buffers") && group == "all ArrayBuffers";
         let together = report.groups.iter().any(|group| group.verdict == "growing" && group.name.contains(leak));
         let is_told = together || growing.iter().any(|stack| stack.mentions(leak));
         ensure!(is_told, "{leak} is not growing: {:?} {top:#?}", report.groups);

@@ -334,6 +334,15 @@ pub struct Stack {
     pub series: Vec<(u64, u64)>,
 }
 
+impl Stack {
+    /// Takes back what was said of it, since that is not known; `why` ends its evidence, as the end of a sentence.
+    pub fn doubt(&mut self, why: &str) {
+        self.verdict = Verdict::Undecided;
+        self.confidence *= 0.5;
+        self.evidence += why;
+    }
+}
+
 /// What became of the blocks of a stack that were allocated longer ago than `older_than_ms`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

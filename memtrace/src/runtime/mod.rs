@@ -27,13 +27,10 @@ pub use self::{code::Code, language::Language, memory::Memory};
 use crate::object::{Pid, mapped::MappedObject, maps::Mapping};
 
 /// The share of a processor that reading a process's books gets, as one part in this many.
-const PARTS: u32 = 100;
+pub const PARTS: u32 = 100;
 
 /// A look that takes longer rests as if it had taken this time: a minute.
 const LONGEST_TURN: Duration = Duration::from_millis(600);
-
-/// From one look at what V8 counts of its collections to the next.
-pub const LOOK_AT_COLLECTIONS: Duration = Duration::from_millis(100);
 
 /// An interpreter that was found in a process and proved.
 #[derive(Debug)]

@@ -1,6 +1,9 @@
 //! The collections of V8's heaps that targets go through, seen by looking at what V8 counts of them, ten times a second at most.
 
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use memtrace_common::Slot;
 
@@ -9,16 +12,16 @@ use crate::{
     ledger::Cohort,
     object::{mapped, maps::Mapping},
     report::snapshot::Stack,
-    runtime::{LOOK_AT_COLLECTIONS, v8},
+    runtime::{Without, v8},
     target::Pid,
-    trend::{
-        Verdict,
-        collections::{Collection, Known, Ruling, rule_blocks, rule_heap},
-    },
+    trend::collections::{Collection, Known, Ruling, rule_blocks, rule_heap},
 };
 
 /// The most collections of a target that are kept: of more, every second one of the older half is left out.
 const MAX_SEEN: usize = 64;
+
+/// From one look at what V8 counts of its collections to the next.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// How long what a collection has found dead may take to be freed, in nanoseconds: a thread of V8's does that at once, within
 /// milliseconds.
@@ -28,6 +31,8 @@ const FREED_WITHIN_NS: u64 = 1_000_000_000;
 #[derive(Default)]
 pub(super) struct Collections {
     targets: HashMap<Slot, Target>,
+    /// Files that have no V8.
+    known: Without,
     next: Option<Instant>,
 }
 
@@ -63,7 +68,7 @@ impl Collections {
     /// Looks whether V8 is in a target.
     pub(super) fn look(&mut self, slot: Slot, pid: Pid, mappings: &[Mapping]) -> bool {
         let objects = mapped::objects(pid, mappings);
-        let Some(object) = v8::file(&objects) else {
+        let Some((object, _)) = v8::file(&objects, &mut self.known) else {
             self.targets.remove(&slot);
             return false;
         };
@@ -87,7 +92,7 @@ impl Collections {
         if self.targets.is_empty() || self.next.is_some_and(|next| Instant::now() < next) {
             return;
         }
-        self.next = Some(Instant::now() + LOOK_AT_COLLECTIONS);
+        self.next = Some(Instant::now() + LOOK_EVERY);
         for target in self.targets.values_mut() {
             if let Ok(heaps) = &mut target.heaps {
                 let found = heaps.look();
@@ -207,18 +212,14 @@ impl Target {
 fn apply(stack: &mut Stack, ruling: Ruling) {
     match ruling {
         Ruling::Grows(how) => stack.evidence += &how,
-        Ruling::Unknown(why) => {
-            stack.verdict = Verdict::Undecided;
-            stack.confidence *= 0.5;
-            stack.evidence += &why;
-        }
+        Ruling::Unknown(why) => stack.doubt(&why),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::sample;
+    use crate::{report::sample, trend::Verdict};
 
     const SECOND: u64 = 1_000_000_000;
 

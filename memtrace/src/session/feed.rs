@@ -206,6 +206,7 @@ impl Feed {
         self.state.symbols.confine_reader(slot, &mappings);
         self.runtimes.confine(slot, &mappings);
         self.state.counts.confine(slot, &mappings);
+        self.state.small.confine(slot, &mappings);
         let now = fingerprint(&mappings);
         if !mappings.is_empty() && self.code.insert(slot, now) != Some(now) {
             let has_new_files = note_files(&mut self.files, &mut self.new_files, slot, &mappings);

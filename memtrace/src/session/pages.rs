@@ -12,7 +12,6 @@ use crate::{
     runtime::{go, python, v8},
     symbol::Symbolizer,
     target::Pid,
-    trend::Verdict,
 };
 
 /// By which id the pages of V8 in a process are one stack.
@@ -166,8 +165,6 @@ pub(super) fn heap_of((_, id, kind): Key) -> Option<&'static str> {
 /// Takes back that what V8 notes for itself grows: that is said of the heap.
 pub(super) fn leave_to_heap(stack: &mut Stack) {
     if stack.verdict.is_leak() {
-        stack.verdict = Verdict::Undecided;
-        stack.confidence *= 0.5;
-        stack.evidence += "; these are V8's own notes, and go as the JavaScript heap and its code do";
+        stack.doubt("; these are V8's own notes, and go as the JavaScript heap and its code do");
     }
 }

@@ -15,14 +15,15 @@ use super::notice;
 use crate::{
     event::Block,
     ledger::{Count, Kind, Ledger, StackTotals},
-    runtime::python::small::{Pool, PoolReader},
+    object::maps::Mapping,
+    runtime::{
+        PARTS,
+        python::small::{Pool, PoolReader},
+    },
     symbol::Symbolizer,
     target::Pid,
     turns::Turns,
 };
-
-/// The share of the time that reading the heads of pools gets, as one part in this many.
-const PARTS: u32 = 100;
 
 /// The most pools of a process that are kept in mind: 8 GiB of them.
 const MAX_POOLS: usize = 1 << 19;
@@ -120,6 +121,13 @@ impl SmallObjects {
                 target.tell(slot, ledger);
                 name_nobody(slot, target, symbols);
             }
+        }
+    }
+
+    /// What a target maps from now on.
+    pub(super) fn confine(&mut self, slot: Slot, mappings: &[Mapping]) {
+        if let Some(reader) = self.targets.get_mut(&slot).and_then(|target| target.reader.as_mut()) {
+            reader.confine(mappings);
         }
     }
 
@@ -266,9 +274,8 @@ impl Target {
 /// Has what is nobody's named by the code of the interpreter that allocates it.
 fn name_nobody(slot: Slot, target: &Target, symbols: &mut Symbolizer) {
     if target.stacks.contains_key(&NOBODY) && !symbols.contains(slot, NOBODY) {
-        let known = target.stacks.keys().filter(|&&id| id != NOBODY);
-        let address =
-            known.into_iter().find_map(|&id| symbols.frames(slot, id).frames.first().map(|frame| frame.address));
+        let mut known = target.stacks.keys().filter(|&&id| id != NOBODY);
+        let address = known.find_map(|&id| symbols.frames(slot, id).frames.first().map(|frame| frame.address));
         if let Some(address) = address {
             let _ = symbols.observe_written(slot, NOBODY, &[address]);
         }

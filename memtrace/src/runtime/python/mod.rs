@@ -87,6 +87,11 @@ pub fn find(pid: Pid, mappings: &[Mapping], known: &mut Without) -> Finding {
     best
 }
 
+/// The minor version by which functions there are, where the file does not say it.
+fn minor_since(has: impl Fn(&str) -> bool) -> Option<u32> {
+    SINCE.iter().find(|(name, _)| has(name)).map(|&(_, minor)| minor)
+}
+
 /// The file that defines the interpreter.
 struct Library<'a> {
     pid: Pid,
@@ -115,7 +120,7 @@ impl Library<'_> {
                 }
                 version.map(|version| version >> 16 & 0xff)
             }
-            None => SINCE.iter().find(|(name, _)| symbol(name).is_some()).map(|&(_, minor)| minor),
+            None => minor_since(|name| symbol(name).is_some()),
         };
         let Some(minor) = minor else {
             return Finding::Refused("This Python is not known: the lines of its code are not named.".into());

@@ -7,16 +7,20 @@
 
 use std::fs::File;
 
-use gimli::{BaseAddresses, EhFrame, NativeEndian, UnwindSection as _};
+use gimli::{EhFrame, NativeEndian, UnwindSection as _};
 use iced_x86::{Decoder, DecoderOptions, OpKind};
 
 use super::{
     RUNTIME, SINCE, VERSION,
     layout::{Arenas, Layout},
+    minor_since,
 };
-use crate::object::{
-    frames::FrameFile,
-    symbols::{ElfFile, Symbol},
+use crate::{
+    object::{
+        frames::FrameFile,
+        symbols::{ElfFile, Symbol},
+    },
+    runtime::memory::half_word_at,
 };
 
 /// Its name, which a stripped file does not have.
@@ -48,7 +52,7 @@ pub fn find(file: &mut File, elf: &ElfFile<File>) -> Option<Symbol> {
     let symbols = elf.symbols(&wanted, |name| name).ok()?;
     let minor = match symbols.get(VERSION) {
         Some(version) => elf.data(version.address).map(u32::from_ne_bytes)? >> 16 & 0xff,
-        None => SINCE.iter().find(|(name, _)| symbols.contains_key(name)).map(|&(_, minor)| minor)?,
+        None => minor_since(|name| symbols.contains_key(name))?,
     };
     let layout = Layout::of(minor)?;
     if let Some(&symbol) = symbols.get(POOL_FUNCTION) {
@@ -82,7 +86,7 @@ fn by_calls(file: &mut File, elf: &ElfFile<File>, place: u64) -> Option<(u64, u6
     let frames = FrameFile::read(file).ok()?;
     let mut functions: Vec<(u64, u64)> = calls_through(code, text.address, place)
         .take(MAX_CALLS)
-        .filter_map(|call| function_around(&frames, &frames.bases, call))
+        .filter_map(|call| function_around(&frames, call))
         .collect();
     functions.sort_unstable();
     functions.dedup();
@@ -115,17 +119,18 @@ fn callers(code: &[u8], address: u64, to: &[u64]) -> Vec<usize> {
 fn targets(code: &[u8], address: u64, begin: &'static [u8]) -> impl Iterator<Item = (u64, u64)> {
     let length = begin.len() + 4;
     code.windows(length).enumerate().filter(move |(_, bytes)| bytes.starts_with(begin)).map(move |(at, bytes)| {
-        let distance = bytes[length - 4..].iter().rev().fold(0u32, |distance, &byte| distance << 8 | u32::from(byte));
+        let distance = half_word_at(bytes, begin.len()).unwrap_or(0);
         let here = address.wrapping_add(at as u64);
         (here, here.wrapping_add(length as u64).wrapping_add_signed(i64::from(distance.cast_signed())))
     })
 }
 
 /// Where the function around an address begins, and its bytes, by the rules for unwinding.
-fn function_around(frames: &FrameFile, bases: &BaseAddresses, address: u64) -> Option<(u64, u64)> {
+fn function_around(frames: &FrameFile, address: u64) -> Option<(u64, u64)> {
     let rules = EhFrame::new(&frames.eh_frame, NativeEndian);
-    let entry =
-        rules.fde_for_address(bases, address, |rules, bases, offset| rules.cie_from_offset(bases, offset)).ok()?;
+    let entry = rules
+        .fde_for_address(&frames.bases, address, |rules, bases, offset| rules.cie_from_offset(bases, offset))
+        .ok()?;
     Some((entry.initial_address(), entry.len()))
 }
 

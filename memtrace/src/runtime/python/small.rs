@@ -4,7 +4,10 @@ use std::{collections::HashSet, io};
 
 use super::pools::{self, Head};
 use crate::{
-    object::{Pid, maps},
+    object::{
+        Pid,
+        maps::{self, Mapping},
+    },
     runtime::Memory,
     target::pages::Pages,
 };
@@ -49,14 +52,21 @@ impl PoolReader {
     /// When it may not be read, or the process has ended.
     pub fn open(pid: Pid) -> io::Result<Self> {
         // Pools are in no file.
-        Ok(Self { pid, memory: Memory::open(pid, ((0, 0), 0))? })
+        let mut reader = Self { pid, memory: Memory::open(pid, ((0, 0), 0))? };
+        reader.look();
+        Ok(reader)
     }
 
     /// Learns what the process maps now. False if it has ended.
     pub fn look(&mut self) -> bool {
         let mappings = maps::read(self.pid).unwrap_or_default();
-        self.memory.confine(&mappings);
+        self.confine(&mappings);
         !mappings.is_empty()
+    }
+
+    /// What the process maps from now on: where a file is mapped nothing is read.
+    pub fn confine(&mut self, mappings: &[Mapping]) {
+        self.memory.confine(mappings);
     }
 
     /// The pool that a block is in, with what it holds; `None` if it is in none any more.

@@ -69,18 +69,26 @@ const PREFIX: &str = "v8dbg_";
 
 /// Looks for V8 among the files that a process maps. `known` says which files are known not to have it; more are added.
 pub fn find(pid: Pid, mappings: &[Mapping], known: &mut Without) -> Finding {
-    for object in &mapped::objects(pid, mappings) {
+    match file(&mapped::objects(pid, mappings), known) {
+        Some((object, elf)) => found(pid, mappings, object, &elf),
+        None => Finding::Nothing,
+    }
+}
+
+/// The file in which V8 is, of these. `known` says which are known not to have it; more are added.
+pub fn file<'o>(objects: &'o [MappedObject], known: &mut Without) -> Option<(&'o MappedObject, ElfFile<File>)> {
+    for object in objects {
         if known.contains(object) {
             continue;
         }
         let Ok((_, file)) = object.open() else { continue };
         let Ok(elf) = ElfFile::parse(file) else { continue };
         if elf.exports(MARK).unwrap_or(false) {
-            return found(pid, mappings, object, &elf);
+            return Some((object, elf));
         }
         known.add(object);
     }
-    Finding::Nothing
+    None
 }
 
 /// What is found of V8 in the file that has it.
@@ -94,11 +102,11 @@ fn found(pid: Pid, mappings: &[Mapping], object: &MappedObject, elf: &ElfFile<Fi
     let names: Vec<String> = layout::wanted().iter().map(|name| format!("{PREFIX}{name}")).collect();
     let wanted: Vec<&str> = names.iter().map(String::as_str).collect();
     let Ok(symbols) = elf.symbols(&wanted, |name| name) else { return Finding::Nothing };
-    let constant = |(name, symbol): (&&'_ str, &crate::object::symbols::Symbol)| {
-        let name = layout::wanted().into_iter().find(|wanted| name.strip_prefix(PREFIX) == Some(wanted))?;
-        Some((name, memory.half_word(symbol.address.wrapping_add(moved))?))
-    };
-    let constants: HashMap<&str, u32> = symbols.iter().filter_map(constant).collect();
+    let value = |address: u64| memory.half_word(address.wrapping_add(moved));
+    let constants: HashMap<&str, u32> = symbols
+        .iter()
+        .filter_map(|(name, symbol)| Some((name.strip_prefix(PREFIX)?, value(symbol.address)?)))
+        .collect();
     let layout = match Layout::of(&constants) {
         Ok(layout) => layout,
         Err(constant) => {
@@ -149,15 +157,6 @@ pub fn read_any(data: &[u8]) -> Option<i64> {
         }
     };
     positions::at(rest, form, at.into()).map(|position| position.character.into())
-}
-
-/// The file in which V8 is, of these.
-pub fn file(objects: &[MappedObject]) -> Option<&MappedObject> {
-    objects.iter().find(|object| {
-        let file = object.open().ok().map(|(_, file)| file);
-        let elf = file.and_then(|file| ElfFile::parse(file).ok());
-        elf.is_some_and(|elf| elf.exports(MARK).unwrap_or(false))
-    })
 }
 
 /// Whether this function makes memory that is freed when the object which holds it is collected.

@@ -9,9 +9,19 @@ const LEAST: Duration = Duration::from_micros(50);
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Turns {
     next: Option<Instant>,
+    /// What turns may take together before they rest as long as the others.
+    credit: Duration,
 }
 
+/// How many times as long as it took the work rests after a turn while it has credit.
+const PARTS_ON_CREDIT: u32 = 10;
+
 impl Turns {
+    /// The first turns, which take so long together, rest less than the later ones.
+    pub fn with_credit(credit: Duration) -> Self {
+        Self { next: None, credit }
+    }
+
     /// Whether the work has rested long enough since its last turn, or had none yet.
     pub fn may_begin(&self) -> bool {
         self.next.is_none_or(|next| Instant::now() >= next)
@@ -20,6 +30,8 @@ impl Turns {
     /// A turn has ended that took this long. The work rests `parts` times as long, so that it gets at most one part in
     /// `parts` of the time.
     pub fn ended(&mut self, took: Duration, parts: u32) {
+        let parts = if self.credit >= took { parts.min(PARTS_ON_CREDIT) } else { parts };
+        self.credit = self.credit.saturating_sub(took);
         self.next = Some(Instant::now() + took.max(LEAST) * parts);
     }
 }
@@ -38,5 +50,15 @@ mod tests {
         assert!(rest > Duration::from_secs(5900) && rest <= Duration::from_secs(6000), "{rest:?}");
         turns.ended(Duration::ZERO, 0);
         assert!(turns.may_begin());
+    }
+
+    #[test]
+    fn the_first_turns_rest_less() {
+        let mut turns = Turns::with_credit(Duration::from_secs(100));
+        for (took, rests) in [(60, 600), (50, 5000), (10, 1000)] {
+            turns.ended(Duration::from_secs(took), 100);
+            let rest = turns.next.unwrap() - Instant::now();
+            assert!(rest > Duration::from_secs(rests - 10) && rest <= Duration::from_secs(rests), "{rest:?}");
+        }
     }
 }

@@ -65,6 +65,10 @@ pub struct Heap {
     /// `None` where that is not read, and before the first collection.
     #[serde(default)]
     pub left_bytes: Option<u64>,
+    /// Bytes of objects that can be reached, those from before the attach among them, when they were last looked for; `None` where that is not
+    /// done. Where this has been looked at often enough the verdict, the growth and its evidence are those of these bytes.
+    #[serde(default)]
+    pub reachable_bytes: Option<u64>,
     /// How its bytes develop.
     #[serde(flatten)]
     pub judged: Judged,
@@ -97,13 +101,14 @@ pub struct Goroutines {
     pub judged: Judged,
 }
 
-/// The live objects of one type in a process: those small enough to lie in pymalloc's pools, with up to 512 bytes.
+/// The live objects of one type in a process. Of Python those small enough to lie in pymalloc's pools, with up to 512 bytes; of V8 those
+/// that can be reached, with what the language has no name for in parentheses.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Type {
     /// The process that has them.
     pub pid: u32,
-    /// The name of the type, as in `dict`; a class of Python code has it without its module, and several of one name are one here.
+    /// The name of the type, as in `dict` and `Object {id, name}`; a class has it without its module, and several of one name are one here.
     pub name: String,
     /// How many there are, from before the attach as well.
     pub count: u64,
@@ -144,6 +149,7 @@ impl Heap {
             estimate: stack.estimate,
             collections: None,
             left_bytes: None,
+            reachable_bytes: None,
             judged: Judged::of(stack),
         }
     }

@@ -1,6 +1,6 @@
 //! What a runtime itself knows of the memory that it manages: for each place in the program how much it holds.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// What a runtime counts of its memory.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -13,6 +13,8 @@ pub enum Counted {
     Heap,
     /// Objects of one type, wherever they were allocated: they have a name and no place.
     Type,
+    /// All objects of a heap that can be reached, which a collection would leave; they have neither name nor place.
+    Reachable,
 }
 
 /// What one place of a program holds, by the runtime's own books.
@@ -21,10 +23,10 @@ pub struct Count {
     /// What is counted.
     pub counted: Counted,
     /// What it is called; `None` for what its place names.
-    pub name: Option<Rc<str>>,
+    pub name: Option<Arc<str>>,
     /// The code that is answerable, the innermost function first: addresses in the process, each of one function as it was
     /// written, just behind the instruction that is meant.
-    pub place: Rc<[u64]>,
+    pub place: Arc<[u64]>,
     /// Bytes that are held.
     pub bytes: u64,
     /// Objects that are held.

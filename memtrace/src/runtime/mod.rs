@@ -7,6 +7,7 @@
 //! and what is not known is said and not guessed. All memory that is read is the target's to shape: every read and every loop has
 //! a bound.
 
+mod by_type;
 pub mod chain;
 pub mod code;
 pub mod count;
@@ -22,7 +23,7 @@ use std::{collections::HashSet, time::Duration};
 
 use memtrace_common::interpreter::Interpreter;
 
-use self::chain::Placing;
+use self::{chain::Placing, count::Count};
 pub use self::{code::Code, language::Language, memory::Memory};
 use crate::object::{Pid, mapped::MappedObject, maps::Mapping};
 
@@ -44,7 +45,34 @@ pub struct Runtime {
     /// What finds the functions that a frame stands for, and their places; `None` where a frame itself says it.
     pub places: Option<v8::Places>,
     /// What counts its objects by type; `None` where that cannot be.
-    pub census: Option<python::Census>,
+    pub census: Option<Census>,
+}
+
+/// Counts the objects of one process by type.
+#[derive(Debug)]
+pub enum Census {
+    /// Python's, alive or not yet collected.
+    Python(python::Census),
+    /// V8's, of all that can be reached.
+    Script(Box<v8::Live>),
+}
+
+impl Census {
+    /// Whether the pause after the last look is over.
+    pub fn may_begin(&self) -> bool {
+        match self {
+            Census::Python(census) => census.may_begin(),
+            Census::Script(live) => live.may_begin(),
+        }
+    }
+
+    /// The objects of each type now; `None` when they cannot be counted, as when the process has ended. It may take seconds.
+    pub fn count(&mut self) -> Option<Vec<Count>> {
+        match self {
+            Census::Python(census) => census.count(),
+            Census::Script(live) => live.count(),
+        }
+    }
 }
 
 /// What was found of interpreters in a process.

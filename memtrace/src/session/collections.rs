@@ -7,14 +7,17 @@ use std::{
 
 use memtrace_common::Slot;
 
-use super::clock::monotonic_ns;
+use super::{clock::monotonic_ns, describe::say};
 use crate::{
     ledger::Cohort,
     object::{mapped, maps::Mapping},
     report::snapshot::Stack,
     runtime::{Without, v8},
     target::Pid,
-    trend::collections::{Collection, Known, Ruling, rule_blocks, rule_heap},
+    trend::{
+        Judgement,
+        collections::{Collection, Known, Ruling, deny, rule_blocks, rule_heap},
+    },
 };
 
 /// The most collections of a target that are kept: of more, every second one of the older half is left out.
@@ -115,6 +118,16 @@ impl Collections {
         let Some(target) = self.targets.get(&slot) else { return };
         let seen = target.collections(now_ns);
         apply(stack, rule_heap(target.known(&seen), stack.outstanding_bytes, target.ms(now_ns)));
+    }
+
+    /// Says of a heap what is judged of all of it that can be reached.
+    pub(super) fn rule_by_reach(&self, slot: Slot, stack: &mut Stack, judged: Judgement, now_ns: u64) {
+        say(stack, judged);
+        stack.evidence = format!("of what can be reached of it: {}", stack.evidence);
+        let target = self.targets.get(&slot).filter(|_| stack.verdict.is_leak());
+        if let Some(why) = target.and_then(|target| deny(&target.collections(now_ns), target.ms(now_ns))) {
+            stack.doubt(&why);
+        }
     }
 
     /// The times by which blocks of a target are told apart for [`rule_on_blocks`](Self::rule_on_blocks); `None` if it has no V8.

@@ -3,19 +3,19 @@
 use std::{
     collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    rc::Rc,
+    sync::Arc,
 };
 
 use memtrace_common::{Slot, StackId};
 
-use super::{key::Key, notice};
+use super::{censuses::Censuses, key::Key, notice};
 use crate::{
     ledger::{self, Kind, Ledger, Precision, StackTotals},
     object::maps::{self, Mapping},
     runtime::{
+        Census,
         count::{Count, Counted, Sampled, State},
         go,
-        python::Census,
     },
     symbol::Symbolizer,
     target::Pid,
@@ -33,7 +33,9 @@ pub(super) struct Counts {
     programs: HashMap<Slot, Program>,
     /// Targets whose books were not found yet, and how often they are looked at yet.
     waiting: HashMap<Slot, (Pid, u32)>,
-    censuses: HashMap<Slot, (Census, Turn)>,
+    censuses: Censuses,
+    /// Of each target of which there was a census: whether it was the first one.
+    turns: HashMap<Slot, Turn>,
     /// Targets of which there was a census when runtimes were asked the last time.
     fresh: HashSet<Slot>,
     /// Whether heaps are left out, whose pages are watched.
@@ -65,7 +67,7 @@ struct Said {
     /// What goroutines of a place do, as of the last look.
     states: HashMap<Key, State>,
     /// What types are called. An id stands for a name, in whichever target, and stays when that ends.
-    names: HashMap<StackId, Rc<str>>,
+    names: HashMap<StackId, Arc<str>>,
 }
 
 impl Counts {
@@ -118,7 +120,8 @@ impl Counts {
 
     /// From now on the objects of a target are counted by type.
     pub(super) fn add_census(&mut self, slot: Slot, census: Census) {
-        self.censuses.insert(slot, (census, Turn::default()));
+        self.censuses.add(slot, census);
+        self.turns.remove(&slot);
     }
 
     /// What a target maps from now on.
@@ -132,7 +135,8 @@ impl Counts {
     pub(super) fn forget(&mut self, slot: Slot) {
         self.programs.remove(&slot);
         self.waiting.remove(&slot);
-        self.censuses.remove(&slot);
+        self.censuses.forget(slot);
+        self.turns.remove(&slot);
         self.said.states.retain(|key, _| key.0 != slot);
     }
 
@@ -152,21 +156,23 @@ impl Counts {
             }
         }
         self.fresh.clear();
-        for (&slot, (census, turn)) in &mut self.censuses {
-            let Some(counts) = census.count() else { continue };
-            turn.next();
-            self.fresh.insert(slot);
-            for count in &counts {
-                self.said.take(slot, count, ledger, symbols);
+        let (fresh, turns, said) = (&mut self.fresh, &mut self.turns, &mut self.said);
+        self.censuses.take(|slot, counts| {
+            // The later of two is the one.
+            if fresh.insert(slot) {
+                turns.entry(slot).or_default().next();
             }
-        }
+            for count in counts {
+                said.take(slot, count, ledger, symbols);
+            }
+        });
     }
 
     /// Whether what a target holds by its runtime's books, or by a census, was asked for the first time just now.
     pub(super) fn is_first(&self, (slot, _, kind): Key) -> bool {
         let turn = match kind {
             _ if kind.begins_at_attach() => None,
-            Kind::Type => self.censuses.get(&slot).map(|(_, turn)| turn),
+            Kind::Type => self.turns.get(&slot),
             _ => self.programs.get(&slot).map(|program| &program.turn),
         };
         turn.is_some_and(|turn| turn.is_first)
@@ -214,7 +220,7 @@ impl Said {
         if let Some(name) = &count.name
             && self.names.len() < MAX_NAMES
         {
-            self.names.entry(key.1).or_insert_with(|| Rc::clone(name));
+            self.names.entry(key.1).or_insert_with(|| Arc::clone(name));
         }
         ledger.set_count(slot, entry(key, count));
     }
@@ -227,10 +233,16 @@ fn key(slot: Slot, count: &Count) -> Key {
         Counted::Goroutines => Kind::Goroutine,
         Counted::Heap => Kind::WholeHeap,
         Counted::Type => Kind::Type,
+        Counted::Reachable => return reachable(slot),
     };
     let mut hasher = DefaultHasher::new();
     (kind, &count.name, &count.place).hash(&mut hasher);
     (slot, StackId(hasher.finish()), kind)
+}
+
+/// Under which key it is kept what can be reached of a target's heap.
+pub(super) fn reachable(slot: Slot) -> Key {
+    (slot, StackId(0x7265_6163_6861_626c), Kind::Type)
 }
 
 fn entry((_, id, kind): Key, count: &Count) -> ledger::Count {

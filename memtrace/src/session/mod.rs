@@ -12,6 +12,7 @@
 mod blind;
 mod budget;
 mod candidate;
+mod censuses;
 mod clock;
 mod code;
 mod collections;

@@ -69,6 +69,17 @@ pub fn rule_heap(known: Known<'_>, grown_bytes: u64, now_ms: u64) -> Ruling {
     }
 }
 
+/// Whether the collections say that a heap does not grow of which more and more was found to be reachable, as the end of a sentence: the
+/// last one, in the newer half of the time, left no more than one long before. What they left is what V8 itself holds.
+pub fn deny(seen: &[Collection], now_ms: u64) -> Option<String> {
+    let last = seen.last().filter(|last| 2 * last.before_ms >= now_ms)?;
+    let earlier = seen.iter().rev().find(|earlier| 2 * earlier.before_ms <= last.before_ms)?;
+    (last.left_bytes <= earlier.left_bytes).then(|| {
+        let apart = span(last.before_ms - earlier.before_ms);
+        format!(", but the last collection of the whole heap left no more than the one {apart} before")
+    })
+}
+
 /// Rules on blocks, which have grown by `grown_bytes` since the attach, dead ones included. `left` is what lives of those that are
 /// older than the last collection, by the quarter of the time from the attach to it in which they were allocated.
 pub fn rule_blocks(known: Known<'_>, left: [u64; 4], grown_bytes: u64, now_ms: u64) -> Ruling {
@@ -158,6 +169,16 @@ mod tests {
         // What comes and goes by little.
         assert!(!heap_grows(&[(5, 100), (10, 105)], 12));
         assert!(!heap_grows(&[(5, 3), (10, 3)], 12));
+    }
+
+    #[test]
+    fn what_collections_leave_is_not_said_to_grow_when_it_does_not() {
+        let deny = |collections: &[(u64, u64)], now_s: u64| deny(&seen(collections), 1000 * now_s).is_some();
+        assert!(deny(&[(5, 10), (10, 10)], 12) && deny(&[(5, 10), (7, 20), (10, 9)], 20));
+        assert!(!deny(&[(5, 10), (10, 11)], 12), "it left more");
+        assert!(!deny(&[(5, 10), (10, 10)], 21), "that was long ago");
+        assert!(!deny(&[(8, 10), (10, 10)], 12), "they were too near to each other");
+        assert!(!deny(&[(5, 10)], 6) && !deny(&[], 6));
     }
 
     #[test]

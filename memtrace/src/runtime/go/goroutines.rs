@@ -1,6 +1,6 @@
 //! Goroutines: how many there are of each place that started them, and what they wait for.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{collections::HashMap, sync::Arc};
 
 use super::Code;
 use crate::runtime::{
@@ -69,7 +69,7 @@ pub struct Goroutines {
     newest: u64,
     /// How many ever were, and their bytes, by place.
     ever: HashMap<(u64, u64), (u64, u64)>,
-    places: HashMap<(u64, u64), Rc<[u64]>>,
+    places: HashMap<(u64, u64), Arc<[u64]>>,
 }
 
 /// Finds where the list of all goroutines is, and how they are laid out: the first of these places whose goroutines all run functions
@@ -204,7 +204,7 @@ impl Goroutines {
         Count {
             counted: Counted::Goroutines,
             name: None,
-            place: Rc::clone(self.places.entry(place).or_insert_with(frames)),
+            place: Arc::clone(self.places.entry(place).or_insert_with(frames)),
             bytes: sum.bytes,
             objects: sum.count,
             ever: ever.max(sum.count),

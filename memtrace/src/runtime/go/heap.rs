@@ -6,7 +6,7 @@
 //! grow until the next collection. What is held now is therefore estimated: what was alive at the last collection, and of what was
 //! allocated since the share that has survived collections up to then.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{collections::HashMap, sync::Arc};
 
 use crate::runtime::{
     Memory,
@@ -51,8 +51,8 @@ pub struct Heap {
     first: u64,
     rate: Option<u64>,
     records: HashMap<u64, Record>,
-    places: Vec<Rc<[u64]>>,
-    by_addresses: HashMap<Rc<[u64]>, usize>,
+    places: Vec<Arc<[u64]>>,
+    by_addresses: HashMap<Arc<[u64]>, usize>,
     /// How many words each part of a record has; `None` until a record tells.
     stride: Option<usize>,
     /// Objects in each of the three parts that are not published yet, as read the last time.
@@ -178,7 +178,7 @@ impl Heap {
         let pending = [part(0), part(1), part(2)];
         self.current = current(self.current, std::mem::replace(&mut self.pending, pending), pending);
         let mut counts: Vec<Count> = self.places.iter().map(|place| nothing(Counted::Objects, place)).collect();
-        let mut whole = nothing(Counted::Heap, &Rc::default());
+        let mut whole = nothing(Counted::Heap, &Arc::default());
         for (record, counters) in read {
             let drawn = drawn(&counters, self.current);
             let held = record.held(&drawn);
@@ -200,10 +200,10 @@ impl Heap {
                 // Skipped ones are 0.
                 addresses.extend(Some(address).filter(|&address| address != 0));
             }
-            let addresses: Rc<[u64]> = addresses.into();
+            let addresses: Arc<[u64]> = addresses.into();
             let places = &mut self.places;
             let place = *self.by_addresses.entry(addresses).or_insert_with_key(|addresses| {
-                places.push(Rc::clone(addresses));
+                places.push(Arc::clone(addresses));
                 places.len() - 1
             });
             let (published, seen) = (History::default(), History::default());
@@ -275,11 +275,11 @@ impl Record {
     }
 }
 
-fn nothing(counted: Counted, place: &Rc<[u64]>) -> Count {
+fn nothing(counted: Counted, place: &Arc<[u64]>) -> Count {
     Count {
         counted,
         name: None,
-        place: Rc::clone(place),
+        place: Arc::clone(place),
         bytes: 0,
         objects: 0,
         ever: 0,

@@ -160,7 +160,7 @@ impl Library<'_> {
         });
         let placing = layout.placing(evaluator);
         let readable = (self.object.device, self.object.inode);
-        let census = address(TYPE_TYPE).and_then(|types| Census::open(self.pid, readable, layout, types).ok());
+        let census = address(TYPE_TYPE).and_then(|types| Census::open(self.pid, readable, layout, types).ok()).map(super::Census::Python);
         Finding::Proved(Box::new(Runtime {
             interpreter,
             placing,

@@ -15,6 +15,7 @@ mod counters;
 pub mod heap;
 mod heaps;
 pub mod layout;
+mod live;
 pub mod positions;
 mod proof;
 
@@ -26,6 +27,7 @@ pub use self::{
     compiled::Places,
     heap::Reader,
     heaps::{Counted, Heaps},
+    live::Live,
 };
 use self::{
     heap::Heap,
@@ -33,7 +35,7 @@ use self::{
     positions::Form,
     proof::{Proof, prove},
 };
-use super::{CodeReader, Finding, Memory, Runtime, Without, chain::Placing};
+use super::{Census, CodeReader, Finding, Memory, Runtime, Without, chain::Placing};
 use crate::object::{
     Pid,
     mapped::{self, MappedObject},
@@ -98,8 +100,8 @@ fn found(pid: Pid, mappings: &[Mapping], object: &MappedObject, elf: &ElfFile<Fi
         memory.confine(mappings);
         Some(memory)
     };
-    let (Some(moved), Some(memory), Some(own)) = (object.moved(elf), open(), open()) else { return Finding::Nothing };
-    let names: Vec<String> = layout::wanted().iter().map(|name| format!("{PREFIX}{name}")).collect();
+    let (Some(moved), Some(memory), Some(own), Some(counted)) = (object.moved(elf), open(), open(), open()) else { return Finding::Nothing };
+    let names: Vec<String> = layout::wanted().into_iter().chain(live::kinds::wanted()).map(|name| format!("{PREFIX}{name}")).collect();
     let wanted: Vec<&str> = names.iter().map(String::as_str).collect();
     let Ok(symbols) = elf.symbols(&wanted, |name| name) else { return Finding::Nothing };
     let value = |address: u64| memory.half_word(address.wrapping_add(moved));
@@ -136,9 +138,12 @@ fn found(pid: Pid, mappings: &[Mapping], object: &MappedObject, elf: &ElfFile<Fi
         ..Interpreter::default()
     };
     let placing = Placing { unit: 1, ..Placing::default() };
+    let counted = Heap { memory: counted, layout: heap.layout, form: heap.form };
+    let live = Live::new(pid, (object.device, object.inode), counted, &constants);
+    let census = live.map(|live| Census::Script(Box::new(live)));
     let places = Places::new(Heap { memory: own, layout: heap.layout, form: heap.form }, types.stream, mappings);
     let reader = CodeReader::Script(Reader::new(heap));
-    Finding::Proved(Box::new(Runtime { interpreter, placing, reader, places: Some(places), census: None }))
+    Finding::Proved(Box::new(Runtime { interpreter, placing, reader, places: Some(places), census }))
 }
 
 /// Reads bytes as a table of source positions, or as bytecode with the table of its baseline code, and returns the offset or the character

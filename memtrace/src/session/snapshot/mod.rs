@@ -20,6 +20,7 @@ use memtrace_common::{
 use super::{
     blind::{BlindSpots, Seen},
     clock::Clock,
+    counts::reachable,
     describe::{
         describe, enlargers, frame, goroutines, losses, modules, quantiles, sampling, say, say_nobody, say_state,
         tracer_state, unjudged,
@@ -43,8 +44,9 @@ use crate::{
         runtime::{Goroutines, Heap, Type},
         snapshot::{Process, Retired, SCHEMA, Snapshot, Stack, StackKind},
     },
+    runtime::v8,
     session::TraceConfig,
-    trend::{Observation, Trend},
+    trend::{Judgement, MIN_INTERVALS, Observation, Trend},
     turns::Turns,
 };
 
@@ -453,10 +455,17 @@ impl Snapshots {
     /// the same.
     fn wait_for_collections(&self, stacks: &mut [(Key, Stack)], state: &State) {
         let (now_ns, collections) = (self.clock.now_ns(), &state.pages.collections);
+        for ((slot, _, _), stack) in stacks.iter_mut().filter(|(key, _)| heap_of(*key) == Some(v8::HEAP)) {
+            if let Some(judged) = self.judge_reachable(*slot) {
+                collections.rule_by_reach(*slot, stack, judged, now_ns);
+            }
+        }
         let mut waiting: HashMap<Slot, Vec<(Key, &mut Stack)>> = HashMap::new();
         for (key, stack) in stacks.iter_mut().filter(|(_, stack)| stack.verdict.is_leak()) {
             if stack.heap.is_some() {
-                collections.rule_on_heap(key.0, stack, now_ns);
+                if self.judge_reachable(key.0).is_none() {
+                    collections.rule_on_heap(key.0, stack, now_ns);
+                }
             } else if state.pages.is_known_collected(*key) {
                 waiting.entry(key.0).or_default().push((*key, stack));
             }
@@ -471,12 +480,21 @@ impl Snapshots {
         }
     }
 
+    /// What is said of all that can be reached of a target's heap; `None` before it was looked at often enough.
+    fn judge_reachable(&self, slot: Slot) -> Option<Judgement> {
+        let key = reachable(slot);
+        (self.trend.series(key).len() >= MIN_INTERVALS).then(|| self.trend.judge(key))
+    }
+
     /// The heaps that runtimes manage, which are no stacks.
     fn take_heaps(&self, stacks: &mut Vec<(Key, Stack)>, state: &State) -> Vec<Heap> {
         let heap = |name, key: Key, stack| {
             let seen = heap_of(key).and_then(|_| state.pages.collections.count(key.0));
             let (collections, left_bytes) = (seen.map(|(count, _)| count), seen.and_then(|(_, left)| left));
-            Heap { collections, left_bytes, ..Heap::of(name, Stack { series: self.series(key), ..stack }) }
+            let is_v8 = heap_of(key) == Some(v8::HEAP);
+            let last = self.trend.series(reachable(key.0)).last().filter(|_| is_v8);
+            let reachable_bytes = last.map(|sample| sample.bytes);
+            Heap { collections, left_bytes, reachable_bytes, ..Heap::of(name, Stack { series: self.series(key), ..stack }) }
         };
         // A heap of which nothing but the whole is known is a stack as well.
         let known_whole = stacks.iter().filter_map(|(key, stack)| Some(heap(heap_of(*key)?, *key, stack.clone())));
@@ -495,7 +513,8 @@ impl Snapshots {
             let pid = traced.iter().find(|process| process.slot == slot).map_or(0, |process| process.pid.0);
             let counts = process.counts().map(|count| count.totals);
             let counts = counts.filter(|totals| totals.kind == ledger::Kind::Type && totals.outstanding_blocks > 0);
-            types.extend(counts.map(|totals| ((slot, totals.id, totals.kind), unjudged(pid, &totals, None))));
+            let types_of = counts.map(|totals| ((slot, totals.id, totals.kind), unjudged(pid, &totals, None)));
+            types.extend(types_of.filter(|(key, _)| *key != reachable(slot)));
         }
         types.sort_by_key(|(_, held)| std::cmp::Reverse(held.outstanding_bytes));
         types.truncate(MAX_JUDGED);

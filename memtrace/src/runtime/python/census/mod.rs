@@ -7,7 +7,7 @@
 
 mod types;
 
-use std::{collections::BTreeMap, io, ops::Range, rc::Rc, time::Instant};
+use std::{io, ops::Range, sync::Arc, time::Instant};
 
 use self::types::{Kinds, Types};
 use super::{
@@ -21,7 +21,8 @@ use crate::{
     },
     runtime::{
         LONGEST_TURN, Memory, PARTS,
-        count::{Count, Counted},
+        by_type::ByType,
+        count::Count,
     },
     target::pages::Pages,
     turns::Turns,
@@ -49,19 +50,8 @@ pub struct Census {
     memory: Memory,
     kinds: Kinds,
     pool_bytes: usize,
-    /// What the objects of each type hold, by its name; those of which none is left hold nothing.
-    held: BTreeMap<Rc<str>, Held>,
+    types: ByType,
     turns: Turns,
-}
-
-/// What objects of the types of one name hold.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Held {
-    objects: u64,
-    bytes: u64,
-    /// The most of either that a census has found.
-    most_objects: u64,
-    most_bytes: u64,
 }
 
 impl Census {
@@ -76,38 +66,26 @@ impl Census {
             memory: Memory::open(pid, readable)?,
             kinds: Kinds { type_type, words_in_front: layout.words_in_front() },
             pool_bytes: layout.pool_bytes(),
-            held: BTreeMap::new(),
+            types: ByType::new(MAX_NAMES),
             turns: Turns::default(),
         })
     }
 
-    /// The live objects of each type now; `None` in the pause after a census, and when the process has ended.
+    /// Whether the pause after the last census is over.
+    pub fn may_begin(&self) -> bool {
+        self.turns.may_begin()
+    }
+
+    /// The live objects of each type now; `None` when the process has ended.
     pub fn count(&mut self) -> Option<Vec<Count>> {
-        if !self.turns.may_begin() {
-            return None;
-        }
         let begun = Instant::now();
         let found = self.read();
         self.turns.ended(begun.elapsed().min(LONGEST_TURN), PARTS);
-        found.map(|found| self.sum(found))
-    }
-
-    /// The sums by name.
-    fn sum(&mut self, found: Vec<(Rc<str>, u64, u64)>) -> Vec<Count> {
-        self.held.values_mut().for_each(|held| (held.objects, held.bytes) = (0, 0));
-        for (name, objects, bytes) in found {
-            if self.held.len() >= MAX_NAMES && !self.held.contains_key(&name) {
-                continue;
-            }
-            let held = self.held.entry(name).or_default();
-            held.objects = held.objects.saturating_add(objects);
-            held.bytes = held.bytes.saturating_add(bytes);
-        }
-        self.held.iter_mut().map(|(name, held)| held.count(name)).collect()
+        found.map(|found| self.types.take(found).collect())
     }
 
     /// The name of each type with the number of its live objects and their bytes.
-    fn read(&mut self) -> Option<Vec<(Rc<str>, u64, u64)>> {
+    fn read(&mut self) -> Option<Vec<(Arc<str>, u64, u64)>> {
         let mappings = maps::read(self.pid).ok().filter(|mappings| !mappings.is_empty())?;
         self.memory.confine(&mappings);
         let mut addresses = self.places(&mappings)?;
@@ -158,24 +136,6 @@ impl Census {
         for (index, pool) in piece.chunks_exact(self.pool_bytes).enumerate() {
             let address = start + (index * self.pool_bytes) as u64;
             objects(pool, address, |block| types.count(block));
-        }
-    }
-}
-
-impl Held {
-    fn count(&mut self, name: &Rc<str>) -> Count {
-        self.most_objects = self.most_objects.max(self.objects);
-        self.most_bytes = self.most_bytes.max(self.bytes);
-        Count {
-            counted: Counted::Type,
-            name: Some(Rc::clone(name)),
-            place: Rc::default(),
-            bytes: self.bytes,
-            objects: self.objects,
-            ever: self.most_objects,
-            ever_bytes: self.most_bytes,
-            sampled: None,
-            state: None,
         }
     }
 }

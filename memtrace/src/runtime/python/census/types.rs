@@ -4,7 +4,7 @@
 //! collector of cycles keeps, or behind two more for its attributes and weak references: its type's flags say which, and only there
 //! it is looked for. Whether there is a type at an address is read once in a census.
 
-use std::{collections::HashMap, ops::Range, rc::Rc};
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use super::super::layout::TYPE;
 use crate::{
@@ -53,7 +53,7 @@ pub struct Kinds {
 /// A type that was found, and the sum of its live objects.
 #[derive(Clone, Debug)]
 struct Found {
-    name: Rc<str>,
+    name: Arc<str>,
     /// Where in their blocks its objects begin.
     offset: usize,
     objects: u64,
@@ -98,7 +98,7 @@ impl<'a> Types<'a> {
     }
 
     /// The name of each type, its live objects and their bytes; each object that was seen stands for so many.
-    pub fn sums(self, stands_for: u64) -> impl Iterator<Item = (Rc<str>, u64, u64)> {
+    pub fn sums(self, stands_for: u64) -> impl Iterator<Item = (Arc<str>, u64, u64)> {
         let times = move |number: u64| number.saturating_mul(stands_for);
         self.found.into_iter().map(move |found| (found.name, times(found.objects), times(found.bytes)))
     }
@@ -156,7 +156,7 @@ impl<'a> Types<'a> {
     }
 
     /// The text at this address; `None` if there is none.
-    fn name(&self, address: u64) -> Option<Rc<str>> {
+    fn name(&self, address: u64) -> Option<Arc<str>> {
         /// What is mapped is so in units of this.
         const PAGE: u64 = 4096;
         let to_end = (PAGE - address % PAGE).min(MAX_NAME as u64);

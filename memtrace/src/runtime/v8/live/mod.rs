@@ -1,0 +1,186 @@
+//! Which objects live in V8's heaps, by type, and how many bytes of them there are: known at any time, without a collection, which V8 seldom
+//! makes of a whole heap.
+//!
+//! In: the memory of the process, read from outside while it runs. Out: a [`Count`] for each name of a type, and one of all that can be
+//! reached ([`reach`]) but for code and types, of which there are more as long as V8 compiles. The process is not stopped: what is made, moved or dropped in the milliseconds of a look is in it or not.
+
+mod chunks;
+pub(super) mod kinds;
+mod names;
+mod reach;
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use self::{
+    kinds::Kinds,
+    names::Names,
+    reach::{Reached, Tally},
+};
+use super::heap::Heap;
+use crate::{
+    object::{Pid, maps},
+    runtime::{
+        PARTS,
+        by_type::ByType,
+        count::{Count, Counted},
+    },
+    target::pages::Pages,
+    turns::Turns,
+};
+
+/// The most pages of memory of which it is asked whether they are there: 64 GiB.
+const MAX_PAGES: u64 = 1 << 24;
+
+/// What the first looks may take together before they rest as long as the others: a leak is told after some of them.
+const CREDIT: Duration = Duration::from_secs(1);
+
+/// How many objects of a thousand may be none, or not be there, in a look that is as good as any: some words that are looked at first lead to
+/// where objects were.
+const ASTRAY: u64 = 10;
+
+/// How many may in a look that is better than none: objects were being moved.
+const MAX_ASTRAY: u64 = 50;
+
+/// How many looks there are in a row at most, of which the best one counts.
+const TRIES: usize = 3;
+
+/// The most names of types that are told apart, and kept in mind.
+const MAX_NAMES: usize = 1024;
+const MAX_KNOWN: usize = 1 << 15;
+
+/// Counts the objects of one process that can be reached.
+#[derive(Debug)]
+pub struct Live {
+    pid: Pid,
+    kinds: Kinds,
+    names: Names,
+    /// Device and inode of the file that V8 is in.
+    readable: ((u32, u32), u64),
+    /// What types are called, by the word that refers to them, with what stands for the name.
+    known: HashMap<u64, ((u64, u64), Arc<str>)>,
+    types: ByType,
+    turns: Turns,
+}
+
+impl Live {
+    /// Of the process whose V8 is in the file `readable`. `None` if its constants do not say enough.
+    pub fn new(
+        pid: Pid,
+        readable: ((u32, u32), u64),
+        heap: Heap,
+        constants: &HashMap<&str, u32>,
+    ) -> Option<Self> {
+        let number = |name| constants.get(name).and_then(|&number| u16::try_from(number).ok());
+        let names = Names {
+            heap,
+            descriptors_begin: (*constants.get(kinds::DESCRIPTORS_BEGIN)?).into(),
+            map_type: number(kinds::MAP)?,
+        };
+        Some(Self {
+            pid,
+            kinds: Kinds::of(constants)?,
+            names,
+            readable,
+            known: HashMap::new(),
+            types: ByType::new(MAX_NAMES),
+            turns: Turns::with_credit(CREDIT),
+        })
+    }
+
+    /// Whether the pause after the last look is over.
+    pub fn may_begin(&self) -> bool {
+        self.turns.may_begin()
+    }
+
+    /// The objects of each type that can be reached now, and all of them; `None` when that could not be told, and when the process has ended.
+    pub fn count(&mut self) -> Option<Vec<Count>> {
+        let begun = Instant::now();
+        let reached = self.best_look();
+        let counts = reached.map(|reached| self.sum(&reached.tallies));
+        self.turns.ended(begun.elapsed(), PARTS);
+        counts
+    }
+
+    /// Looks until no objects are moved meanwhile.
+    fn best_look(&mut self) -> Option<Reached> {
+        let mut best: Option<(u64, Reached)> = None;
+        for _ in 0..TRIES {
+            let Some(reached) = self.look() else { break };
+            // What is weak was found out only now.
+            if reached.learned {
+                continue;
+            }
+            let objects: u64 = reached.tallies.iter().map(|tally| tally.objects).sum();
+            let astray = (reached.astray + reached.absent).saturating_mul(1000) / objects.max(1);
+            if astray <= MAX_ASTRAY && best.as_ref().is_none_or(|(least, _)| astray < *least) {
+                best = Some((astray, reached));
+            }
+            if astray <= ASTRAY {
+                break;
+            }
+        }
+        best.map(|(_, reached)| reached)
+    }
+
+    /// Looks once; `None` when the heaps cannot be read, or are more than is looked at.
+    fn look(&mut self) -> Option<Reached> {
+        let mappings = maps::read(self.pid).ok().filter(|mappings| !mappings.is_empty())?;
+        let heap = &mut self.names.heap;
+        heap.memory.confine(&mappings);
+        let mut pages = Pages::open(self.pid, MAX_PAGES)?;
+        let chunks = chunks::find(&heap.memory, &mappings, &mut pages)?;
+        let roots = reach::roots(&mappings, self.readable).map(|mapping| mapping.start..mapping.end);
+        let instance_type = heap.layout.instance_type;
+        reach::reach(&heap.memory, chunks, &mut self.kinds, instance_type, roots, &mut pages)
+    }
+
+    /// The sums by name, and that of all.
+    fn sum(&mut self, tallies: &[Tally]) -> Vec<Count> {
+        let (mut objects, mut bytes) = (0, 0u64);
+        let mut sums: HashMap<Arc<str>, (u64, u64)> = HashMap::new();
+        for tally in tallies.iter().filter(|tally| !tally.kind.is_in_table()) {
+            let sum = sums.entry(self.name(tally)).or_default();
+            *sum = (sum.0 + tally.objects, sum.1.saturating_add(tally.bytes));
+            if tally.kind.is_of_program() {
+                (objects, bytes) = (objects + tally.objects, bytes.saturating_add(tally.bytes));
+            }
+        }
+        let mut sums: Vec<(Arc<str>, u64, u64)> = sums.into_iter().map(|(name, (n, bytes))| (name, n, bytes)).collect();
+        sums.sort_by_key(|(_, _, bytes)| std::cmp::Reverse(*bytes));
+        let all = Count {
+            counted: Counted::Reachable,
+            name: None,
+            place: Arc::default(),
+            bytes,
+            objects,
+            ever: objects,
+            ever_bytes: bytes,
+            sampled: None,
+            state: None,
+        };
+        self.types.take(sums).chain([all]).collect()
+    }
+
+    /// What objects of a type are called.
+    fn name(&mut self, tally: &Tally) -> Arc<str> {
+        if let Some(name) = names::of_kind(tally.kind) {
+            return name.into();
+        }
+        let identity = self.names.identity(tally.map).unwrap_or_default();
+        if let Some((of, name)) = self.known.get(&tally.map)
+            && *of == identity
+        {
+            return Arc::clone(name);
+        }
+        let name: Arc<str> = self.names.read(tally.map).into();
+        if self.known.len() >= MAX_KNOWN {
+            self.known.clear();
+        }
+        self.known.insert(tally.map, (identity, Arc::clone(&name)));
+        name
+    }
+}

@@ -1,0 +1,459 @@
+//! Which objects of V8's heaps can be reached, found while the process runs: from all words of its memory outside of the heaps
+//! that point into them, through what these objects refer to.
+//!
+//! So that the memory this takes is bounded, whatever the heap, the objects of one page are looked at together: a page is read
+//! when objects in it have been reached, and again when more have been. What is weak for V8 is weak here: references with that mark,
+//! the keys of weak collections, and handles that wait for the end of their object.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    ops::Range,
+};
+
+use super::{
+    chunks::{CHUNK, Chunk, PAGE, index_of},
+    kinds::{self, Kind, Kinds},
+};
+use crate::{
+    object::maps::Mapping,
+    runtime::{Memory, memory::word_at},
+    target::pages::Pages,
+};
+
+/// How many pages of a heap are kept at once: 16 MiB.
+const CACHED: usize = 64;
+
+/// The most bytes outside of the heaps that are looked at.
+const MAX_ROOT_BYTES: u64 = 8 << 30;
+
+/// The most types of objects that are told apart.
+const MAX_TYPES: usize = 1 << 17;
+
+/// The most tables of weak collections.
+const MAX_TABLES: usize = 1 << 16;
+
+/// The most turns in which keys of weak collections are found to live.
+const MAX_TURNS: usize = 64;
+
+/// Where the first element of an array is.
+const FIRST_ELEMENT: usize = 16;
+
+/// What types are looked up by first, most of the time with success.
+const RECENT: usize = 1 << 12;
+
+/// What a tagged word has in its lowest bits that refers to an object.
+const MARK: u64 = 1;
+const MARK_BITS: u64 = 7;
+
+/// What objects of one type hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Tally {
+    /// The type, as a word that refers to it.
+    pub map: u64,
+    /// What it stands for.
+    pub kind: Kind,
+    /// Objects that have been reached.
+    pub objects: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+/// What has been found.
+#[derive(Debug)]
+pub struct Reached {
+    /// By type.
+    pub tallies: Vec<Tally>,
+    /// How many references led to what is no object, as they do where objects are moved at this moment.
+    pub astray: u64,
+    /// How many objects lie in memory that is swapped out.
+    pub absent: u64,
+    /// Whether it was found out only now what tables of weak collections are.
+    pub learned: bool,
+}
+
+/// Where the words are from which the search begins: all memory that the process may write.
+pub fn roots(mappings: &[Mapping], readable: ((u32, u32), u64)) -> impl Iterator<Item = &Mapping> {
+    mappings.iter().filter(move |mapping| {
+        let is_own = mapping.inode == 0 || (mapping.device, mapping.inode) == readable;
+        let is_special = mapping.path.as_ref().is_some_and(|path| path.to_string_lossy().starts_with("[v"));
+        mapping.readable && mapping.writable && is_own && !is_special
+    })
+}
+
+/// Reaches all that can be reached.
+pub fn reach(
+    memory: &Memory,
+    chunks: Vec<Chunk>,
+    kinds: &mut Kinds,
+    instance_type: u64,
+    roots: impl Iterator<Item = Range<u64>>,
+    pages: &mut Pages,
+) -> Option<Reached> {
+    let mut search = Search {
+        memory,
+        chunks,
+        kinds,
+        instance_type,
+        queue: VecDeque::new(),
+        cache: Cache::default(),
+        types: HashMap::new(),
+        recent: vec![(0, 0); RECENT].into(),
+        tables: Vec::new(),
+        found: Reached { tallies: Vec::new(), astray: 0, absent: 0, learned: false },
+    };
+    search.begin(roots, pages)?;
+    search.follow();
+    search.follow_tables();
+    Some(search.found)
+}
+
+struct Search<'m> {
+    memory: &'m Memory,
+    chunks: Vec<Chunk>,
+    kinds: &'m mut Kinds,
+    /// Where the number of a type is in what describes it.
+    instance_type: u64,
+    /// Pages in which objects are still to be looked at.
+    queue: VecDeque<usize>,
+    cache: Cache,
+    /// What is known of types, by the word that refers to them: an index in the tallies and the bytes of their objects.
+    types: HashMap<u64, Option<(usize, u64)>>,
+    recent: Box<[(u64, usize)]>,
+    /// Tables of weak collections, as a word that refers to them, and their ends.
+    tables: Vec<(u64, u64)>,
+    found: Reached,
+}
+
+/// The contents of some pages, the latest that were read.
+#[derive(Default)]
+struct Cache {
+    contents: Vec<(usize, Box<[u8]>)>,
+    /// The one that was asked for last.
+    last: usize,
+    /// The one that was read last of those that took another's place.
+    next: usize,
+}
+
+impl Search<'_> {
+    /// Takes all words that refer to objects.
+    fn begin(&mut self, roots: impl Iterator<Item = Range<u64>>, pages: &mut Pages) -> Option<()> {
+        let mut buffer = vec![0; CHUNK as usize];
+        let mut left = MAX_ROOT_BYTES;
+        for root in roots {
+            let mut present: Vec<u64> = Vec::new();
+            pages.present(root.clone(), PAGE, |address| present.push(address))?;
+            present.retain(|&address| index_of(&self.chunks, address).is_none());
+            left = left.checked_sub(present.len() as u64 * PAGE)?;
+            for run in present.chunk_by(|a, b| a + PAGE == *b) {
+                for piece in run.chunks(buffer.len() / PAGE as usize) {
+                    let bytes = &mut buffer[..piece.len() * PAGE as usize];
+                    if self.memory.fill(piece[0], bytes).is_some() {
+                        self.take_roots(bytes);
+                    }
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn take_roots(&mut self, bytes: &[u8]) {
+        for (at, word) in bytes.as_chunks::<8>().0.iter().enumerate() {
+            let word = u64::from_ne_bytes(*word);
+            if word & MARK_BITS == MARK && !is_weak_handle(bytes, 8 * at) {
+                self.refer(word);
+            }
+        }
+    }
+
+    /// A word refers to an object, if there is one.
+    fn refer(&mut self, word: u64) {
+        let Some(index) = index_of(&self.chunks, word - MARK) else { return };
+        let chunk = &mut self.chunks[index];
+        if chunk.reach(word - MARK) && !chunk.is_queued {
+            chunk.is_queued = true;
+            self.queue.push_back(index);
+        }
+    }
+
+    /// Looks at all objects that have been reached, and those that these refer to.
+    fn follow(&mut self) {
+        while let Some(index) = self.queue.pop_front() {
+            let mut from = 0;
+            while let Some(word) = self.chunks[index].next_pending(from).or_else(|| self.chunks[index].next_pending(0))
+            {
+                from = word;
+                self.look(index, self.chunks[index].base + 8 * word as u64);
+            }
+            self.chunks[index].is_queued = false;
+        }
+    }
+
+    /// Looks at one object.
+    fn look(&mut self, index: usize, address: u64) {
+        let chunk = &self.chunks[index];
+        let (base, end) = (chunk.base, chunk.end);
+        if !chunk.is_present(&(address..(address + 16).min(end))) {
+            self.found.absent += 1;
+            return;
+        }
+        let contents = self.cache.get(self.memory, index, &self.chunks[index]);
+        let at = (address - base) as usize;
+        let word = |at: usize| word_at(&self.cache.contents[contents].1, at);
+        let Some((map, second)) = word(at).zip(word(at + 8)) else { return };
+        let Some((tally, fixed)) = self.type_of(map) else {
+            // The object has just been moved, and its new place stands here.
+            if map & MARK_BITS == 0 && index_of(&self.chunks, map).is_some() {
+                self.refer(map | MARK);
+            } else {
+                self.found.astray += 1;
+            }
+            return;
+        };
+        let mut kind = self.found.tallies[tally].kind;
+        if self.found.tallies[tally].objects == 0
+            && matches!(kind, Kind::Other(_))
+            && word(at + FIRST_ELEMENT).is_some_and(|first| self.is_scope(first))
+        {
+            kind = Kind::Context;
+            self.found.tallies[tally].kind = kind;
+        }
+        let shape = kind.shape(fixed, second);
+        let bytes = shape.bytes.min(end - address);
+        self.found.tallies[tally].objects += 1;
+        self.found.tallies[tally].bytes += bytes;
+        if kind == Kind::WeakTable {
+            if self.tables.len() < MAX_TABLES {
+                self.tables.push((address, address + bytes));
+            }
+            return;
+        }
+        let weak = match kind {
+            Kind::WeakCell => kinds::WEAK_CELL_WORDS,
+            Kind::WeakRef => kinds::WEAK_REF_WORDS,
+            _ => 0..0,
+        };
+        let references = shape.references.start..shape.references.end.min(bytes);
+        let inside = references.start as usize..(references.end as usize).min(CHUNK as usize - at);
+        for offset in inside.step_by(8).filter(|&offset| !weak.contains(&(offset as u64))) {
+            match word_at(&self.cache.contents[contents].1, at + offset) {
+                Some(word) if word & MARK_BITS == MARK => self.refer(word),
+                _ => {}
+            }
+        }
+        if address + references.end > base + CHUNK {
+            self.look_beyond(base + CHUNK..address + references.end);
+        }
+        if kind == Kind::WeakCollection
+            && let Some(table) = word_at(&self.cache.contents[contents].1, at + kinds::TABLE as usize)
+        {
+            self.learn_table(table);
+        }
+    }
+
+    /// Looks at the references of a large object that are behind the first piece of its page.
+    fn look_beyond(&mut self, range: Range<u64>) {
+        let mut buffer = vec![0; CHUNK as usize];
+        let mut from = range.start;
+        while from < range.end {
+            let bytes = &mut buffer[..(range.end - from).min(CHUNK) as usize];
+            if self.memory.fill(from, bytes).is_none() {
+                self.found.absent += 1;
+                return;
+            }
+            for word in bytes.as_chunks::<8>().0 {
+                let word = u64::from_ne_bytes(*word);
+                if word & MARK_BITS == MARK {
+                    self.refer(word);
+                }
+            }
+            from += bytes.len() as u64;
+        }
+    }
+
+    /// Where the tally of a type is, and how many bytes its objects have; `None` for what is no type.
+    fn type_of(&mut self, map: u64) -> Option<(usize, u64)> {
+        let recent = (map >> 3) as usize % RECENT;
+        if let (known, index @ 1..) = self.recent[recent]
+            && known == map
+        {
+            let fixed = self.types.get(&map).copied().flatten()?.1;
+            return Some((index - 1, fixed));
+        }
+        let known = match self.types.get(&map) {
+            Some(known) => *known,
+            None => {
+                let known = self.read_type(map);
+                if self.types.len() < MAX_TYPES {
+                    self.types.insert(map, known);
+                }
+                known
+            }
+        };
+        if let Some((index, _)) = known {
+            self.recent[recent] = (map, index + 1);
+        }
+        known
+    }
+
+    fn read_type(&mut self, map: u64) -> Option<(usize, u64)> {
+        let head = self.describe(map)?;
+        // What describes it is a type itself, of the type of types.
+        let above = u64::from_ne_bytes(*head.first_chunk()?);
+        if self.number(&self.describe(above)?).map(|number| self.kinds.kind(number)) != Some(Kind::Map) {
+            return None;
+        }
+        let kind = self.kinds.kind(self.number(&head)?);
+        self.found.tallies.push(Tally { map, kind, objects: 0, bytes: 0 });
+        Some((self.found.tallies.len() - 1, 8 * u64::from(head[8])))
+    }
+
+    /// The first bytes of what describes a type.
+    fn describe(&self, map: u64) -> Option<[u8; 16]> {
+        let is_possible = map & MARK_BITS == MARK && (1 << 16..1 << 47).contains(&map);
+        if is_possible { self.memory.bytes(map - MARK) } else { None }
+    }
+
+    fn number(&self, head: &[u8; 16]) -> Option<u16> {
+        let at = usize::try_from(self.instance_type).ok()?;
+        Some(u16::from_ne_bytes(head.get(at..at + 2)?.try_into().ok()?))
+    }
+
+    /// Whether a word refers to the names of a function's variables, as the first element of what has their values does.
+    fn is_scope(&self, word: u64) -> bool {
+        self.number_of(word).is_some_and(|number| self.kinds.kind(number) == Kind::Scope)
+    }
+
+    /// The number of the type of the object that a word refers to.
+    fn number_of(&self, word: u64) -> Option<u16> {
+        let map = if word & MARK_BITS == MARK { self.memory.word(word - MARK)? } else { return None };
+        self.number(&self.describe(map)?)
+    }
+
+    /// A weak collection has this table.
+    fn learn_table(&mut self, table: u64) {
+        if let Some(number) = self.number_of(table) {
+            self.found.learned |= self.kinds.learn_weak_table(number);
+        }
+    }
+
+    /// Values of weak collections live as long as their keys: which do is asked again until no more are found.
+    fn follow_tables(&mut self) {
+        for turn in 0..MAX_TURNS {
+            let is_last = turn == MAX_TURNS - 1;
+            let mut index = 0;
+            // More may be found meanwhile.
+            while let Some(&(from, end)) = self.tables.get(index) {
+                self.follow_table(from, end, is_last);
+                index += 1;
+            }
+            if self.queue.is_empty() {
+                return;
+            }
+            self.follow();
+        }
+    }
+
+    fn follow_table(&mut self, from: u64, end: u64, is_last: bool) {
+        let mut buffer = vec![0; CHUNK as usize];
+        let mut at = from + kinds::FIRST_KEY;
+        while at + 16 <= end {
+            let bytes = &mut buffer[..((end - at) & !15).min(CHUNK) as usize];
+            if self.memory.fill(at, bytes).is_none() {
+                self.found.absent += 1;
+                return;
+            }
+            for pair in bytes.as_chunks::<16>().0 {
+                let (Some(key), Some(value)) = (word_at(pair, 0), word_at(pair, 8)) else { continue };
+                if value & MARK_BITS == MARK && (is_last || self.lives(key)) {
+                    self.refer(value);
+                }
+            }
+            at += bytes.len() as u64;
+        }
+    }
+
+    /// Whether a word refers to an object that has been reached, or to one that is in no heap and so never dies.
+    fn lives(&self, word: u64) -> bool {
+        word & MARK_BITS == MARK
+            && index_of(&self.chunks, word - MARK).is_none_or(|index| self.chunks[index].has_reached(word - MARK))
+    }
+}
+
+impl Cache {
+    /// Where the contents of the first [`CHUNK`] of a page are among those that are kept.
+    fn get(&mut self, memory: &Memory, index: usize, chunk: &Chunk) -> usize {
+        if self.contents.get(self.last).is_some_and(|(of, _)| *of == index) {
+            return self.last;
+        }
+        if let Some(place) = self.contents.iter().position(|(of, _)| *of == index) {
+            self.last = place;
+            return place;
+        }
+        let place = if self.contents.len() < CACHED {
+            self.contents.push((index, vec![0; CHUNK as usize].into()));
+            self.contents.len() - 1
+        } else {
+            self.next = (self.next + 1) % CACHED;
+            self.contents[self.next].0 = index;
+            self.next
+        };
+        fill(memory, chunk, &mut self.contents[place].1);
+        self.last = place;
+        place
+    }
+}
+
+/// Reads what is present of the first [`CHUNK`] of a page; the rest is 0.
+fn fill(memory: &Memory, chunk: &Chunk, contents: &mut [u8]) {
+    contents.fill(0);
+    let all = ((chunk.end - chunk.base).min(CHUNK) / PAGE) as usize;
+    let is_present = |page: usize| {
+        let from = chunk.base + page as u64 * PAGE;
+        chunk.is_present(&(from..from + PAGE))
+    };
+    let mut page = 0;
+    while page < all {
+        let run = (page..all).take_while(|&page| is_present(page)).count();
+        let bytes = page * PAGE as usize..(page + run) * PAGE as usize;
+        if run > 0 && memory.fill(chunk.base + page as u64 * PAGE, &mut contents[bytes.clone()]).is_none() {
+            contents[bytes].fill(0);
+        }
+        page += run + 1;
+    }
+}
+
+/// Whether the word at this place of memory outside of the heaps is a handle that waits for the end of its object: handles lie side by
+/// side (`GlobalHandles::Node` in src/handles/global-handles.cc), each with its number among them and what it is.
+fn is_weak_handle(bytes: &[u8], at: usize) -> bool {
+    /// Bytes of a handle, and where its number and its state are.
+    const HANDLE: usize = 32;
+    const NUMBER: usize = 10;
+    const STATE: usize = 11;
+    /// The lowest state of those that do not hold their object.
+    const WEAK: u8 = 2;
+    let number = |at: usize| bytes.get(at + NUMBER).copied();
+    let (Some(own), Some(state)) = (number(at), bytes.get(at + STATE)) else { return false };
+    if state & 3 < WEAK {
+        return false;
+    }
+    let next = number(at + HANDLE).is_some_and(|next| own.checked_add(1) == Some(next));
+    let before = at.checked_sub(HANDLE).and_then(number).is_some_and(|before| before.checked_add(1) == Some(own));
+    next || before
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_that_wait_for_the_end_of_their_object_are_told_by_their_numbers() {
+        let mut bytes = [0; 96];
+        for (handle, number_and_state) in bytes.chunks_exact_mut(32).zip([[4, 2], [5, 1], [6, 3]]) {
+            handle[10..12].copy_from_slice(&number_and_state);
+        }
+        assert!(is_weak_handle(&bytes, 0) && !is_weak_handle(&bytes, 32) && is_weak_handle(&bytes, 64));
+        bytes[42] = 9;
+        assert!(!is_weak_handle(&bytes, 0) && !is_weak_handle(&bytes, 64), "others have no such neighbours");
+        assert!(!is_weak_handle(&bytes, 90), "what is cut off is none");
+    }
+}

@@ -200,6 +200,7 @@ impl Search<'_> {
         let at = (address - base) as usize;
         let word = |at: usize| word_at(&self.cache.contents[contents].1, at);
         let Some((map, second)) = word(at).zip(word(at + 8)) else { return };
+        let first = word(at + FIRST_ELEMENT);
         let Some((tally, fixed)) = self.type_of(map) else {
             // The object has just been moved, and its new place stands here.
             if map & MARK_BITS == 0 && index_of(&self.chunks, map).is_some() {
@@ -212,7 +213,7 @@ impl Search<'_> {
         let mut kind = self.found.tallies[tally].kind;
         if self.found.tallies[tally].objects == 0
             && matches!(kind, Kind::Other(_))
-            && word(at + FIRST_ELEMENT).is_some_and(|first| self.is_scope(first))
+            && first.is_some_and(|first| self.is_scope(first))
         {
             kind = Kind::Context;
             self.found.tallies[tally].kind = kind;

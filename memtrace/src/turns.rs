@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// What the least turn counts as: shorter ones are within the error of the clock.
 const LEAST: Duration = Duration::from_micros(50);
 
@@ -34,6 +36,12 @@ impl Turns {
         self.credit = self.credit.saturating_sub(took);
         self.next = Some(Instant::now() + took.max(LEAST) * parts);
     }
+}
+
+/// The processor time that this thread has taken: what a turn took by it says how much that was, however busy the machine.
+pub fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
 }
 
 #[cfg(test)]

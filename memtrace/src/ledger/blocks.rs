@@ -151,8 +151,17 @@ impl Blocks {
 
     /// When the block at `address` appeared, if there is one.
     pub fn time_ns(&self, address: u64) -> Option<u64> {
+        self.find(address).map(Packed::time_ns)
+    }
+
+    /// The block at `address`, if there is one.
+    pub fn get(&self, address: u64) -> Option<LiveBlock> {
+        self.find(address).map(|packed| packed.unpack(&self.oversize))
+    }
+
+    fn find(&self, address: u64) -> Option<&Packed> {
         let hash = hash(address);
-        self.shards[shard_index(hash)].find(hash, |other| other.address() == address).map(Packed::time_ns)
+        self.shards[shard_index(hash)].find(hash, |other| other.address() == address)
     }
 
     /// How many blocks live.

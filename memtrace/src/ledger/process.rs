@@ -100,6 +100,15 @@ impl ProcessLedger {
         self.blocks.iter().map(|block| Address(block.address))
     }
 
+    /// The live heap blocks at these addresses: stack, bytes that each stands for, and when it appeared.
+    pub fn blocks_at<'a>(&'a self, addresses: &'a [u64]) -> impl Iterator<Item = (StackId, Kind, u64, u64)> + 'a {
+        addresses.iter().filter_map(|&address| {
+            let block = self.blocks.get(address)?;
+            let of = &self.stacks.totals()[block.stack as usize];
+            Some((of.id, of.kind, self.stacks.weigh(block.size, block.level).bytes(), block.time_ns))
+        })
+    }
+
     /// Records how old and how large the live blocks of the wanted stacks are, each with its group: one pass over all blocks
     /// and ranges. A stack that is wanted twice counts for one of its groups.
     pub fn distribute(&self, wanted: &[(StackId, Kind, usize)], into: &mut Distributions) {

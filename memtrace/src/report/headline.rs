@@ -7,11 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ending,
+    escape::escape,
     group::{Group, GroupBy},
     memory::ProcessMemory,
     name::{holds, place},
     number::{bytes, count, duration, of, rate},
     place::{blamed, called_by},
+    runtime::Type,
     snapshot::{Frame, Process, Snapshot, Stack, StackKind},
 };
 use crate::trend::{MIN_INTERVALS, Verdict};
@@ -92,6 +94,7 @@ struct First {
     group: Option<(GroupBy, u64)>,
     kind: StackKind,
     heap: Option<String>,
+    pid: u32,
     /// The stack by which it is named: itself, or of a group the one that holds the most.
     stack: Option<String>,
     /// Mean bytes of what it holds.
@@ -163,6 +166,7 @@ impl Tally {
                 group,
                 kind: sum.kind,
                 heap: sum.heap.clone(),
+                pid: sum.pid,
                 stack: stack.cloned(),
                 size: sum.outstanding_bytes as f64 / sum.outstanding_blocks.max(1) as f64,
             });
@@ -320,7 +324,7 @@ fn of_what_was_seen(tally: &Tally, snapshot: &Snapshot) -> Headline {
         explained,
         blind: false,
     };
-    if let Some(sentence) = growing(tally) {
+    if let Some(sentence) = growing(tally, snapshot) {
         if whole.matters() && tally.growing_rate < EXPLAINED * whole.low {
             let share = percent(tally.growing_rate / whole.rate);
             let text = format!("{}; growing stacks explain only {share} of that: {sentence}", whole.says());
@@ -397,8 +401,16 @@ fn blamed_place(frames: &[Frame]) -> String {
     }
 }
 
+/// The type of which a process's objects grow the fastest, in bytes: one that its program made, if there is one, and not what stands in
+/// parentheses.
+fn fastest_type(types: &[Type], pid: u32) -> Option<String> {
+    let growing = || types.iter().filter(|of| of.pid == pid && of.judged.verdict.is_leak());
+    let named = growing().find(|of| !of.name.starts_with('('));
+    named.or_else(|| growing().next()).map(|of| escape(&of.name).into_owned())
+}
+
 /// What grows; `None` when nothing does.
-fn growing(tally: &Tally) -> Option<String> {
+fn growing(tally: &Tally, snapshot: &Snapshot) -> Option<String> {
     let first = tally.first.as_ref()?;
     let place = first.heap.as_deref().map_or_else(|| blamed_place(&first.frames), |heap| format!("the {heap}"));
     let total = rate(tally.growing_rate);
@@ -407,7 +419,11 @@ fn growing(tally: &Tally) -> Option<String> {
     Some(match (tally.growing_stacks, tally.growing_groups) {
         (1, 0) if first.heap.is_some() => {
             let heap = first.heap.as_deref().unwrap_or_default();
-            format!("The {heap} keeps growing: {total}, as a whole; who allocates in it cannot be told from outside")
+            let fastest = fastest_type(&snapshot.types, first.pid);
+            let of_type = fastest.map(|name| format!(", {name} the fastest of its types")).unwrap_or_default();
+            format!(
+                "The {heap} keeps growing: {total}, as a whole{of_type}; who allocates in it cannot be told from outside"
+            )
         }
         (1, 0) if first_is_goroutine => {
             let number = per_second(first.rate / first.size.max(1.0));

@@ -17,6 +17,16 @@ pub enum Counted {
     Reachable,
 }
 
+/// What a census has found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Found {
+    /// What there is of each type, and of all.
+    pub counts: Vec<Count>,
+    /// Where the memory outside of the heap is that objects hold which can be reached: addresses, in ascending order. Empty where that is not
+    /// told.
+    pub blocks: Vec<u64>,
+}
+
 /// What one place of a program holds, by the runtime's own books.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Count {

@@ -23,7 +23,7 @@ use std::{collections::HashSet, time::Duration};
 
 use memtrace_common::interpreter::Interpreter;
 
-use self::{chain::Placing, count::Count};
+use self::{chain::Placing, count::Found};
 pub use self::{code::Code, language::Language, memory::Memory};
 use crate::object::{Pid, mapped::MappedObject, maps::Mapping};
 
@@ -67,9 +67,9 @@ impl Census {
     }
 
     /// The objects of each type now; `None` when they cannot be counted, as when the process has ended. It may take seconds.
-    pub fn count(&mut self) -> Option<Vec<Count>> {
+    pub fn count(&mut self) -> Option<Found> {
         match self {
-            Census::Python(census) => census.count(),
+            Census::Python(census) => census.count().map(|counts| Found { counts, ..Found::default() }),
             Census::Script(live) => live.count(),
         }
     }

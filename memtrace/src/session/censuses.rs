@@ -9,10 +9,15 @@ use std::{
 
 use memtrace_common::Slot;
 
-use crate::runtime::{Census, count::Count};
+use super::clock::monotonic_ns;
+use crate::runtime::{Census, count::Found};
 
-/// How long an interval waits for the censuses that it asks for; what takes longer is of the next one.
+/// How long an interval waits for the censuses that it asks for.
 const WAIT: Duration = Duration::from_millis(20);
+
+/// Of targets whose censuses take longer each interval has the one that was asked for by the interval before: if it were now the one and now
+/// the other, there would be intervals with none.
+const QUICK: Duration = Duration::from_millis(10);
 
 /// The censuses of all targets.
 #[derive(Default)]
@@ -27,12 +32,16 @@ struct Target {
     number: u64,
     /// `None` while it is being taken.
     census: Option<Census>,
+    /// Whether the last one was there at once.
+    is_quick: bool,
+    /// Whether there was one at this interval.
+    is_fresh: bool,
 }
 
 /// The thread that takes them, one after the other.
 struct Taker {
     ask: Sender<Order>,
-    answers: Receiver<(Order, Option<Vec<Count>>)>,
+    answers: Receiver<Answer>,
 }
 
 /// A census that is to be taken.
@@ -42,11 +51,19 @@ struct Order {
     census: Census,
 }
 
+/// One that was taken: when that began by the monotonic clock, how long it took, and what it has found.
+struct Answer {
+    order: Order,
+    begun_ns: u64,
+    took: Duration,
+    found: Option<Found>,
+}
+
 impl Censuses {
     /// From now on the objects of a target are counted.
     pub(super) fn add(&mut self, slot: Slot, census: Census) {
         self.ever += 1;
-        self.targets.insert(slot, Target { number: self.ever, census: Some(census) });
+        self.targets.insert(slot, Target { number: self.ever, census: Some(census), is_quick: false, is_fresh: false });
         self.ask();
     }
 
@@ -68,38 +85,37 @@ impl Censuses {
     }
 
     /// Asks for the censuses that have rested long enough, and tells what is found by those that have been taken since the last time. For
-    /// the others it waits a moment.
-    pub(super) fn take(&mut self, mut found: impl FnMut(Slot, &[Count])) {
+    /// quick ones, and those of targets without, it waits a moment.
+    pub(super) fn take(&mut self, mut take: impl FnMut(Slot, u64, Found)) {
         if self.targets.is_empty() {
             return;
         }
         let Some(taker) = &self.taker else { return };
-        // One that has been taken since the last time is of this one.
-        while let Ok((order, counts)) = taker.answers.try_recv() {
-            answer(&mut self.targets, order, counts, &mut found);
+        self.targets.values_mut().for_each(|target| target.is_fresh = false);
+        while let Ok(answer) = taker.answers.try_recv() {
+            take_back(&mut self.targets, answer, &mut take);
         }
         self.ask();
         let Some(taker) = &self.taker else { return };
         let until = Instant::now() + WAIT;
-        while self.targets.values().any(|target| target.census.is_none()) {
+        let is_awaited = |target: &Target| target.census.is_none() && (target.is_quick || !target.is_fresh);
+        while self.targets.values().any(is_awaited) {
             let left = until.saturating_duration_since(Instant::now());
-            let Ok((order, counts)) = taker.answers.recv_timeout(left) else { return };
-            answer(&mut self.targets, order, counts, &mut found);
+            let Ok(answer) = taker.answers.recv_timeout(left) else { return };
+            take_back(&mut self.targets, answer, &mut take);
         }
     }
 }
 
 /// Takes a census back, and tells what it has found, unless its target has ended.
-fn answer(
-    targets: &mut HashMap<Slot, Target>,
-    Order { slot, number, census }: Order,
-    counts: Option<Vec<Count>>,
-    found: &mut impl FnMut(Slot, &[Count]),
-) {
+fn take_back(targets: &mut HashMap<Slot, Target>, answer: Answer, take: &mut impl FnMut(Slot, u64, Found)) {
+    let Answer { order: Order { slot, number, census }, begun_ns, took, found } = answer;
     let Some(target) = targets.get_mut(&slot).filter(|target| target.number == number) else { return };
     target.census = Some(census);
-    if let Some(counts) = counts {
-        found(slot, &counts);
+    target.is_quick = took <= QUICK;
+    if let Some(found) = found {
+        target.is_fresh = true;
+        take(slot, begun_ns, found);
     }
 }
 
@@ -109,8 +125,9 @@ impl Taker {
         let (answer, answers) = channel();
         thread::spawn(move || {
             for mut order in orders {
-                let counts = order.census.count();
-                if answer.send((order, counts)).is_err() {
+                let (begun, begun_ns) = (Instant::now(), monotonic_ns());
+                let found = order.census.count();
+                if answer.send(Answer { order, begun_ns, took: begun.elapsed(), found }).is_err() {
                     break;
                 }
             }

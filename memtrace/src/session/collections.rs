@@ -16,7 +16,7 @@ use crate::{
     target::Pid,
     trend::{
         Judgement,
-        collections::{Collection, Known, Ruling, deny, rule_blocks, rule_heap},
+        collections::{Collection, Known, Ruling, deny, rule_blocks, rule_heap, rule_reachable},
     },
 };
 
@@ -134,9 +134,32 @@ impl Collections {
     pub(super) fn quarters_ns(&self, slot: Slot, now_ns: u64) -> Option<[u64; 5]> {
         let target = self.targets.get(&slot)?;
         let end = target.freed(now_ns).last().map_or(target.since_ns, |seen| seen.before_ns);
-        let quarter = end.saturating_sub(target.since_ns) / 4;
-        let at = |quarters: u64| target.since_ns + quarters * quarter;
-        Some([at(1), at(2), at(3), end, u64::MAX])
+        Some(quarters_ns(target.since_ns, end))
+    }
+
+    /// Rules on blocks by those of them that can be reached: for each the bytes and when it appeared. These were looked for at `at_ns`. Whether
+    /// that says anything.
+    pub(super) fn rule_on_reachable(
+        &self,
+        slot: Slot,
+        stack: &mut Stack,
+        blocks: impl Iterator<Item = (u64, u64)>,
+        at_ns: u64,
+    ) -> bool {
+        let Some(target) = self.targets.get(&slot) else { return false };
+        let ends = quarters_ns(target.since_ns, at_ns);
+        let mut left = [0u64; 4];
+        for (bytes, time_ns) in blocks {
+            if let Some(left) = left.get_mut(ends.partition_point(|&end| end <= time_ns)) {
+                *left = left.saturating_add(bytes);
+            }
+        }
+        let ruling = rule_reachable(left, target.ms(at_ns));
+        let is_ruled = ruling.is_some();
+        if let Some(ruling) = ruling {
+            apply(stack, ruling);
+        }
+        is_ruled
     }
 
     /// Rules on blocks that are said to grow, of which these live, told apart by [`quarters_ns`](Self::quarters_ns).
@@ -146,6 +169,13 @@ impl Collections {
         let left = std::array::from_fn(|quarter| living.get(quarter).map_or(0, |cohort| cohort.bytes));
         apply(stack, rule_blocks(target.known(&seen), left, stack.outstanding_bytes, target.ms(now_ns)));
     }
+}
+
+/// The ends of the quarters of a time, and of all that came later.
+fn quarters_ns(from: u64, end: u64) -> [u64; 5] {
+    let quarter = end.saturating_sub(from) / 4;
+    let at = |quarters: u64| from + quarters * quarter;
+    [at(1), at(2), at(3), end, u64::MAX]
 }
 
 impl Target {

@@ -36,6 +36,8 @@ pub(super) struct Counts {
     censuses: Censuses,
     /// Of each target of which there was a census: whether it was the first one.
     turns: HashMap<Slot, Turn>,
+    /// What the last census of each target has found of memory outside of its heap, and when it was taken, by the monotonic clock.
+    blocks: HashMap<Slot, (u64, Vec<u64>)>,
     /// Targets of which there was a census when runtimes were asked the last time.
     fresh: HashSet<Slot>,
     /// Whether heaps are left out, whose pages are watched.
@@ -136,6 +138,7 @@ impl Counts {
         self.programs.remove(&slot);
         self.waiting.remove(&slot);
         self.censuses.forget(slot);
+        self.blocks.remove(&slot);
         self.turns.remove(&slot);
         self.said.states.retain(|key, _| key.0 != slot);
     }
@@ -156,16 +159,25 @@ impl Counts {
             }
         }
         self.fresh.clear();
-        let (fresh, turns, said) = (&mut self.fresh, &mut self.turns, &mut self.said);
-        self.censuses.take(|slot, counts| {
+        let (fresh, turns, said, blocks) = (&mut self.fresh, &mut self.turns, &mut self.said, &mut self.blocks);
+        self.censuses.take(|slot, begun_ns, found| {
             // The later of two is the one.
             if fresh.insert(slot) {
                 turns.entry(slot).or_default().next();
             }
-            for count in counts {
+            for count in &found.counts {
                 said.take(slot, count, ledger, symbols);
             }
+            if !found.blocks.is_empty() {
+                blocks.insert(slot, (begun_ns, found.blocks));
+            }
         });
+    }
+
+    /// Where the blocks are that objects of a target hold which can be reached, and when that was so, by the monotonic clock; `None` where it is
+    /// not known.
+    pub(super) fn reachable_blocks(&self, slot: Slot) -> Option<(u64, &[u64])> {
+        self.blocks.get(&slot).map(|(at_ns, blocks)| (*at_ns, &**blocks))
     }
 
     /// Whether what a target holds by its runtime's books, or by a census, was asked for the first time just now.

@@ -15,7 +15,7 @@ use super::{
     state::State,
 };
 use crate::{
-    ledger::{self, Cohort},
+    ledger::{self, Cohort, ProcessLedger},
     report::{
         gate::{self, Gate, Ruling},
         group::{self, CalledBy, Group, GroupBy},
@@ -213,6 +213,7 @@ impl Grouping {
             else {
                 continue;
             };
+            let groups = self.rule_on_reachable(slot, groups, process, state);
             let places: HashMap<GroupIndex, u32> =
                 (0..).zip(&groups).map(|(place, (index, _))| (*index, place)).collect();
             let found = process.cohorts_of_sets(groups.len(), &ends_ns, |id, kind, member| {
@@ -222,6 +223,30 @@ impl Grouping {
                 collections.rule_on_blocks(slot, sum, &living, now_ns);
             }
         }
+    }
+
+    /// Rules on groups by what can be reached of their blocks; those are returned of which that says nothing.
+    fn rule_on_reachable<'s>(
+        &self,
+        slot: Slot,
+        groups: Vec<(GroupIndex, &'s mut Stack)>,
+        process: &ProcessLedger,
+        state: &State,
+    ) -> Vec<(GroupIndex, &'s mut Stack)> {
+        let Some((at_ns, addresses)) = state.counts.reachable_blocks(slot) else { return groups };
+        let mut found: HashMap<GroupIndex, Vec<(u64, u64)>> = HashMap::new();
+        for (id, kind, bytes, time_ns) in process.blocks_at(addresses) {
+            for &index in self.groups.of((slot, id, kind)) {
+                found.entry(index).or_default().push((bytes, time_ns));
+            }
+        }
+        let is_left = |(index, sum): &mut (GroupIndex, &mut Stack)| {
+            let blocks = found.remove(index).unwrap_or_default();
+            !state.pages.collections.rule_on_reachable(slot, sum, blocks.into_iter(), at_ns)
+        };
+        let mut groups = groups;
+        groups.retain_mut(is_left);
+        groups
     }
 
     fn node(&self, index: GroupIndex, sum: &Stack, places: &HashMap<GroupId, usize>) -> Node {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use memtrace_common::{Slot, StackId};
 
-use super::{collections::Collections, key::Key, small};
+use super::{collections::Collections, counts::reachable, key::Key, small};
 use crate::{
     ledger::{Count, Kind, Ledger, StackTotals},
     object::maps::Mapping,
@@ -38,6 +38,8 @@ pub(super) struct Pages {
     /// Targets that have V8.
     v8: HashSet<Slot>,
     owners: HashMap<Key, Owner>,
+    /// Bytes that could be reached of a target's heap when that was looked at first.
+    first_reachable: HashMap<Slot, u64>,
     /// What is known of the collections by which V8's heaps, and what goes with them, are freed.
     pub(super) collections: Collections,
 }
@@ -55,6 +57,7 @@ impl Pages {
     /// The target has ended, or runs another program.
     pub(super) fn forget(&mut self, slot: Slot) {
         self.v8.remove(&slot);
+        self.first_reachable.remove(&slot);
         self.collections.forget(slot);
         self.owners.retain(|key, _| key.0 != slot);
     }
@@ -109,6 +112,13 @@ impl Pages {
                 if !symbols.contains(slot, V8_HEAP) {
                     let _ = symbols.observe_written(slot, V8_HEAP, &[address]);
                 }
+            }
+            // A heap may grow where it has had room all along.
+            let (_, id, kind) = reachable(slot);
+            let found = process.counts().find(|count| (count.totals.id, count.totals.kind) == (id, kind));
+            if let Some(bytes) = found.map(|found| found.totals.outstanding_bytes) {
+                let first = *self.first_reachable.entry(slot).or_insert(bytes);
+                sum.outstanding_bytes = sum.outstanding_bytes.max(bytes.saturating_sub(first));
             }
             if sum.outstanding_bytes > 0 {
                 ledger.set_count(slot, Count { totals: sum, precision: None });

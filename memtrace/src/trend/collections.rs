@@ -114,6 +114,24 @@ pub fn rule_blocks(known: Known<'_>, left: [u64; 4], grown_bytes: u64, now_ms: u
     }
 }
 
+/// Rules on blocks by what can be reached of them, as a collection would leave it: `left` is what of these appeared in each quarter of the time
+/// from the attach until that was looked at, at `at_ms`. `None` when none of them can be, or it was looked at too soon.
+pub fn rule_reachable(left: [u64; 4], at_ms: u64) -> Option<Ruling> {
+    let all: u64 = left.iter().fold(0, |sum, &bytes| sum.saturating_add(bytes));
+    if all == 0 || at_ms < thresholds::LEAST_WATCHED_BEFORE_A_COLLECTION_MS {
+        return None;
+    }
+    let part = |bytes: u64| bytes as f64 / all as f64;
+    let is_old = part(left[0]) >= thresholds::LEAST_OF_THE_FIRST_QUARTER;
+    Some(if is_old && part(left[3]) >= thresholds::LEAST_OF_THE_LAST_QUARTER {
+        Ruling::Grows("; what can be reached of these is of all ages".to_owned())
+    } else if is_old {
+        Ruling::Unknown(", but what can be reached of these is old, and the rest waits for a collection".to_owned())
+    } else {
+        Ruling::Unknown(", but few old ones of these can be reached, and the rest waits for a collection".to_owned())
+    })
+}
+
 /// Whether a collection says nothing of now.
 fn is_old(last: &Collection, now_ms: u64) -> bool {
     now_ms > last.before_ms.saturating_mul(thresholds::TIMES_A_COLLECTION_STANDS)
@@ -194,6 +212,18 @@ mod tests {
         assert!(!grow(&[(3, 1)], [25, 25, 25, 25], 12), "too soon");
         assert!(!grow(&[(8, 1)], [25, 25, 25, 25], 65), "too long ago");
         assert!(!grow(&[], [0; 4], 12));
+    }
+
+    #[test]
+    fn blocks_grow_if_those_that_can_be_reached_are_of_all_ages() {
+        let grow = |left: [u64; 4], at_s: u64| {
+            rule_reachable(left, 1000 * at_s).map(|ruling| matches!(ruling, Ruling::Grows(_)))
+        };
+        assert_eq!(grow([25, 25, 25, 25], 10), Some(true));
+        assert_eq!(grow([0, 0, 10, 25], 10), Some(false));
+        assert_eq!(grow([90, 8, 1, 1], 10), Some(false));
+        assert_eq!(grow([0, 0, 0, 0], 10), None, "nothing is known of them");
+        assert_eq!(grow([25, 25, 25, 25], 4), None, "too soon");
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl Page<'_> {
         if growing.is_empty() {
             return Ok(());
         }
-        self.wrapped("  ", "Small objects of these types become more:")?;
+        self.wrapped("  ", "Objects of these types become more:")?;
         growing.iter().take(MAX_TYPES).try_for_each(|of| self.wrapped("    ", &of.sentence()))?;
         match growing.len().saturating_sub(MAX_TYPES) as u64 {
             0 => Ok(()),

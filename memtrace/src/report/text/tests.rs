@@ -113,7 +113,7 @@ fn types_that_grow_are_listed_and_no_others() {
     let written = text(&snapshot);
     assert_fits(&written);
     let list = "\
-  Small objects of these types become more:
+  Objects of these types become more:
     1,200 Session of 603 kB, growing by +36.2 MB/h
 
 #1";

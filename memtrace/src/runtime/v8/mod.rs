@@ -166,7 +166,8 @@ pub fn read_any(data: &[u8]) -> Option<i64> {
 
 /// Whether this function makes memory that is freed when the object which holds it is collected.
 pub fn makes_collected(function: &str) -> bool {
-    COLLECTED.iter().any(|name| function.starts_with(name))
+    // Templates of libraries have it in their names.
+    COLLECTED.iter().any(|name| function.starts_with(name)) || function.contains("v8::BackingStore")
 }
 
 /// How the names of the functions begin that are V8's inside: what they allocate is V8's own.

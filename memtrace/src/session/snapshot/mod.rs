@@ -471,6 +471,19 @@ impl Snapshots {
             }
         }
         for (slot, mut stacks) in waiting {
+            let (Some(process), reachable) = (state.ledger.process(slot), state.counts.reachable_blocks(slot)) else {
+                continue;
+            };
+            if let Some((at_ns, addresses)) = reachable {
+                let mut found: HashMap<(StackId, ledger::Kind), Vec<(u64, u64)>> = HashMap::new();
+                for (id, kind, bytes, time_ns) in process.blocks_at(addresses) {
+                    found.entry((id, kind)).or_default().push((bytes, time_ns));
+                }
+                stacks.retain_mut(|(key, stack)| {
+                    let blocks = found.remove(&(key.1, key.2)).unwrap_or_default();
+                    !collections.rule_on_reachable(slot, stack, blocks.into_iter(), at_ns)
+                });
+            }
             let Some(ends_ns) = collections.quarters_ns(slot, now_ns) else { continue };
             let keys: Vec<(StackId, ledger::Kind)> = stacks.iter().map(|(key, _)| (key.1, key.2)).collect();
             let living = state.ledger.process(slot).map(|process| process.cohorts(&keys, &ends_ns)).unwrap_or_default();

@@ -7,7 +7,7 @@
 
 mod types;
 
-use std::{io, ops::Range, sync::Arc, time::Instant};
+use std::{io, ops::Range, sync::Arc};
 
 use self::types::{Kinds, Types};
 use super::{
@@ -25,7 +25,7 @@ use crate::{
         count::Count,
     },
     target::pages::Pages,
-    turns::Turns,
+    turns::{Turns, thread_time},
 };
 
 /// The most bytes of pools that are read at once.
@@ -78,9 +78,9 @@ impl Census {
 
     /// The live objects of each type now; `None` when the process has ended.
     pub fn count(&mut self) -> Option<Vec<Count>> {
-        let begun = Instant::now();
+        let begun = thread_time();
         let found = self.read();
-        self.turns.ended(begun.elapsed().min(LONGEST_TURN), PARTS);
+        self.turns.ended((thread_time() - begun).min(LONGEST_TURN), PARTS);
         found.map(|found| self.types.take(found).collect())
     }
 

@@ -5,7 +5,7 @@ use std::{collections::HashMap, ops::Range};
 use super::super::layout::{ELEMENTS, FIRST_NO_STRING, SIZE};
 
 /// Types that are told apart. Of all others the words are looked at as what they are: a pointer has a mark in its lowest bits.
-const WANTED: [(&str, Kind); 18] = [
+const WANTED: [(&str, Kind); 19] = [
     (MAP, Kind::Map),
     ("type_HeapNumber__HEAP_NUMBER_TYPE", Kind::Number),
     (BYTES, Kind::Bytes),
@@ -24,6 +24,7 @@ const WANTED: [(&str, Kind); 18] = [
     ("type_WeakCell__WEAK_CELL_TYPE", Kind::WeakCell),
     ("type_JSWeakRef__JS_WEAK_REF_TYPE", Kind::WeakRef),
     ("type_JSFunction__JS_FUNCTION_TYPE", Kind::Function),
+    ("type_JSArrayBuffer__JS_ARRAY_BUFFER_TYPE", Kind::ArrayBuffer),
 ];
 
 /// The type of types.
@@ -42,6 +43,9 @@ const FEEDBACK: &str = "type_FeedbackVector__FEEDBACK_VECTOR_TYPE";
 /// The types between these two are tables: those of maps, sets, and objects with many properties.
 const ELEMENTS_TYPE: &str = "type_FixedArray__FIXED_ARRAY_TYPE";
 const BYTES: &str = "type_ByteArray__BYTE_ARRAY_TYPE";
+
+/// How far into a buffer of the language the address of its memory is.
+pub const BACKING_STORE: &str = "class_JSArrayBuffer__backing_store__uintptr_t";
 
 /// The collections whose tables hold a value only as long as its key lives.
 const WEAK_COLLECTIONS: [&str; 2] = ["type_JSWeakMap__JS_WEAK_MAP_TYPE", "type_JSWeakSet__JS_WEAK_SET_TYPE"];
@@ -106,6 +110,8 @@ pub enum Kind {
     WeakRef,
     /// A function with its variables.
     Function,
+    /// A buffer, whose memory is outside of the heap.
+    ArrayBuffer,
     /// A map or set of the language whose keys are weak.
     WeakCollection,
     /// The table of such a one.
@@ -129,7 +135,7 @@ pub struct Kinds {
 
 /// All constants that are looked up, without the part that they have in common.
 pub fn wanted() -> impl Iterator<Item = &'static str> {
-    WANTED.iter().map(|(name, _)| *name).chain(WEAK_COLLECTIONS).chain([FIRST_RECEIVER, DESCRIPTORS_BEGIN])
+    WANTED.iter().map(|(name, _)| *name).chain(WEAK_COLLECTIONS).chain([FIRST_RECEIVER, DESCRIPTORS_BEGIN, BACKING_STORE])
 }
 
 impl Kinds {
@@ -232,6 +238,7 @@ impl Kind {
                 | Kind::Properties
                 | Kind::WeakRef
                 | Kind::Function
+                | Kind::ArrayBuffer
                 | Kind::WeakCollection
                 | Kind::WeakTable
                 | Kind::Receiver(_)

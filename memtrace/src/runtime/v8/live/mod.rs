@@ -12,13 +12,13 @@ mod reach;
 use std::{
     collections::HashMap,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use self::{
     kinds::Kinds,
     names::Names,
-    reach::{Reached, Tally},
+    reach::{Places, Reached, Tally},
 };
 use super::heap::Heap;
 use crate::{
@@ -26,10 +26,10 @@ use crate::{
     runtime::{
         PARTS,
         by_type::ByType,
-        count::{Count, Counted},
+        count::{Count, Counted, Found},
     },
     target::pages::Pages,
-    turns::Turns,
+    turns::{Turns, thread_time},
 };
 
 /// The most pages of memory of which it is asked whether they are there: 64 GiB.
@@ -58,6 +58,7 @@ pub struct Live {
     pid: Pid,
     kinds: Kinds,
     names: Names,
+    places: Places,
     /// Device and inode of the file that V8 is in.
     readable: ((u32, u32), u64),
     /// What types are called, by the word that refers to them, with what stands for the name.
@@ -80,8 +81,11 @@ impl Live {
             descriptors_begin: (*constants.get(kinds::DESCRIPTORS_BEGIN)?).into(),
             map_type: number(kinds::MAP)?,
         };
+        let backing_store = constants.get(kinds::BACKING_STORE).map(|&place| place.into());
+        let places = Places { instance_type: names.heap.layout.instance_type, backing_store };
         Some(Self {
             pid,
+            places,
             kinds: Kinds::of(constants)?,
             names,
             readable,
@@ -97,12 +101,15 @@ impl Live {
     }
 
     /// The objects of each type that can be reached now, and all of them; `None` when that could not be told, and when the process has ended.
-    pub fn count(&mut self) -> Option<Vec<Count>> {
-        let begun = Instant::now();
+    pub fn count(&mut self) -> Option<Found> {
+        let begun = thread_time();
         let reached = self.best_look();
-        let counts = reached.map(|reached| self.sum(&reached.tallies));
-        self.turns.ended(begun.elapsed(), PARTS);
-        counts
+        let found = reached.map(|Reached { tallies, mut blocks, .. }| {
+            blocks.sort_unstable();
+            Found { counts: self.sum(&tallies), blocks }
+        });
+        self.turns.ended(thread_time() - begun, PARTS);
+        found
     }
 
     /// Looks until no objects are moved meanwhile.
@@ -134,8 +141,7 @@ impl Live {
         let mut pages = Pages::open(self.pid, MAX_PAGES)?;
         let chunks = chunks::find(&heap.memory, &mappings, &mut pages)?;
         let roots = reach::roots(&mappings, self.readable).map(|mapping| mapping.start..mapping.end);
-        let instance_type = heap.layout.instance_type;
-        reach::reach(&heap.memory, chunks, &mut self.kinds, instance_type, roots, &mut pages)
+        reach::reach(&heap.memory, chunks, &mut self.kinds, self.places, roots, &mut pages)
     }
 
     /// The sums by name, and that of all.

@@ -27,7 +27,7 @@ const MAX_CHARACTERS: usize = 40;
 /// The name of objects of a kind that has one for all.
 pub fn of_kind(kind: Kind) -> Option<&'static str> {
     match kind {
-        Kind::Receiver(_) | Kind::WeakCollection | Kind::WeakRef => None,
+        Kind::Receiver(_) | Kind::ArrayBuffer | Kind::WeakCollection | Kind::WeakRef => None,
         Kind::String(_) => Some("(strings)"),
         Kind::Number => Some("(numbers)"),
         Kind::Function => Some("(functions)"),

@@ -26,6 +26,9 @@ const CACHED: usize = 64;
 /// The most bytes outside of the heaps that are looked at.
 const MAX_ROOT_BYTES: u64 = 8 << 30;
 
+/// The most buffers whose memory is told.
+const MAX_BLOCKS: usize = 1 << 20;
+
 /// The most types of objects that are told apart.
 const MAX_TYPES: usize = 1 << 17;
 
@@ -63,12 +66,23 @@ pub struct Tally {
 pub struct Reached {
     /// By type.
     pub tallies: Vec<Tally>,
+    /// Where the memory of buffers is.
+    pub blocks: Vec<u64>,
     /// How many references led to what is no object, as they do where objects are moved at this moment.
     pub astray: u64,
     /// How many objects lie in memory that is swapped out.
     pub absent: u64,
     /// Whether it was found out only now what tables of weak collections are.
     pub learned: bool,
+}
+
+/// Where what is looked for is in objects.
+#[derive(Clone, Copy, Debug)]
+pub struct Places {
+    /// In what describes a type: its number.
+    pub instance_type: u64,
+    /// In a buffer: the address of its memory; `None` where that is not known.
+    pub backing_store: Option<u64>,
 }
 
 /// Where the words are from which the search begins: all memory that the process may write.
@@ -85,7 +99,7 @@ pub fn reach(
     memory: &Memory,
     chunks: Vec<Chunk>,
     kinds: &mut Kinds,
-    instance_type: u64,
+    places: Places,
     roots: impl Iterator<Item = Range<u64>>,
     pages: &mut Pages,
 ) -> Option<Reached> {
@@ -93,13 +107,13 @@ pub fn reach(
         memory,
         chunks,
         kinds,
-        instance_type,
+        places,
         queue: VecDeque::new(),
         cache: Cache::default(),
         types: HashMap::new(),
         recent: vec![(0, 0); RECENT].into(),
         tables: Vec::new(),
-        found: Reached { tallies: Vec::new(), astray: 0, absent: 0, learned: false },
+        found: Reached { tallies: Vec::new(), blocks: Vec::new(), astray: 0, absent: 0, learned: false },
     };
     search.begin(roots, pages)?;
     search.follow();
@@ -111,8 +125,7 @@ struct Search<'m> {
     memory: &'m Memory,
     chunks: Vec<Chunk>,
     kinds: &'m mut Kinds,
-    /// Where the number of a type is in what describes it.
-    instance_type: u64,
+    places: Places,
     /// Pages in which objects are still to be looked at.
     queue: VecDeque<usize>,
     cache: Cache,
@@ -201,6 +214,7 @@ impl Search<'_> {
         let word = |at: usize| word_at(&self.cache.contents[contents].1, at);
         let Some((map, second)) = word(at).zip(word(at + 8)) else { return };
         let first = word(at + FIRST_ELEMENT);
+        let store = self.places.backing_store.and_then(|place| word(at + place as usize));
         let Some((tally, fixed)) = self.type_of(map) else {
             // The object has just been moved, and its new place stands here.
             if map & MARK_BITS == 0 && index_of(&self.chunks, map).is_some() {
@@ -222,6 +236,12 @@ impl Search<'_> {
         let bytes = shape.bytes.min(end - address);
         self.found.tallies[tally].objects += 1;
         self.found.tallies[tally].bytes += bytes;
+        if kind == Kind::ArrayBuffer
+            && self.found.blocks.len() < MAX_BLOCKS
+            && let Some(store) = store
+        {
+            self.found.blocks.push(store);
+        }
         if kind == Kind::WeakTable {
             if self.tables.len() < MAX_TABLES {
                 self.tables.push((address, address + bytes));
@@ -315,7 +335,7 @@ impl Search<'_> {
     }
 
     fn number(&self, head: &[u8; 16]) -> Option<u16> {
-        let at = usize::try_from(self.instance_type).ok()?;
+        let at = usize::try_from(self.places.instance_type).ok()?;
         Some(u16::from_ne_bytes(head.get(at..at + 2)?.try_into().ok()?))
     }
 

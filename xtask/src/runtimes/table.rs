@@ -22,6 +22,7 @@ pub const RUNTIMES: &[Runtime] = &[
     python("Python 3.14 compiling", "python3.14", true),
     python("Python 3.15", "python3.15", false),
     python("Python 3.15 compiling", "python3.15", true),
+    node("Node 20", "20.20.2"),
     node("Node 22", "22.23.3"),
     node("Node 24", "24.21.0"),
     node("Node 26", "26.12.1"),

@@ -114,7 +114,8 @@ fn counts_are_those_that_every_interpreter_itself_says() -> Result<()> {
 #[test]
 fn types_that_leak_grow_and_others_do_not() -> Result<()> {
     for (python, version) in interpreters()? {
-        if ![308, 311, 313].contains(&version) {
+        // It takes long, and these count as their neighbours do.
+        if [309, 310, 312].contains(&version) {
             continue;
         }
         let mut target = start(&python)?;

@@ -24,6 +24,7 @@ mod node;
 mod other_tracers;
 mod prediction;
 mod python;
+mod python_differential;
 mod sampling;
 mod small_objects;
 mod software;

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 /// The version of an interpreter, such as 311 for 3.11; `None` if it is none.
 fn version(python: &Path) -> Option<u32> {
@@ -16,12 +16,19 @@ fn version(python: &Path) -> Option<u32> {
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
 }
 
+/// Names the only interpreter that is tested.
+const ONLY: &str = "MEMTRACE_TEST_ONLY_PYTHON";
+
 /// The interpreters of this machine that memtrace knows, at least the distribution's. `MEMTRACE_TEST_PYTHONS` names more, with colons
-/// between them. Each has its version, such as 311 for 3.11.
+/// between them, and `MEMTRACE_TEST_ONLY_PYTHON` one in place of them all. Each has its version, such as 311 for 3.11.
 ///
 /// # Errors
-/// When the distribution's is missing.
+/// When the distribution's is missing, or the only one is no interpreter.
 pub fn interpreters() -> Result<BTreeMap<PathBuf, u32>> {
+    if let Some(only) = env::var_os(ONLY).map(PathBuf::from) {
+        let version = version(&only).with_context(|| format!("{ONLY}={} is no Python", only.display()))?;
+        return Ok([(only, version)].into());
+    }
     let homes = env::var_os("PYENV_ROOT").map(PathBuf::from).into_iter();
     let homes = homes.chain(env::var_os("HOME").map(|home| Path::new(&home).join(".pyenv")));
     let versions = homes.filter_map(|home| fs::read_dir(home.join("versions")).ok()).flatten();

@@ -15,6 +15,7 @@ mod package;
 mod packages;
 mod process;
 mod run;
+mod runtimes;
 mod survive;
 mod test;
 mod toolchain;
@@ -62,6 +63,8 @@ enum Command {
         #[arg(long, alias = "fast")]
         quick: bool,
     },
+    /// Run the tests of interpreters and runtimes on versions that this machine does not have, and write docs/runtimes.md.
+    Runtimes(runtimes::Options),
     /// Let memtrace come and go while real programs work: they must live, and end as they do without it.
     Survive(survive::Options),
     /// Measure the verdict by the labelled corpus, part of it made afresh; fails below the bar.
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Package => package::run(),
         Command::Test { quick } => test::run(quick),
+        Command::Runtimes(options) => runtimes::run(&options),
         Command::Survive(options) => survive::run(&options),
         Command::Verdict { arguments } => verdict::run(&arguments),
         Command::VmTest => vm_test::run(),

@@ -19,18 +19,23 @@ pub struct Placing {
     pub first_instruction: Option<u64>,
     /// Bytes of the unit in which offsets are counted.
     pub unit: u64,
+    /// Where code lies that is no function's: the interpreter runs it between two functions, and does not show it itself.
+    pub hidden: Range<u64>,
 }
 
 /// The offset of an instruction that is not in its code: which code it was is not known.
 pub const ELSEWHERE: u32 = u32::MAX;
 
+/// The offset of a frame that has not come to its first instruction, as when a debugger is told of the call: it is at the line at which its
+/// code begins.
+pub const BEFORE: u32 = u32::MAX - 1;
+
 impl Placing {
-    /// The offset of an instruction from the first one of its code, in bytes; `None` if it lies elsewhere.
+    /// The offset of an instruction from the first one of its code, in bytes, or [`BEFORE`]; `None` if it lies elsewhere.
     pub fn offset(&self, code: u64, instruction: u64) -> Option<u32> {
         let offset = match self.first_instruction {
             Some(first) => instruction.checked_sub(code.checked_add(first)?)?,
-            // Before the first instruction is run, which is then what comes.
-            None if instruction == u64::from(u32::MAX) => 0,
+            None if instruction == u64::from(u32::MAX) => return Some(BEFORE),
             None => instruction.checked_mul(self.unit)?,
         };
         u32::try_from(offset).ok()
@@ -50,6 +55,9 @@ impl Placing {
             match unpack(word) {
                 Some((FrameKind::Interpreter, code)) => {
                     let Some(instruction) = words.next() else { break };
+                    if self.hidden.contains(&code) {
+                        continue;
+                    }
                     let offset = self.offset(code, instruction).unwrap_or(ELSEWHERE);
                     run.push(StackFrame::Interpreter { code, offset });
                 }
@@ -101,7 +109,7 @@ mod tests {
         StackFrame::Interpreter { code, offset }
     }
 
-    const PLACING: Placing = Placing { evaluator: 0..0, first_instruction: Some(100), unit: 1 };
+    const PLACING: Placing = Placing { evaluator: 0..0, first_instruction: Some(100), unit: 1, hidden: 0..0 };
 
     fn frame(code: u64, offset: u64) -> [u64; 2] {
         [pack(FrameKind::Interpreter, code), code + 100 + offset]
@@ -128,6 +136,18 @@ mod tests {
     }
 
     #[test]
+    fn code_of_no_function_is_left_out() {
+        let placing = Placing { hidden: 0x80..0x90, ..PLACING };
+        let chain = Chain {
+            stack_pointers: [0x1000, 0x1100, 0x1200].map(Some).to_vec(),
+            words: [&frame(0x70, 4)[..], &frame(0x80, 0), &frame(0x90, 8), &boundary(0x1150)].concat(),
+        };
+        let (joined, is_cut) = placing.join(&addresses(&[1, 2, 3]), &chain);
+        assert_eq!(joined, [native(1), code(0x70, 4), code(0x90, 8), native(3)]);
+        assert!(!is_cut);
+    }
+
+    #[test]
     fn runs_beyond_the_native_stack_come_last() {
         let chain = Chain {
             stack_pointers: [0x1000, 0x1100, 0x1200].map(Some).to_vec(),
@@ -141,7 +161,7 @@ mod tests {
 
     #[test]
     fn without_an_address_the_next_frame_in_the_evaluator_runs_one_frame() {
-        let placing = Placing { evaluator: 0x500..0x600, first_instruction: None, unit: 2 };
+        let placing = Placing { evaluator: 0x500..0x600, first_instruction: None, unit: 2, hidden: 0..0 };
         let frame = |code: u64, index: u64| [pack(FrameKind::Interpreter, code), index];
         let chain = Chain {
             stack_pointers: vec![None; 5],
@@ -180,7 +200,7 @@ mod tests {
         assert_eq!(PLACING.offset(u64::MAX, 0), None);
         let by_number = Placing { first_instruction: None, unit: 2, ..PLACING };
         assert_eq!(by_number.offset(0x1000, 4), Some(8));
-        assert_eq!(by_number.offset(0x1000, u32::MAX.into()), Some(0), "before its first instruction");
+        assert_eq!(by_number.offset(0x1000, u32::MAX.into()), Some(BEFORE));
     }
 
     proptest::proptest! {

@@ -1,6 +1,6 @@
 //! A piece of interpreted code: its function, its file, and the lines of its instructions.
 
-use super::{language::Language, python, v8};
+use super::{chain::BEFORE, language::Language, python, v8};
 
 /// Which instruction is of which line.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -38,9 +38,9 @@ impl Code {
         }
     }
 
-    /// Whether one of its instructions is at this offset.
+    /// Whether one of its instructions is at this offset, or the offset is that of a frame before its first one.
     pub fn has(&self, offset: u32) -> bool {
-        u64::from(offset) < self.instruction_bytes
+        offset == BEFORE || u64::from(offset) < self.instruction_bytes
     }
 
     /// About how much memory it takes, in bytes.

@@ -265,10 +265,14 @@ impl Layout {
         }
     }
 
-    /// Which native frame runs which frames, in a process that has the interpreter's loop at `evaluator`.
-    pub fn placing(&self, evaluator: Range<u64>) -> Placing {
+    /// Which native frame runs which frames, in a process that has the interpreter's loop at `evaluator` and maps its file at `file`.
+    pub fn placing(&self, evaluator: Range<u64>, file: Range<u64>) -> Placing {
+        /// From this version on all code of functions is made at run time. What the file has is code that is run between two functions,
+        /// such as between `__init__` and the call of its class (`_Py_InitCleanup`). Before, functions of the import system are in it.
+        const NO_FUNCTIONS_IN_FILE: u32 = 13;
         let CodeLayout { first_instruction, unit, .. } = self.code;
-        Placing { evaluator, first_instruction, unit }
+        let hidden = if self.minor < NO_FUNCTIONS_IN_FILE { 0..0 } else { file };
+        Placing { evaluator, first_instruction, unit, hidden }
     }
 
     /// What the kernel is told, for thread states that are found by these paths.

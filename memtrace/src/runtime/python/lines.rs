@@ -3,6 +3,8 @@
 //! Sources: Objects/lnotab_notes.txt of CPython 3.8 (pairs of bytes), Objects/lnotab_notes.txt of 3.10 (PEP 626), and
 //! Objects/locations.md of 3.11 (PEP 657).
 
+use crate::runtime::chain::BEFORE;
+
 /// The table of one piece of code.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Lines {
@@ -27,8 +29,12 @@ pub enum Form {
 }
 
 impl Lines {
-    /// The line of the instruction at this offset from the first one, in bytes; `None` if it belongs to none, or the table is damaged.
+    /// The line of the instruction at this offset from the first one, in bytes, or of a frame before its first one; `None` if it belongs to
+    /// none, or the table is damaged.
     pub fn line(&self, offset: u32) -> Option<u32> {
+        if offset == BEFORE {
+            return Some(self.first);
+        }
         let line = match self.form {
             Form::Pairs => self.of_pairs(offset),
             Form::Ranges => self.of_ranges(offset),
@@ -156,6 +162,7 @@ mod tests {
             [0, 3, 4, 9, 10, 11, 12].map(|offset| lines.line(offset)),
             [Some(11), Some(11), None, None, Some(9), Some(9), None]
         );
+        assert_eq!(lines.line(BEFORE), Some(10));
     }
 
     #[test]

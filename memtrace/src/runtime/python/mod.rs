@@ -13,7 +13,7 @@ pub mod pool_function;
 pub mod pools;
 pub mod small;
 
-use std::fs::File;
+use std::{fs::File, ops::Range};
 
 use memtrace_common::interpreter::{
     self, Chain, FrameKind, Interpreter, MAX_FRAME_WORDS, MAX_INTERPRETER_FRAMES, Path, unpack,
@@ -158,9 +158,10 @@ impl Library<'_> {
             let begin = symbol.address.wrapping_add(moved);
             begin..begin.saturating_add(symbol.size.unwrap_or(0))
         });
-        let placing = layout.placing(evaluator);
         let readable = (self.object.device, self.object.inode);
-        let census = address(TYPE_TYPE).and_then(|types| Census::open(self.pid, readable, layout, types).ok()).map(super::Census::Python);
+        let placing = layout.placing(evaluator, whole(self.mappings, readable));
+        let census = address(TYPE_TYPE).and_then(|types| Census::open(self.pid, readable, layout, types).ok());
+        let census = census.map(super::Census::Python);
         Finding::Proved(Box::new(Runtime {
             interpreter,
             placing,
@@ -169,6 +170,13 @@ impl Library<'_> {
             census,
         }))
     }
+}
+
+/// From the first address to the last at which the file with this device and inode is mapped.
+fn whole(mappings: &[Mapping], (device, inode): ((u32, u32), u64)) -> Range<u64> {
+    let of_file = || mappings.iter().filter(|mapping| (mapping.device, mapping.inode) == (device, inode));
+    let begin = of_file().map(|mapping| mapping.start).min().unwrap_or(0);
+    begin..of_file().map(|mapping| mapping.end).max().unwrap_or(0)
 }
 
 /// From 3.13 on the runtime's own structure begins with a mark, the version, and whether the build is free-threaded.
@@ -281,7 +289,7 @@ fn prove(reader: &Reader, runtime: u64, current: &[Path], own: &[Path]) -> Proof
 /// Whether the frames of a thread lead to their end, and each to code that has a name, at one of its instructions.
 fn is_proved(reader: &Reader, interpreter: &Interpreter, thread_state: u64) -> bool {
     let Some(words) = chain(&reader.memory, interpreter, thread_state) else { return false };
-    let placing = reader.layout.placing(0..0);
+    let placing = reader.layout.placing(0..0, 0..0);
     let mut frames = 0;
     let mut words = words.into_iter();
     while let Some(word) = words.next() {

@@ -10,6 +10,7 @@ use crate::{
     object::maps::Mapping,
     runtime::{
         Code, Language, Memory,
+        chain::BEFORE,
         code::LineTable,
         memory::{half_word_at, word_at},
     },
@@ -64,11 +65,11 @@ impl Reader {
         Some(hasher.finish())
     }
 
-    /// Whether the code object at this address has a name, and an instruction at this offset.
+    /// Whether the code object at this address has a name, and an instruction at this offset if the frame has come to one.
     pub fn is_code(&self, address: u64, offset: u32) -> bool {
         self.object(address).is_some_and(|object| {
             let has_it = self.instruction_bytes(&object).is_some_and(|bytes| u64::from(offset) < bytes);
-            has_it && self.name(&object).is_some()
+            (has_it || offset == BEFORE) && self.name(&object).is_some()
         })
     }
 

@@ -318,6 +318,7 @@ impl Grouping {
                 Some(ledger::Kind::Touched) => "all pages that were touched".to_owned(),
                 Some(ledger::Kind::Managed) => "all objects of the managed heap".to_owned(),
                 Some(ledger::Kind::Small) => "all small objects".to_owned(),
+                Some(ledger::Kind::Profiled) => "all objects of JavaScript".to_owned(),
                 Some(ledger::Kind::Goroutine) => "all goroutines".to_owned(),
                 _ => "all heap blocks".to_owned(),
             },

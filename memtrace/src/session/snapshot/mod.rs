@@ -43,6 +43,7 @@ use crate::{
         runtime::{Goroutines, Heap, Type},
         snapshot::{Process, Retired, SCHEMA, Snapshot, Stack, StackKind},
     },
+    runtime::v8,
     session::TraceConfig,
     trend::{Observation, Trend},
     turns::Turns,
@@ -481,6 +482,13 @@ impl Snapshots {
         // A heap of which nothing but the whole is known is a stack as well.
         let known_whole = stacks.iter().filter_map(|(key, stack)| Some(heap(heap_of(*key)?, *key, stack.clone())));
         let mut heaps: Vec<Heap> = known_whole.collect();
+        // Where V8 says which stacks hold its heap, these are the stacks, unless it grows and no stack is known to.
+        let told = stacks.iter().filter(|(key, stack)| key.2 == ledger::Kind::Profiled && stack.verdict.is_leak());
+        let told: HashSet<Slot> = told.map(|(key, _)| key.0).collect();
+        stacks.retain(|(key, stack)| {
+            let is_known_by_stack = heap_of(*key) == Some(v8::HEAP) && state.asks.has_profile(key.0);
+            !is_known_by_stack || stack.verdict.is_leak() && !told.contains(&key.0)
+        });
         let apart = stacks.extract_if(.., |((_, _, kind), _)| *kind == ledger::Kind::WholeHeap);
         heaps.extend(apart.map(|(key, stack)| heap("Go heap", key, stack)));
         heaps.sort_by_key(|heap| std::cmp::Reverse(heap.bytes));

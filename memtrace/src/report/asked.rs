@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     escape::escape,
-    number::{duration, of},
+    number::{count, of},
 };
 
 /// What the runtime of a process was asked.
@@ -47,7 +47,7 @@ impl Asked {
             of(self.profiles, "profile", "profiles")
         );
         if self.profiles > 0 {
-            said += &format!(" ({} at most)", duration(self.longest_ms));
+            said += &format!(" ({} ms at most)", count(self.longest_ms));
         }
         if let Some(inspector) = &self.inspector {
             let by = if self.opened { "opened by memtrace" } else { "was open before" };

@@ -44,7 +44,8 @@ const NAMED: u64 = 0xa5c0_0000_0000_0000;
 /// What is asked of all targets.
 #[derive(Default)]
 pub(super) struct Asks {
-    is_wanted: bool,
+    /// How often each target is asked at most; `None` where nothing is to be asked.
+    every: Option<Duration>,
     targets: HashMap<Slot, Target>,
     /// Conversations with what targets were before, which are ending.
     ending: Vec<Conversation>,
@@ -59,17 +60,22 @@ struct Target {
     pid: Pid,
     conversation: Conversation,
     said: Asked,
+    /// The last profile, until it is put into the ledger.
+    held: Option<Vec<Held>>,
+    /// When a profile was wished for.
+    wished: Instant,
 }
 
 impl Asks {
-    /// From now on targets that can be asked are.
-    pub(super) fn begin(&mut self) {
-        self.is_wanted = true;
+    /// From now on targets that can be asked are, at each of these intervals.
+    pub(super) fn begin(&mut self, interval: Duration) {
+        // Reports are not due to the millisecond.
+        self.every = Some(interval * 9 / 10);
     }
 
     /// Begins to ask a target if it can be asked.
     pub(super) fn look(&mut self, slot: Slot, pid: Pid, mappings: &[Mapping]) {
-        if !self.is_wanted || self.targets.contains_key(&slot) || !ask::is_node(pid, mappings, &mut self.known) {
+        if self.every.is_none() || self.targets.contains_key(&slot) || !ask::is_node(pid, mappings, &mut self.known) {
             return;
         }
         self.has_begun = true;
@@ -78,9 +84,8 @@ impl Asks {
         }
         match self.converse(pid) {
             Ok(Some(conversation)) => {
-                let mut target = Target { pid, conversation, said: Asked::default() };
-                target.conversation.wish();
-                self.targets.insert(slot, target);
+                let (said, wished) = (Asked::default(), Instant::now());
+                self.targets.insert(slot, Target { pid, conversation, said, held: None, wished });
             }
             // It has ended.
             Ok(None) => {}
@@ -114,17 +119,26 @@ impl Asks {
         }
     }
 
-    /// Puts what has been said into the ledger, and wishes for more.
+    /// Hears what has been said by now.
+    pub(super) fn hear(&mut self) {
+        self.targets.values_mut().for_each(Target::hear);
+    }
+
+    /// Puts what has been said into the ledger, and wishes for more: a report has what was held at the one before.
     pub(super) fn ask(&mut self, ledger: &mut Ledger, symbols: &mut Symbolizer) {
         self.fresh.clear();
         for (&slot, target) in &mut self.targets {
-            while let Some(told) = target.conversation.hear() {
-                if let Some(held) = target.take(told) {
-                    self.fresh.insert(slot);
-                    held.iter().for_each(|held| put(slot, held, ledger, symbols));
-                }
+            target.hear();
+            if let Some(held) = target.held.take() {
+                self.fresh.insert(slot);
+                held.iter().for_each(|held| put(slot, held, ledger, symbols));
             }
-            target.conversation.wish();
+            if let Some(every) = self.every
+                && (target.said.profiles == 0 || target.wished.elapsed() >= every)
+            {
+                target.conversation.wish();
+                target.wished = Instant::now();
+            }
         }
     }
 
@@ -146,7 +160,7 @@ impl Asks {
     /// Ends all conversations, without waiting for it.
     pub(super) fn end(&mut self) {
         self.targets.values_mut().for_each(|target| target.conversation.end());
-        if std::mem::take(&mut self.is_wanted) && !self.has_begun {
+        if self.every.take().is_some() && !self.has_begun {
             notice::nothing_to_ask();
         }
     }
@@ -156,7 +170,6 @@ impl Asks {
         let until = Instant::now() + ENDED_WITHIN;
         for target in self.targets.values_mut() {
             for told in target.conversation.wait(until) {
-                // A profile that comes now is left out: the report says what was held at the last interval.
                 target.take(told);
             }
             if target.said.opened && target.said.left.is_none() {
@@ -173,7 +186,7 @@ impl Asks {
 /// However a run ends, what it opened in targets is closed.
 impl Drop for Asks {
     fn drop(&mut self) {
-        if std::mem::take(&mut self.is_wanted) {
+        if self.every.is_some() {
             self.end();
             self.wait();
         }
@@ -181,8 +194,13 @@ impl Drop for Asks {
 }
 
 impl Target {
-    /// Takes in what was said; a profile is returned.
-    fn take(&mut self, told: Told) -> Option<Vec<Held>> {
+    fn hear(&mut self) {
+        while let Some(told) = self.conversation.hear() {
+            self.take(told);
+        }
+    }
+
+    fn take(&mut self, told: Told) {
         match told {
             Told::Begun { address, is_ours } => {
                 let address = address.to_string();
@@ -193,7 +211,7 @@ impl Target {
                 self.said.profiles += 1;
                 let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
                 self.said.longest_ms = self.said.longest_ms.max(took_ms);
-                return Some(held);
+                self.held = Some(held);
             }
             Told::Silent(silence) => {
                 let why = silence.to_string();
@@ -208,7 +226,6 @@ impl Target {
                 });
             }
         }
-        None
     }
 }
 

@@ -290,6 +290,7 @@ impl Feed {
         state.small.look();
         failed?;
         self.state.look_for_collections();
+        self.state.asks.hear();
         if let Some(slot) = self.runtimes.due() {
             self.look_at_runtime(slot)?;
         }

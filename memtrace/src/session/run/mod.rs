@@ -160,7 +160,7 @@ impl<'a> Run<'a> {
             feed.state.counts.leave_out_heaps();
         }
         if config.probes.ask {
-            feed.state.asks.begin();
+            feed.state.asks.begin(config.times.interval);
         }
         match (sampler, config.sampling.distance) {
             (Some(sampler), Some(distance)) => feed.sample(sampler, distance)?,

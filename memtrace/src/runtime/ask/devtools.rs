@@ -92,7 +92,8 @@ impl Timed {
             self.stream.set_write_timeout(Some(left.min(SLICE)))?;
             match attempt(&self.stream) {
                 Err(error)
-                    if [ErrorKind::WouldBlock, ErrorKind::TimedOut, ErrorKind::Interrupted].contains(&error.kind()) => {}
+                    if [ErrorKind::WouldBlock, ErrorKind::TimedOut, ErrorKind::Interrupted].contains(&error.kind()) => {
+                }
                 done => return done,
             }
         }
@@ -168,7 +169,7 @@ fn is_whole(answer: &[u8]) -> bool {
     length.is_some_and(|length| body.len() >= length)
 }
 
-/// A session with an inspector.
+/// A session with an inspector, in which methods are called.
 pub struct Session {
     socket: WebSocket<Timed>,
     last: u64,

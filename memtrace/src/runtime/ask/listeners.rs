@@ -19,7 +19,7 @@ const MAX_DESCRIPTORS: usize = 1 << 16;
 /// How a table says that a socket listens.
 const LISTENS: &str = "0A";
 
-/// A socket that listens.
+/// A socket that listens on the machine of the process.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Listener {
     /// Where it can be reached from within its network namespace.

@@ -91,7 +91,9 @@ pub enum Silence {
     #[error("It cannot be asked: {0}.")]
     Unseen(io::Error),
     /// The signal would end it.
-    #[error("It does not catch SIGUSR1, by which Node opens its inspector: the signal could end it, so it is not asked.")]
+    #[error(
+        "It does not catch SIGUSR1, by which Node opens its inspector: the signal could end it, so it is not asked."
+    )]
     NotCaught,
     /// Its network cannot be used.
     #[error("Its network namespace cannot be entered, so it is not asked: {0}.")]
@@ -115,7 +117,7 @@ pub enum Silence {
     Mute(#[from] NoAnswer),
 }
 
-/// What a process said.
+/// What a process said, or what came of asking it.
 #[derive(Debug)]
 pub enum Told {
     /// Its inspector was found, or opened, and objects are drawn from now on.

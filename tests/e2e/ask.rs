@@ -121,7 +121,7 @@ fn a_map_that_lets_the_oldest_go_is_quiet_and_an_inspector_that_was_open_stays_o
     until(&mut memtrace, &mut target, 14, "replace 1000", |_| false)?;
     let finished = memtrace.interrupt()?;
     let last = finished.final_report()?;
-    ensure!(finished.code() == Some(0), "{:#?}", last.stacks);
+    ensure!(finished.code() == Some(0), "{:#?}", last.groups);
     let asked = asked(&last).context("what was asked")?;
     ensure!(!asked.opened && asked.left.as_deref() == Some("as_it_was") && asked.profiles > 4, "{asked:?}");
     let profiled = last.stacks.iter().filter(|stack| stack.kind == "profiled");

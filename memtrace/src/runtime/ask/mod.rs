@@ -251,7 +251,7 @@ impl Asked {
         match self.begin(&found) {
             Ok(mut session) => {
                 let _ = tell.send(Told::Begun { address: found.listener.address, is_ours: found.is_ours });
-                if let Err(mute) = profiles(&mut session, wished, tell) {
+                if let Err(mute) = profiles(&mut session, found.is_ours, wished, tell) {
                     self.fall_silent(mute.into(), tell);
                 }
                 session.outlast();
@@ -358,10 +358,19 @@ impl Asked {
 }
 
 /// Gets a profile for each wish, until there are no more.
-fn profiles(session: &mut Session, wished: &Receiver<()>, tell: &Sender<Told>) -> Result<(), NoAnswer> {
+fn profiles(
+    session: &mut Session,
+    is_ours: bool,
+    wished: &Receiver<()>,
+    tell: &Sender<Told>,
+) -> Result<(), NoAnswer> {
     let mut books = Books::default();
     for () in wished {
         let begun = Instant::now();
+        // An open inspector keeps what the program writes to its console, with the objects: nobody but memtrace has asked for that.
+        if is_ours {
+            session.call("Runtime.discardConsoleEntries", json!({}), PROFILED_WITHIN, |_| Ok(()))?;
+        }
         let read = |text: &str| books.take(text);
         let held = session.call("HeapProfiler.getSamplingProfile", json!({}), PROFILED_WITHIN, read)?;
         let _ = tell.send(Told::Profile { held, took: begun.elapsed() });

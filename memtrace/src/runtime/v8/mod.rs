@@ -165,7 +165,15 @@ pub fn makes_collected(function: &str) -> bool {
 }
 
 /// How the names of the functions begin that are V8's inside: what they allocate is V8's own.
-const INSIDE: [&str; 5] = ["v8::internal::", "v8::base::", "v8::platform::", "cppgc::internal::", "heap::base::"];
+const INSIDE: [&str; 7] = [
+    "v8::internal::",
+    "v8::base::",
+    "v8::platform::",
+    "v8_inspector::",
+    "v8_crdtp::",
+    "cppgc::internal::",
+    "heap::base::",
+];
 
 /// How the names of the functions begin by which V8 asks for memory, and those of the libraries that it is built with.
 const LIBRARIES: [&str; 10] = [

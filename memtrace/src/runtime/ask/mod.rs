@@ -358,12 +358,7 @@ impl Asked {
 }
 
 /// Gets a profile for each wish, until there are no more.
-fn profiles(
-    session: &mut Session,
-    is_ours: bool,
-    wished: &Receiver<()>,
-    tell: &Sender<Told>,
-) -> Result<(), NoAnswer> {
+fn profiles(session: &mut Session, is_ours: bool, wished: &Receiver<()>, tell: &Sender<Told>) -> Result<(), NoAnswer> {
     let mut books = Books::default();
     for () in wished {
         let begun = Instant::now();

@@ -164,13 +164,18 @@ pub fn makes_collected(function: &str) -> bool {
     COLLECTED.iter().any(|name| function.starts_with(name))
 }
 
-/// How the names of the functions begin that are V8's inside: what they allocate is V8's own.
-const INSIDE: [&str; 7] = [
+/// How the names of the functions begin that are V8's inside, the tasks that Node's threads run for it, and the inspector: what they
+/// allocate is V8's own.
+const INSIDE: [&str; 11] = [
     "v8::internal::",
     "v8::base::",
     "v8::platform::",
     "v8_inspector::",
     "v8_crdtp::",
+    "node::inspector::",
+    "node::NodePlatform::",
+    "node::PerIsolatePlatformData::",
+    "node::WorkerThreadsTaskRunner::",
     "cppgc::internal::",
     "heap::base::",
 ];

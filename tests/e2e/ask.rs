@@ -87,7 +87,12 @@ fn a_leak_in_a_kept_map_is_told_with_its_functions_and_the_inspector_is_closed_a
         let mut memtrace = Memtrace::attach(target.pid(), &["--ask", "--fail-on-leak"])?;
         let expected: Vec<(&str, &str, u32)> =
             marked.iter().map(|(function, line)| (function.as_str(), file.as_str(), *line)).collect();
-        let is_told = |report: &Report| growing(report).any(|stack| functions(stack).starts_with(&expected));
+        // V8's compiler may inline the first one into the second, and a profile has no inlined functions.
+        let is_expected = |stack: &Stack| {
+            let functions = functions(stack);
+            functions.starts_with(&expected) || functions.starts_with(&expected[1..])
+        };
+        let is_told = |report: &Report| growing(report).any(is_expected);
         let told = until(&mut memtrace, &mut target, 40, "keep 400", is_told)?;
         let told = told.with_context(|| format!("{node:?}: nothing is told to grow in {expected:?}"))?;
         // The heap as a whole is no stack beside those that hold it.

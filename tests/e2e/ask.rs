@@ -143,7 +143,7 @@ fn a_program_that_handles_the_signal_itself_or_does_not_catch_it_lives_and_is_no
     ensure!(target.hear()? == "ready");
     let memtrace = Memtrace::attach(target.pid(), &["--ask"])?;
     memtrace.errors_where("why it is not asked", |lines| {
-        lines.iter().any(|line| line.contains("it may handle the signal itself, or run with --disable-sigusr1"))
+        lines.iter().any(|line| line.contains("did not open its inspector"))
     })?;
     ensure!(target.hear()? == "got it" && target.runs()?);
     let last = memtrace.interrupt()?.final_report()?;

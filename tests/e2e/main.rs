@@ -2,6 +2,7 @@
 
 mod agree;
 mod allocators;
+mod ask;
 mod bad_input;
 mod budget;
 mod census;

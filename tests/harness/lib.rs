@@ -28,7 +28,7 @@ pub mod wait;
 
 pub use fixture::Build;
 pub use memtrace::{Finished, Memtrace};
-pub use report::{Frame, Group, Heap, Report, Stack};
+pub use report::{Asked, Frame, Group, Heap, Report, Stack};
 pub use service::Service;
 pub use target::Target;
 pub use terminal::OnTerminal;

@@ -125,6 +125,24 @@ pub struct Process {
     pub memory: Value,
     /// Sums since the attach.
     pub totals: Totals,
+    /// What its runtime was asked, with `--ask`.
+    #[serde(default)]
+    pub asked: Option<Asked>,
+}
+
+/// What the runtime of a process was asked.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Asked {
+    /// Where its inspector listens.
+    pub inspector: Option<String>,
+    /// Whether memtrace opened it.
+    pub opened: bool,
+    /// `as_it_was`, `closed` or `open`.
+    pub left: Option<String>,
+    /// Profiles that have come.
+    pub profiles: u64,
+    /// Why it is asked no more.
+    pub problem: Option<String>,
 }
 
 /// Sums over one process; [`Totals`] of a report and of a fixture's own count compare as they are.
@@ -186,7 +204,7 @@ pub struct Stack {
     pub pid: u32,
     /// All whose it is.
     pub pids: Vec<u32>,
-    /// `heap`, `map`, `managed` or `goroutine`.
+    /// `heap`, `map`, `managed`, `profiled` or `goroutine`.
     pub kind: String,
     /// `growing`, `plateau`, `undecided` ...
     pub verdict: String,

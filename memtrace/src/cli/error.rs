@@ -99,6 +99,11 @@ pub enum UsageError {
     /// A flag about probes that are not there.
     #[error("{0} applies to probes on allocations, and --mode growth has none: leave one of them out")]
     NoProbes(&'static str),
+    /// What runtimes say of their heaps, besides the pages of these heaps.
+    #[error(
+        "--ask says who allocates in a heap and --mode growth who touches its pages, which is the same memory: leave one of them out"
+    )]
+    AskGrowth,
     /// A ring that the kernel would refuse.
     #[error("--ring-size {value}: use a power of two from 1MiB to 1GiB")]
     Ring {

@@ -140,6 +140,14 @@ pub struct Flags {
     #[arg(long, help_heading = RECORDED)]
     pub syscalls: bool,
 
+    /// Ask runtimes themselves what they hold, which changes the target: SIGUSR1 opens the inspector of a Node program that catches the signal
+    /// (on loopback, port 9229: whoever on the machine connects to it can run code in the program; Node says so on its standard error). V8
+    /// then samples the objects that are allocated, and before each report collects its whole heap and says which functions made those that
+    /// live. At the end the sampling stops, and an inspector that memtrace opened is closed; if memtrace is killed it stays open until the program
+    /// ends
+    #[arg(long, help_heading = RECORDED)]
+    pub ask: bool,
+
     /// See the ends of calls by probes on every way out of a function, and use no return probe: for processes that a seccomp
     /// filter would kill at one. A call costs eight to nine times as much as usual; no other tracer may run at the time
     #[arg(long, help_heading = PROBES)]

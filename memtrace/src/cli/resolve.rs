@@ -106,6 +106,9 @@ pub fn resolve(flags: Flags) -> Result<Command, UsageError> {
     if let Some(flag) = about_heap.filter(|_| flags.mode == Mode::Growth) {
         return Err(UsageError::NoProbes(flag));
     }
+    if flags.ask && flags.mode == Mode::Growth {
+        return Err(UsageError::AskGrowth);
+    }
     let distance = flags.sample.as_deref().map(sample).transpose()?;
     let max_overhead = flags.max_overhead.as_deref().map(max_overhead).transpose()?;
     let growth = flags.mode == Mode::Growth;
@@ -124,6 +127,7 @@ pub fn resolve(flags: Flags) -> Result<Command, UsageError> {
             syscalls: flags.syscalls || growth,
             no_return_probes: flags.no_return_probes,
             no_prediction: flags.no_prediction,
+            ask: flags.ask,
             wrappers: resolve_wrappers(&flags.wrappers)?,
         },
         sampling: SamplingConfig { min_size, max_size, distance, max_overhead },

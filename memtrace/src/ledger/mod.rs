@@ -63,6 +63,8 @@ pub enum Kind {
     Goroutine,
     /// Small objects in pools that the stack made ready, as the pools' own heads say.
     Small,
+    /// Objects of a heap that a runtime manages, as a sample says that the runtime draws on request.
+    Profiled,
     /// All that a runtime's heap holds, by the runtime's own books; it is no stack.
     WholeHeap,
     /// Objects of one type, by the runtime's own memory; it is no stack.
@@ -74,14 +76,14 @@ impl Kind {
     pub const fn has_blocks(self) -> bool {
         match self {
             Kind::Heap | Kind::Map | Kind::Touched => true,
-            Kind::Managed | Kind::Goroutine | Kind::Small | Kind::WholeHeap | Kind::Type => false,
+            Kind::Managed | Kind::Goroutine | Kind::Small | Kind::Profiled | Kind::WholeHeap | Kind::Type => false,
         }
     }
 
     /// Whether what it holds is counted from the attach on, and nothing that was there before.
     pub const fn begins_at_attach(self) -> bool {
         match self {
-            Kind::Heap | Kind::Map | Kind::Touched | Kind::Small => true,
+            Kind::Heap | Kind::Map | Kind::Touched | Kind::Small | Kind::Profiled => true,
             Kind::Managed | Kind::Goroutine | Kind::WholeHeap | Kind::Type => false,
         }
     }

@@ -221,9 +221,7 @@ impl Model {
                 Kind::Heap => self.blocks.values().filter(|live| live.stack == id).map(|live| live.size).collect(),
                 Kind::Map => pieces.iter().filter(|piece| piece.0 == id).map(|piece| piece.1).collect(),
                 // See page_tests.
-                Kind::Touched | Kind::Managed | Kind::Goroutine | Kind::Small | Kind::WholeHeap | Kind::Type => {
-                    Vec::new()
-                }
+                _ => Vec::new(),
             };
             let moved = self.moved.get(&id).copied().filter(|_| kind == Kind::Heap).unwrap_or_default();
             StackTotals {

@@ -141,7 +141,7 @@ proptest! {
                 let held = match stack.kind {
                     Kind::Map => held(&|page| page == Page::Mapped(id)),
                     Kind::Touched => held(&|page| page == Page::Touched(id)),
-                    Kind::Heap | Kind::Managed | Kind::Goroutine | Kind::Small | Kind::WholeHeap | Kind::Type => 0,
+                    _ => 0,
                 };
                 prop_assert_eq!(stack.outstanding_bytes, held, "{:?} of {}", stack.kind, id);
                 prop_assert!(stack.outstanding_blocks * PAGE <= held && (stack.outstanding_blocks > 0) == (held > 0));

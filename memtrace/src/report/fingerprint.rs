@@ -24,6 +24,7 @@ pub(super) fn fingerprint(stack: &Stack) -> String {
         StackKind::Managed => "managed",
         StackKind::Goroutine => "goroutine",
         StackKind::Small => "small",
+        StackKind::Profiled => "profiled",
     });
     for frame in &stack.frames {
         add(&place::at(frame));

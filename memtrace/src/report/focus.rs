@@ -70,6 +70,7 @@ pub(super) fn since_mark(stack: &Stack) -> Option<String> {
         StackKind::Map => ("mapped range", "mapped ranges"),
         StackKind::Page => ("touched range", "touched ranges"),
         StackKind::Managed | StackKind::Small => ("object", "objects"),
+        StackKind::Profiled => ("sampled object", "sampled objects"),
         StackKind::Goroutine => ("goroutine", "goroutines"),
     };
     let blocks = number::of(since.outstanding_blocks, one, many);

@@ -16,7 +16,10 @@ use super::{
     runtime::Type,
     snapshot::{Frame, Process, Snapshot, Stack, StackKind},
 };
-use crate::trend::{MIN_INTERVALS, Verdict};
+use crate::{
+    runtime::v8,
+    trend::{MIN_INTERVALS, Verdict},
+};
 
 /// Undecided stacks matter when they hold this much together,
 const LEAST_BYTES: u64 = 64 << 10;
@@ -421,9 +424,13 @@ fn growing(tally: &Tally, snapshot: &Snapshot) -> Option<String> {
             let heap = first.heap.as_deref().unwrap_or_default();
             let fastest = fastest_type(&snapshot.types, first.pid);
             let of_type = fastest.map(|name| format!(", {name} the fastest of its types")).unwrap_or_default();
-            format!(
-                "The {heap} keeps growing: {total}, as a whole{of_type}; who allocates in it cannot be told from outside"
-            )
+            let was_asked = snapshot.processes.iter().any(|of| of.pid == first.pid && of.asked.is_some());
+            let who = match heap {
+                v8::HEAP if was_asked => "who allocates in it V8 does not tell",
+                v8::HEAP => "with --ask V8 tells who allocates in it",
+                _ => "who allocates in it cannot be told from outside",
+            };
+            format!("The {heap} keeps growing: {total}, as a whole{of_type}; {who}")
         }
         (1, 0) if first_is_goroutine => {
             let number = per_second(first.rate / first.size.max(1.0));

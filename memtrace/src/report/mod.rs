@@ -8,6 +8,7 @@
 
 use std::io::{self, Write};
 
+pub mod asked;
 pub mod budget;
 mod completeness;
 pub mod destination;

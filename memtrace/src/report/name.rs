@@ -64,6 +64,7 @@ pub fn holding(stack: &Stack) -> String {
         StackKind::Page => ("touched range", "touched ranges"),
         StackKind::Managed => ("object", "objects"),
         StackKind::Small => ("small object", "small objects"),
+        StackKind::Profiled => ("sampled object", "sampled objects"),
         StackKind::Goroutine => ("goroutine", "goroutines"),
     };
     let is_pages = stack.heap.is_some() && stack.kind == StackKind::Managed;

@@ -102,6 +102,7 @@ pub(crate) fn snapshot() -> Snapshot {
             rss_bytes: 48_000_000,
             code_moved_ms: None,
             unprobed_ms: None,
+            asked: None,
             allocates_unseen: false,
             memory: None,
             totals: Totals {

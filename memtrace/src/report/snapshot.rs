@@ -5,6 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
+    asked::Asked,
     budget::Budget,
     enlarged::Enlarger,
     focus::{Focus, Mark, SinceMark},
@@ -178,6 +179,9 @@ pub struct Process {
     /// Its memory as a whole; `None` when it was not looked at.
     #[serde(default)]
     pub memory: Option<ProcessMemory>,
+    /// What its runtime was asked and what became of that; `None` without `--ask`, and where there is nothing to ask.
+    #[serde(default)]
+    pub asked: Option<Asked>,
     /// What its allocator calls add up to since the attach.
     pub totals: Totals,
 }
@@ -255,6 +259,9 @@ pub enum StackKind {
     Goroutine,
     /// Small objects of Python, in pools that this stack was the first to take an object from.
     Small,
+    /// Objects of JavaScript, with `--ask`: of those that were allocated since the attach V8 draws a sample, and says which live. Blocks are
+    /// objects that were drawn.
+    Profiled,
 }
 
 /// One call stack and what it holds.

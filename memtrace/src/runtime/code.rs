@@ -9,6 +9,8 @@ pub enum LineTable {
     Python(python::lines::Lines),
     /// Of JavaScript: by the place in the script.
     Script(v8::positions::Lines),
+    /// Of whatever was told of by its functions: the line at which this one begins stands for all of it.
+    Beginning(u32),
 }
 
 /// Code of one function, as an interpreter has it.
@@ -35,6 +37,7 @@ impl Code {
         match self.lines.as_ref()? {
             LineTable::Python(lines) => lines.line(offset),
             LineTable::Script(lines) => lines.line(offset),
+            LineTable::Beginning(line) => Some(*line),
         }
     }
 
@@ -50,6 +53,7 @@ impl Code {
             + self.lines.as_ref().map_or(0, |lines| match lines {
                 LineTable::Python(lines) => lines.bytes(),
                 LineTable::Script(lines) => lines.bytes(),
+                LineTable::Beginning(_) => 0,
             })
             + 128) as u64
     }

@@ -7,6 +7,7 @@
 //! and what is not known is said and not guessed. All memory that is read is the target's to shape: every read and every loop has
 //! a bound.
 
+pub mod ask;
 mod by_type;
 pub mod chain;
 pub mod code;

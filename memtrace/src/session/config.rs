@@ -111,6 +111,8 @@ pub struct ProbesConfig {
     pub no_return_probes: bool,
     /// Whether every call is followed to its return, also where its result can be told at the entry.
     pub no_prediction: bool,
+    /// Whether runtimes are asked themselves what they hold.
+    pub ask: bool,
     /// Functions of the program's own that allocate and release.
     pub wrappers: Vec<Wrapper>,
 }

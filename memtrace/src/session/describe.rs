@@ -178,6 +178,7 @@ pub(super) fn describe(process: &ProcessFacts<'_>, state: &State, is_growth: boo
         unprobed_ms: process.unprobed_ms,
         allocates_unseen: false,
         memory: Some(process.footprint.describe(Some(held))),
+        asked: state.asks.said(process.slot),
         totals: Totals {
             allocations: totals.allocations,
             frees: totals.frees,
@@ -216,6 +217,7 @@ pub(super) fn unjudged(pid: u32, totals: &ledger::StackTotals, precision: Option
             ledger::Kind::Managed | ledger::Kind::WholeHeap | ledger::Kind::Type => StackKind::Managed,
             ledger::Kind::Goroutine => StackKind::Goroutine,
             ledger::Kind::Small => StackKind::Small,
+            ledger::Kind::Profiled => StackKind::Profiled,
         },
         heap: None,
         verdict: Verdict::Undecided,

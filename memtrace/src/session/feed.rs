@@ -166,6 +166,7 @@ impl Feed {
             self.state.symbols.set_reader(slot, None);
             self.state.counts.forget(slot);
             self.state.small.forget(slot);
+            self.state.asks.end_one(slot);
         }
         Ok(())
     }
@@ -215,6 +216,7 @@ impl Feed {
             self.unwinding.update(slot, pid, &mappings)?;
             if has_new_files {
                 self.state.pages.look(slot, pid, &mappings);
+                self.state.asks.look(slot, pid, &mappings);
                 self.runtimes.look(slot, pid, &mappings, &mut self.state)?;
             }
         }
@@ -268,6 +270,7 @@ impl Feed {
                     let mappings = maps::read(pid).unwrap_or_default();
                     state.symbols.add_process(event.slot, pid.0, modules(pid, &mappings));
                     state.pages.forget(event.slot);
+                    state.asks.forget(event.slot);
                     look_for_counts(state, event.slot, pid, &mappings);
                     failed = unwinding
                         .update(event.slot, pid, &mappings)
@@ -287,6 +290,7 @@ impl Feed {
         state.small.look();
         failed?;
         self.state.look_for_collections();
+        self.state.asks.hear();
         if let Some(slot) = self.runtimes.due() {
             self.look_at_runtime(slot)?;
         }
@@ -321,6 +325,7 @@ impl Feed {
 /// Looks whether the runtime of a target keeps books of its own memory, and says what of them cannot be read.
 fn look_for_counts(state: &mut State, slot: Slot, pid: Pid, mappings: &[Mapping]) {
     state.pages.look(slot, pid, mappings);
+    state.asks.look(slot, pid, mappings);
     if let Some(why) = state.counts.look(slot, pid, mappings) {
         notice::runtime_refused(pid, &why);
     }

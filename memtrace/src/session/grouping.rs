@@ -42,6 +42,9 @@ const NAMING: Duration = Duration::from_millis(150);
 /// What groups of memory are called that only collections free: what V8's ArrayBuffers hold.
 const COLLECTED: &str = "all ArrayBuffers";
 
+/// What a group is called of all objects of JavaScript that V8 says live.
+const PROFILED: &str = "all objects of JavaScript that live";
+
 /// The stacks of a group by which it is described, those that hold the most.
 const DESCRIBED: usize = 64;
 
@@ -76,7 +79,12 @@ impl Grouping {
             }
             let program = self.programs.get(&key.0).copied().unwrap_or_default();
             // What only collections free is judged in another way, and so never together with other memory.
-            let all = if state.pages.is_known_collected(key) { hashed(program, COLLECTED) } else { program };
+            // Objects of a sample are no number beside all blocks.
+            let all = match key.2 {
+                _ if state.pages.is_known_collected(key) => hashed(program, COLLECTED),
+                ledger::Kind::Profiled => hashed(program, PROFILED),
+                _ => program,
+            };
             let kind = hashed(all, &key.2);
             let mut path = vec![GroupId(all), GroupId(kind)];
             if Instant::now() < until {
@@ -166,11 +174,17 @@ impl Grouping {
         for place in chosen {
             let (key, sum) = judged[place].clone();
             let keys = siblings.remove(&key).unwrap_or_else(|| vec![key]);
-            let is_collected =
-                self.groups.get(keys[0].1).is_some_and(|group| state.pages.is_known_collected(group.first));
+            let first = self.groups.get(keys[0].1).map(|group| group.first);
+            let apart = first.and_then(|first| match first.2 {
+                _ if state.pages.is_known_collected(first) => Some(COLLECTED),
+                ledger::Kind::Profiled => Some(PROFILED),
+                _ => None,
+            });
             let mut group = self.describe(&keys, sum, symbols, &holds);
-            if is_collected && matches!(group.by, GroupBy::Process | GroupBy::Heap) {
-                group.name = COLLECTED.to_owned();
+            if let Some(name) = apart
+                && matches!(group.by, GroupBy::Process | GroupBy::Heap)
+            {
+                group.name = name.to_owned();
             }
             for (key, stack) in &mut *stacks {
                 let within = || self.groups.of(*key).iter().any(|index| keys.contains(&(key.0, *index)));
@@ -343,6 +357,7 @@ impl Grouping {
                 Some(ledger::Kind::Touched) => "all pages that were touched".to_owned(),
                 Some(ledger::Kind::Managed) => "all objects of the managed heap".to_owned(),
                 Some(ledger::Kind::Small) => "all small objects".to_owned(),
+                Some(ledger::Kind::Profiled) => PROFILED.to_owned(),
                 Some(ledger::Kind::Goroutine) => "all goroutines".to_owned(),
                 _ => "all heap blocks".to_owned(),
             },

@@ -9,6 +9,7 @@
 //! [`output`] writes it. [`watch`], [`doctor`] and [`mark`] are subcommands. What is said on standard error is in [`notice`]. The
 //! modules depend on each other in no circle, which a test checks (`rooms`).
 
+mod asks;
 mod blind;
 mod budget;
 mod candidate;

@@ -326,6 +326,27 @@ pub(super) fn runtime_refused(pid: Pid, reason: &str) {
     eprintln!("memtrace: warning: process {pid}: {}", escape(reason));
 }
 
+/// A target is asked what it holds: what that means for it.
+pub(super) fn asking(pid: Pid, inspector: &str, is_ours: bool) {
+    let opened = if is_ours { "opened by SIGUSR1, to be closed at the end" } else { "which was open before" };
+    eprintln!(
+        "memtrace: asking process {pid} by its inspector at {inspector}, {opened}: V8 samples the objects that are allocated from now on, and \
+         collects its heap before each report"
+    );
+}
+
+/// No target can be asked.
+pub(super) fn nothing_to_ask() {
+    eprintln!("memtrace: warning: --ask had nothing to ask: no target is a program of Node's");
+}
+
+/// An inspector that memtrace opened could not be closed.
+pub(super) fn inspector_is_open(pid: Pid, inspector: &str) {
+    eprintln!(
+        "memtrace: warning: the inspector of process {pid} at {inspector} could not be closed: it stays open until the process ends"
+    );
+}
+
 /// More small objects were allocated than are kept in mind.
 pub(super) fn too_many_pools(pid: Pid) {
     eprintln!(

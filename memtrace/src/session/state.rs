@@ -5,7 +5,7 @@ use memtrace_common::{
     sampling::{Sampling, distance},
 };
 
-use super::{SessionError, counts::Counts, key::Key, pages::Pages, small::SmallObjects};
+use super::{SessionError, asks::Asks, counts::Counts, key::Key, pages::Pages, small::SmallObjects};
 use crate::{
     ledger::{Kind, Ledger, ProcessLedger},
     symbol::{self, ModuleMapping, Symbolizer},
@@ -19,6 +19,7 @@ pub(super) struct State {
     pub(super) counts: Counts,
     pub(super) pages: Pages,
     pub(super) small: SmallObjects,
+    pub(super) asks: Asks,
     /// Records that could not be decoded.
     pub(super) undecodable: u64,
     /// How blocks are drawn now.
@@ -36,6 +37,7 @@ impl State {
             counts: Counts::default(),
             pages: Pages::default(),
             small: SmallObjects::default(),
+            asks: Asks::default(),
             undecodable: 0,
             sampling: Sampling::default(),
             pids: Vec::new(),
@@ -62,6 +64,7 @@ impl State {
         self.counts.ask(now_ns, &mut self.ledger, &mut self.symbols);
         self.small.ask(&mut self.ledger, &mut self.symbols);
         self.pages.sum(&mut self.ledger, &mut self.symbols);
+        self.asks.ask(&mut self.ledger, &mut self.symbols);
     }
 
     /// Looks at what runtimes count of their collections, when it is time to.
@@ -73,6 +76,7 @@ impl State {
     pub(super) fn is_known_now(&self, key: Key) -> bool {
         match key.2 {
             Kind::Small => self.small.is_known_now(key.0),
+            Kind::Profiled => self.asks.is_known_now(key.0),
             _ => self.counts.is_known_now(key),
         }
     }
@@ -102,6 +106,7 @@ impl State {
         self.counts.forget(slot);
         self.pages.forget(slot);
         self.small.forget(slot);
+        self.asks.forget(slot);
         self.ledger.remove_process(slot)
     }
 }

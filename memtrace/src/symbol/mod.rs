@@ -39,7 +39,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     event::StackFrame,
     object::maps,
-    runtime::{CodeReader, Language},
+    runtime::{Code, CodeReader, Language},
 };
 
 pub use self::{
@@ -308,6 +308,14 @@ impl Symbolizer {
             process.set_written(id);
         }
         observed
+    }
+
+    /// Tells of code that is at no address and that a runtime itself has named: frames of stacks to come are in it, at `address`, which is that of
+    /// nothing in the process. Code that is known there is kept.
+    pub fn tell_code(&mut self, slot: Slot, address: u64, code: impl FnOnce() -> Code) {
+        if let Some(process) = self.processes.get_mut(&slot) {
+            process.tell_code(address, code, &mut self.budget);
+        }
     }
 
     /// How often the mappings of a slot were set; 0 for an unknown slot.

@@ -14,7 +14,10 @@ use std::{collections::HashMap, rc::Rc};
 
 use memtrace_common::{Address, StackId, unwind::StackEnd};
 
-use crate::{event::StackFrame, runtime::CodeReader};
+use crate::{
+    event::StackFrame,
+    runtime::{Code, CodeReader},
+};
 
 use super::{
     file::Root,
@@ -390,6 +393,24 @@ impl Process {
             return Some(module.clone());
         }
         let code = reader.and_then(|reader| reader.read(address)).map(Rc::new);
+        self.keep_code(address, identity.unwrap_or(0), code, budget)
+    }
+
+    /// Keeps code that the runtime itself has named by an address at which there is nothing.
+    pub fn tell_code(&mut self, address: u64, code: impl FnOnce() -> Code, budget: &mut Budget) {
+        if !self.interpreted.contains_key(&address) {
+            self.keep_code(address, 0, Some(Rc::new(code())), budget);
+        }
+    }
+
+    /// Keeps code by its address, with what stands for it; `None` when there is no room for it.
+    fn keep_code(
+        &mut self,
+        address: u64,
+        identity: u64,
+        code: Option<Rc<Code>>,
+        budget: &mut Budget,
+    ) -> Option<Module> {
         let bytes = code.as_ref().map_or(0, |code| code.bytes()) + CODE_REGION_BYTES;
         if budget.code_bytes + bytes > budget.max_code_bytes {
             return None;
@@ -398,7 +419,7 @@ impl Process {
         budget.code_bytes += bytes;
         self.code_bytes += bytes;
         let module = Module::Interpreted { number: self.interpreted_count, code };
-        self.interpreted.insert(address, (identity.unwrap_or(0), module.clone()));
+        self.interpreted.insert(address, (identity, module.clone()));
         Some(module)
     }
 

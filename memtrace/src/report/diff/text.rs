@@ -62,6 +62,7 @@ fn write_change(page: &mut Page<'_>, number: usize, change: &Change) -> io::Resu
         StackKind::Map => ("mapped range", "mapped ranges"),
         StackKind::Page => ("touched range", "touched ranges"),
         StackKind::Managed | StackKind::Small => ("object", "objects"),
+        StackKind::Profiled => ("sampled object", "sampled objects"),
         StackKind::Goroutine => ("goroutine", "goroutines"),
     };
     let unit = if change.blocks.unsigned_abs() == 1 { one } else { many };

@@ -94,6 +94,7 @@ impl<'a> Building<'a> {
                     StackKind::Managed => "managed".to_owned(),
                     StackKind::Goroutine => "goroutine".to_owned(),
                     StackKind::Small => "small".to_owned(),
+                    StackKind::Profiled => "profiled".to_owned(),
                 },
             ),
         ]

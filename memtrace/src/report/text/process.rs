@@ -84,6 +84,9 @@ impl Page<'_> {
         for heap in snapshot.heaps.iter().filter(|heap| heap.pid == process.pid) {
             self.wrapped("  ", &heap.sentence())?;
         }
+        if let Some(asked) = &process.asked {
+            self.wrapped("  ", &asked.sentence())?;
+        }
         self.growing_types(process.pid, snapshot)
     }
 

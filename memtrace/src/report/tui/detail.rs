@@ -49,6 +49,7 @@ fn title(state: &State, columns: u16) -> Line<'static> {
         StackKind::Managed => "managed heap",
         StackKind::Goroutine => "goroutines",
         StackKind::Small => "small objects",
+        StackKind::Profiled => "sampled objects",
     };
     let text = format!(
         "#{} of {}  {}  {kind}, pid {}, stack {}",

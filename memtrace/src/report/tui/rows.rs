@@ -164,6 +164,7 @@ fn location(stack: &Stack, room: usize) -> (String, String) {
         StackKind::Managed => "objects: ",
         StackKind::Goroutine => "goroutines: ",
         StackKind::Small => "small: ",
+        StackKind::Profiled => "objects: ",
     };
     let Some(frame) = place::meaningful(stack) else {
         return (shorten(&format!("{kind}stack {}", stack.id), room), String::new());

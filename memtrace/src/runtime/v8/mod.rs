@@ -173,8 +173,21 @@ pub fn makes_collected(function: &str) -> bool {
     COLLECTED.iter().any(|name| function.starts_with(name)) || function.contains("v8::BackingStore")
 }
 
-/// How the names of the functions begin that are V8's inside: what they allocate is V8's own.
-const INSIDE: [&str; 5] = ["v8::internal::", "v8::base::", "v8::platform::", "cppgc::internal::", "heap::base::"];
+/// How the names of the functions begin that are V8's inside, the tasks that Node's threads run for it, and the inspector: what they
+/// allocate is V8's own.
+const INSIDE: [&str; 11] = [
+    "v8::internal::",
+    "v8::base::",
+    "v8::platform::",
+    "v8_inspector::",
+    "v8_crdtp::",
+    "node::inspector::",
+    "node::NodePlatform::",
+    "node::PerIsolatePlatformData::",
+    "node::WorkerThreadsTaskRunner::",
+    "cppgc::internal::",
+    "heap::base::",
+];
 
 /// How the names of the functions begin by which V8 asks for memory, and those of the libraries that it is built with.
 const LIBRARIES: [&str; 10] = [

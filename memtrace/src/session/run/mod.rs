@@ -159,6 +159,9 @@ impl<'a> Run<'a> {
         if config.probes.growth {
             feed.state.counts.leave_out_heaps();
         }
+        if config.probes.ask {
+            feed.state.asks.begin(config.times.interval);
+        }
         match (sampler, config.sampling.distance) {
             (Some(sampler), Some(distance)) => feed.sample(sampler, distance)?,
             (Some(sampler), None) => feed.may_sample(sampler, budget::FIRST_DISTANCE)?,
@@ -260,6 +263,7 @@ impl Run<'_> {
         let result = self.follow().await;
         let closed = self.view.take().map_or(Ok(()), View::close);
         // Whatever happened: record no more, let go of the targets, and tell what was seen.
+        self.feed.state.asks.end();
         self.guard.free();
         for process in &self.traced {
             self.tracer.set_running(process.slot, false)?;
@@ -270,6 +274,7 @@ impl Run<'_> {
             links.extend(process.take_links());
         }
         let detached = tokio::task::spawn_blocking(move || links.detach());
+        self.feed.state.asks.wait();
         let reported = self.finish();
         let detached = detached.await;
         self.guard.end();

@@ -56,6 +56,10 @@ const MAX_JUDGED: usize = 2000;
 /// The most types of objects in one report.
 const MAX_TYPES: usize = 50;
 
+/// The least part of the JavaScript heap, as one part in this many, that stacks of its objects hold where they stand for it: pages have room
+/// for objects to come, and for garbage.
+const EXPLAINED_PARTS: u64 = 4;
+
 /// The share of the time that passes over all live blocks get, as one part in this many: with tens of millions of blocks one
 /// takes a while.
 const LOOK_PARTS: u32 = 30;
@@ -517,6 +521,16 @@ impl Snapshots {
         // A heap of which nothing but the whole is known is a stack as well.
         let known_whole = stacks.iter().filter_map(|(key, stack)| Some(heap(heap_of(*key)?, *key, stack.clone())));
         let mut heaps: Vec<Heap> = known_whole.collect();
+        // Where V8 says which stacks hold its heap, these are the stacks, unless it grows by much more than they hold.
+        let mut by_stack: HashMap<Slot, u64> = HashMap::new();
+        for (key, stack) in stacks.iter().filter(|(key, _)| key.2 == ledger::Kind::Profiled) {
+            *by_stack.entry(key.0).or_default() += stack.outstanding_bytes;
+        }
+        stacks.retain(|(key, stack)| {
+            let is_known_by_stack = heap_of(*key) == Some(v8::HEAP) && state.asks.has_profile(key.0);
+            let known = by_stack.get(&key.0).copied().unwrap_or(0);
+            !is_known_by_stack || stack.verdict.is_leak() && stack.outstanding_bytes / EXPLAINED_PARTS > known
+        });
         let apart = stacks.extract_if(.., |((_, _, kind), _)| *kind == ledger::Kind::WholeHeap);
         heaps.extend(apart.map(|(key, stack)| heap("Go heap", key, stack)));
         heaps.sort_by_key(|heap| std::cmp::Reverse(heap.bytes));

@@ -258,11 +258,11 @@ impl Kind {
 const _: () = assert!(SIZE == 8);
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// Those of a build in which the constants have these values.
-    fn kinds() -> Kinds {
+    pub fn kinds() -> Kinds {
         let number = |name: &str| match name {
             MAP => 278,
             ELEMENTS_TYPE => 205,
@@ -272,6 +272,7 @@ mod tests {
             "type_HeapNumber__HEAP_NUMBER_TYPE" => 130,
             "type_ScopeInfo__SCOPE_INFO_TYPE" => 286,
             "type_JSWeakMap__JS_WEAK_MAP_TYPE" => 2130,
+            "type_JSArrayBuffer__JS_ARRAY_BUFFER_TYPE" => 2063,
             FIRST_RECEIVER => 300,
             _ => 0,
         };

@@ -256,6 +256,8 @@ pub struct Heap {
     /// Bytes that the last of them left, where that is known.
     #[serde(default)]
     pub left_bytes: Option<u64>,
+    /// Bytes of objects that can be reached.
+    pub reachable_bytes: Option<u64>,
     /// What is said of it.
     pub verdict: String,
     /// Why that is said.

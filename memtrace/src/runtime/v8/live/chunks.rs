@@ -125,12 +125,13 @@ pub fn find(memory: &Memory, mappings: &[Mapping], pages: &mut Pages) -> Option<
 fn extent(memory: &Memory, base: u64, last: u64) -> Option<(u64, u64)> {
     let head = memory.bytes::<HEAD>(base)?;
     let word = |index: usize| word_at(&head, 8 * index);
-    let is_end = |end: u64| end > base + MAX_HEAD && end <= last;
+    let is_end = |end: u64| end > base + MAX_HEAD && end <= last && end.is_multiple_of(PAGE);
+    // The one object of a larger page need not fill it.
     let own = (3..=4).find_map(|index| {
         let (begin, end) = (word(index)?, word(index + 1)?);
         let is_begin = begin > base && begin <= base + MAX_HEAD && begin.is_multiple_of(8);
-        let has_size = (0..3).any(|index| word(index) == end.checked_sub(base));
-        (is_begin && is_end(end) && has_size).then_some((begin, end))
+        let whole = (0..3).filter_map(|index| base.checked_add(word(index)?)).find(|&whole| is_end(whole));
+        (is_begin && begin < end).then_some(()).and(whole).filter(|whole| *whole >= end).map(|whole| (begin, whole))
     });
     own.or_else(|| {
         let notes = memory.bytes::<NOTES>(word(1).filter(|notes| notes.is_multiple_of(8))?)?;

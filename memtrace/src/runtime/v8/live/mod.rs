@@ -131,7 +131,8 @@ impl Live {
         heap.memory.confine(&mappings);
         let mut pages = Pages::open(self.pid, MAX_PAGES)?;
         let chunks = chunks::find(&heap.memory, &mappings, &mut pages)?;
-        let roots = reach::roots(&mappings, self.readable).map(|mapping| mapping.start..mapping.end);
+        let stacks = reach::stacks(self.pid);
+        let roots = reach::roots(&mappings, self.readable, &stacks);
         reach::reach(&heap.memory, chunks, &mut self.kinds, self.places, roots, &mut pages)
     }
 

@@ -7,6 +7,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    fs, io,
     ops::Range,
 };
 
@@ -15,10 +16,16 @@ use super::{
     kinds::{self, Kind, Kinds},
 };
 use crate::{
-    object::maps::Mapping,
+    object::{Pid, maps::Mapping},
     runtime::{Memory, memory::word_at},
     target::pages::Pages,
 };
+
+/// Bytes below the end of a stack that a function may use.
+const RED_ZONE: u64 = 128;
+
+/// The most threads whose stacks are looked for.
+const MAX_THREADS: usize = 4096;
 
 /// How many pages of a heap are kept at once: 16 MiB.
 const CACHED: usize = 64;
@@ -85,13 +92,36 @@ pub struct Places {
     pub backing_store: Option<u64>,
 }
 
-/// Where the words are from which the search begins: all memory that the process may write.
-pub fn roots(mappings: &[Mapping], readable: ((u32, u32), u64)) -> impl Iterator<Item = &Mapping> {
-    mappings.iter().filter(move |mapping| {
+/// Where the words are from which the search begins: all memory that the process may write, but for what lies below the stack of a thread that
+/// waits, which is left over from functions that have returned. `stacks` is where those stacks end.
+pub fn roots<'m>(
+    mappings: &'m [Mapping],
+    readable: ((u32, u32), u64),
+    stacks: &'m [u64],
+) -> impl Iterator<Item = Range<u64>> + 'm {
+    let is_root = move |mapping: &&Mapping| {
         let is_own = mapping.inode == 0 || (mapping.device, mapping.inode) == readable;
         let is_special = mapping.path.as_ref().is_some_and(|path| path.to_string_lossy().starts_with("[v"));
         mapping.readable && mapping.writable && is_own && !is_special
+    };
+    mappings.iter().filter(is_root).map(move |mapping| {
+        let mut inside = stacks.iter().filter(|stack| (mapping.start..mapping.end).contains(*stack));
+        match (inside.next(), inside.next()) {
+            (Some(stack), None) => stack.saturating_sub(RED_ZONE).max(mapping.start) & !7..mapping.end,
+            _ => mapping.start..mapping.end,
+        }
     })
+}
+
+/// Where the stacks of those threads of a process end that wait (`/proc/PID/task/TID/syscall`).
+pub fn stacks(pid: Pid) -> Vec<u64> {
+    let Ok(threads) = fs::read_dir(pid.proc_path("task")) else { return Vec::new() };
+    let stack = |thread: io::Result<fs::DirEntry>| {
+        let waits = fs::read_to_string(thread.ok()?.path().join("syscall")).ok()?;
+        let mut fields = waits.split_ascii_whitespace().rev();
+        u64::from_str_radix(fields.nth(1)?.strip_prefix("0x")?, 16).ok()
+    };
+    threads.take(MAX_THREADS).filter_map(stack).collect()
 }
 
 /// Reaches all that can be reached.
@@ -154,13 +184,15 @@ impl Search<'_> {
         let mut left = MAX_ROOT_BYTES;
         for root in roots {
             let mut present: Vec<u64> = Vec::new();
-            pages.present(root.clone(), PAGE, |address| present.push(address))?;
+            pages.present(root.start & !(PAGE - 1)..root.end, PAGE, |address| present.push(address))?;
             present.retain(|&address| index_of(&self.chunks, address).is_none());
             left = left.checked_sub(present.len() as u64 * PAGE)?;
             for run in present.chunk_by(|a, b| a + PAGE == *b) {
                 for piece in run.chunks(buffer.len() / PAGE as usize) {
                     let bytes = &mut buffer[..piece.len() * PAGE as usize];
                     if self.memory.fill(piece[0], bytes).is_some() {
+                        let before = root.start.saturating_sub(piece[0]) as usize;
+                        bytes[..before].fill(0);
                         self.take_roots(bytes);
                     }
                 }
@@ -688,6 +720,26 @@ mod tests {
                 proptest::prop_assert!(objects <= 2 * CHUNK / 8);
             }
         }
+    }
+
+    #[test]
+    fn a_stack_is_looked_at_from_its_end_on() {
+        let text = b"1000-2000 rw-p 0 0:0 0\n3000-9000 rw-p 0 0:0 0\n9000-a000 r--p 0 0:0 0\n";
+        let mappings = maps::parse(text).expect("three mappings");
+        let ranges = |stacks: &[u64]| roots(&mappings, ((0, 0), 1), stacks).collect::<Vec<_>>();
+        assert_eq!(ranges(&[0x4123, 0x9100]), [0x1000..0x2000, 0x40a0..0x9000]);
+        assert_eq!(ranges(&[0x4000, 0x5000]), [0x1000..0x2000, 0x3000..0x9000], "whose the rest is is not known");
+        assert_eq!(ranges(&[0x3010]), [0x1000..0x2000, 0x3000..0x9000]);
+        // This thread reads, and another waits.
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let waiting = std::thread::spawn(move || wait.recv());
+        let pid = Pid(std::process::id());
+        let mappings = maps::read(pid).expect("one's own mappings");
+        assert!(
+            stacks(pid).iter().all(|stack| mappings.iter().any(|mapping| (mapping.start..mapping.end).contains(stack)))
+        );
+        drop(go);
+        let _ = waiting.join();
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::{
     io,
     os::unix::process::ExitStatusExt as _,
     process::ExitStatus,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -43,6 +44,7 @@ use super::{
 };
 use crate::{
     allocator::Plans,
+    debuginfod::Debuginfod,
     kernel::{Loaded, Options, Preparation, Tracer, features, links::Links},
     report::loss,
     target::{
@@ -158,6 +160,9 @@ impl<'a> Run<'a> {
         let mut feed = Feed::new(ring, deferred, Unwinding::new(cache, tables), Runtimes::new(interpreters))?;
         if config.probes.growth {
             feed.state.counts.leave_out_heaps();
+        }
+        if let Some(options) = &config.names.debuginfod {
+            feed.state.symbols.ask_servers(Debuginfod::new(options.clone(), Arc::new(notice::debug_files)));
         }
         match (sampler, config.sampling.distance) {
             (Some(sampler), Some(distance)) => feed.sample(sampler, distance)?,

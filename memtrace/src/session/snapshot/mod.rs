@@ -8,7 +8,7 @@ mod tests;
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap, HashSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -59,6 +59,9 @@ const MAX_TYPES: usize = 50;
 /// The share of the time that passes over all live blocks get, as one part in this many: with tens of millions of blocks one
 /// takes a while.
 const LOOK_PARTS: u32 = 30;
+
+/// How long the last report waits for debug files that servers were asked for.
+const MOST_WAITING: Duration = Duration::from_secs(10);
 
 /// Which stacks a snapshot has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -218,6 +221,10 @@ impl Snapshots {
         self.observe(state, elapsed_ms);
         self.mark_gap(state, traced);
         self.look(state);
+        if is_final {
+            self.clock.stop();
+            state.symbols.await_debug_files(MOST_WAITING);
+        }
         // The series of a process that has ended ends with what it held then.
         self.closed.extend(traced.iter().filter(|process| process.exited).map(|process| process.slot));
         let mut stacks = self.judged(state, traced, is_final);
@@ -507,7 +514,12 @@ impl Snapshots {
             let is_v8 = heap_of(key) == Some(v8::HEAP);
             let last = self.trend.series(reachable(key.0)).last().filter(|_| is_v8);
             let reachable_bytes = last.map(|sample| sample.bytes);
-            Heap { collections, left_bytes, reachable_bytes, ..Heap::of(name, Stack { series: self.series(key), ..stack }) }
+            Heap {
+                collections,
+                left_bytes,
+                reachable_bytes,
+                ..Heap::of(name, Stack { series: self.series(key), ..stack })
+            }
         };
         // A heap of which nothing but the whole is known is a stack as well.
         let known_whole = stacks.iter().filter_map(|(key, stack)| Some(heap(heap_of(*key)?, *key, stack.clone())));

@@ -5,6 +5,7 @@ mod allocators;
 mod bad_input;
 mod budget;
 mod census;
+mod debuginfod;
 mod doctor;
 mod exact;
 mod file_systems;

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_memtrace_global_optspecs
-    string join \n pid= cgroup= container= follow no-hold user= exit-code interval= duration= top= format= metric= tui output= min-size= max-size= mode= sample= max-overhead= syscalls no-return-probes no-prediction alloc= realloc= free= ring-size= unwind-memory= verify-stacks empty-programs include= exclude= older= mark fail-on-leak leak-threshold= suppressions= junit= sarif= h/help V/version
+    string join \n pid= cgroup= container= follow no-hold user= exit-code interval= duration= top= format= metric= tui output= debuginfod= min-size= max-size= mode= sample= max-overhead= syscalls no-return-probes no-prediction alloc= realloc= free= ring-size= unwind-memory= verify-stacks empty-programs include= exclude= older= mark fail-on-leak leak-threshold= suppressions= junit= sarif= h/help V/version
 end
 
 function __fish_memtrace_needs_command
@@ -43,6 +43,7 @@ alloc_space\t'allocated bytes'
 alloc_objects\t'allocations'
 growth\t'growth in bytes per hour'"
 complete -c memtrace -n "__fish_memtrace_needs_command" -l output -d 'Write the report to this file instead of standard output' -r -F
+complete -c memtrace -n "__fish_memtrace_needs_command" -l debuginfod -d 'Ask debuginfod servers for the debug files of programs and libraries without symbols; without addresses, those that DEBUGINFOD_URLS or else /etc/debuginfod names. Where DEBUGINFOD_URLS is set this happens without the flag, and \'--debuginfod=\' turns it off. The servers learn the build ids of these files' -r
 complete -c memtrace -n "__fish_memtrace_needs_command" -l min-size -d 'Leave out blocks smaller than this, such as 64 or 4KiB' -r
 complete -c memtrace -n "__fish_memtrace_needs_command" -l max-size -d 'Leave out blocks larger than this' -r
 complete -c memtrace -n "__fish_memtrace_needs_command" -l mode -d 'What is watched: every block (allocations), or only what makes the process larger (growth). growth puts no probe into the target, and slows the system calls and page faults of every process on the machine a little; it shows who enlarged the process, not whose blocks stay' -r -f -a "allocations\t'Every call that allocates or releases'

@@ -43,10 +43,16 @@ impl Stripped {
 
     /// Attaches with more flags, and servers in the environment.
     fn attach(&self, urls: &str, more: &[&str]) -> Result<Memtrace> {
+        self.attach_with(urls, more, &[])
+    }
+
+    /// [`attach`](Self::attach) with more in the environment.
+    fn attach_with(&self, urls: &str, more: &[&str], variables: &[(&str, &Path)]) -> Result<Memtrace> {
         let pid = self.target.pid().to_string();
         let mut command = Command::new(memtrace::program()?);
         command.args(["--pid", &pid, "--format", "json", "--top", "100000"]).args(more);
         command.env("DEBUGINFOD_URLS", urls).env("DEBUGINFOD_CACHE_PATH", self.cache());
+        command.env("NO_PROXY", "127.0.0.1,localhost").envs(variables.iter().copied());
         let mut memtrace = Memtrace::spawn(&mut command)?;
         memtrace.attached()?;
         Ok(memtrace)
@@ -153,6 +159,55 @@ fn the_server_of_elfutils_is_understood() -> Result<()> {
     let kept = service.cache().join(&service.build_id).join("debuginfo");
     assert!(same(&kept, &service.debug)?, "it is kept where elfutils' client would look");
     Ok(())
+}
+
+/// A certificate for `localhost` that its own key has signed.
+const CERTIFICATE: &str = "[req]
+distinguished_name = name
+x509_extensions = extensions
+[name]
+[extensions]
+basicConstraints = critical, CA:FALSE
+subjectAltName = DNS:localhost
+";
+
+#[test]
+fn a_server_is_asked_in_secret_if_the_system_trusts_its_certificate() -> Result<()> {
+    let service = Stripped::start()?;
+    let site = service.folder.path().join("site");
+    let file = site.join("buildid").join(&service.build_id).join("debuginfo");
+    fs::create_dir_all(file.parent().context("it is in a folder")?)?;
+    fs::copy(&service.debug, &file)?;
+    let (configuration, certificate, key) = (site.join("configuration"), site.join("certificate"), site.join("key"));
+    fs::write(&configuration, CERTIFICATE)?;
+    let mut make = Command::new("openssl");
+    make.args([
+        "req",
+        "-x509",
+        "-nodes",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-subj",
+        "/CN=localhost",
+    ]);
+    make.arg("-config").arg(&configuration).arg("-keyout").arg(&key).arg("-out").arg(&certificate);
+    let made = make.output().context("openssl")?;
+    ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let mut command = Command::new("openssl");
+    command.args(["s_server", "-WWW", "-accept", &format!("127.0.0.1:{port}")]);
+    command.arg("-cert").arg(&certificate).arg("-key").arg(&key).current_dir(&site);
+    let _server = Target::spawn(command.stderr(Stdio::null()))?;
+    wait::until("the server listens", || Ok(TcpStream::connect(("127.0.0.1", port)).ok()))?;
+    let url = format!("https://localhost:{port}");
+    let run = ["--interval", "60s", "--duration", "2s"];
+    let finished = service.attach(&url, &run)?.finish()?;
+    assert!(is_nameless(&finished.final_report()?), "a certificate that nobody trusts");
+    let told = finished.errors.iter().filter(|line| line.contains(&format!("debuginfod: {url} gave no debug file: ")));
+    assert_eq!(told.count(), 1, "{:?}", finished.errors);
+    named_at_the_end(&service.attach_with(&url, &run, &[("SSL_CERT_FILE", &certificate)])?.finish()?)
 }
 
 /// Whether a server has the debug file.

@@ -119,7 +119,10 @@ impl Download {
         build_id: &[u8],
         cache: &Cache,
     ) -> Result<Option<Fetched>, DownloadError> {
-        let response = self.agent.get(format!("{server}/buildid/{id}/debuginfo")).call()?;
+        let request = self.agent.get(format!("{server}/buildid/{id}/debuginfo"));
+        // What is asked in secret is not sent on in the open.
+        let is_secret = server.starts_with("https:");
+        let response = request.config().https_only(is_secret).build().call()?;
         match response.status().as_u16() {
             200 => {}
             404 => return Ok(None),

@@ -37,6 +37,8 @@ const MAX_FILES: usize = 128;
 const MAX_FAILURES: u32 = 3;
 /// A file that takes longer is told of.
 const TOLD_AFTER: Duration = Duration::from_secs(1);
+/// How soon after it was asked for a file is likely to come.
+const SOON: Duration = Duration::from_secs(15);
 /// How long the end of a run waits for the thread to take its unfinished file away. Only a name lookup or a connection that is
 /// being made can keep it for longer, and then there is no file yet.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -104,6 +106,8 @@ pub struct Debuginfod {
     /// By build id: `None` while the file may still come, `Some(None)` when it was not found.
     known: HashMap<Vec<u8>, Option<Option<Fetched>>>,
     pending: usize,
+    /// When a file was last asked for that was not known.
+    last_asked: Option<Instant>,
     fetcher: Option<Fetcher>,
     ends: Arc<AtomicBool>,
 }
@@ -112,7 +116,7 @@ impl Debuginfod {
     /// Nothing asked for yet; `say` is called by the thread that fetches too.
     pub fn new(options: Options, say: Say) -> Self {
         let ends = Arc::new(AtomicBool::new(false));
-        Self { options, say, known: HashMap::new(), pending: 0, fetcher: None, ends }
+        Self { options, say, known: HashMap::new(), pending: 0, last_asked: None, fetcher: None, ends }
     }
 
     /// What is known of the debug file of the file `module` with this build id. The first call for a build id asks for the file;
@@ -135,38 +139,46 @@ impl Debuginfod {
         let is_asked = self.fetcher().is_some_and(|fetcher| fetcher.requests.send(request).is_ok());
         self.known.insert(build_id.to_vec(), if is_asked { None } else { Some(None) });
         self.pending += usize::from(is_asked);
+        self.last_asked = Some(Instant::now());
         if is_asked { Answer::Pending } else { Answer::Missing }
     }
 
-    /// Takes in what has come since the last call; whether a file is among it.
-    pub fn take_fetched(&mut self) -> bool {
-        let mut is_any_found = false;
-        while let Some((build_id, found)) = self.fetcher.as_ref().and_then(|fetcher| fetcher.fetched.try_recv().ok()) {
-            is_any_found |= self.note(build_id, found);
-        }
-        is_any_found
+    /// Whether it is worth waiting for files that have not come: some was asked for a short time ago.
+    pub fn is_soon(&self) -> bool {
+        self.pending > 0 && self.last_asked.is_some_and(|asked| asked.elapsed() < SOON)
     }
 
-    /// Waits until every file that was asked for has come or is known to be missing, at most this long; whether a file has come.
+    /// Takes in which files have come since the last call, and which are known to be missing; whether there are any.
+    pub fn take_answers(&mut self) -> bool {
+        let mut is_any = false;
+        while let Some((build_id, found)) = self.fetcher.as_ref().and_then(|fetcher| fetcher.fetched.try_recv().ok()) {
+            self.note(build_id, found);
+            is_any = true;
+        }
+        is_any
+    }
+
+    /// Waits until every file that was asked for has come or is known to be missing, at most this long; whether any answer has come.
     pub fn wait(&mut self, longest: Duration) -> bool {
         let until = Instant::now() + longest;
-        let mut is_any_found = self.take_fetched();
+        let mut is_any = self.take_answers();
         while let Some(fetcher) = self.fetcher.as_ref().filter(|_| self.pending > 0) {
             match fetcher.fetched.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok((build_id, found)) => is_any_found |= self.note(build_id, found),
+                Ok((build_id, found)) => {
+                    self.note(build_id, found);
+                    is_any = true;
+                }
                 Err(RecvTimeoutError::Timeout) => break,
                 // The thread has ended, which only a fault of ours can make it do. Its files stay pending.
                 Err(RecvTimeoutError::Disconnected) => self.pending = 0,
             }
         }
-        is_any_found
+        is_any
     }
 
-    fn note(&mut self, build_id: Vec<u8>, found: Option<Fetched>) -> bool {
-        let is_found = found.is_some();
+    fn note(&mut self, build_id: Vec<u8>, found: Option<Fetched>) {
         self.known.insert(build_id, Some(found));
         self.pending = self.pending.saturating_sub(1);
-        is_found
     }
 
     /// The thread, started if need be; `None` when the system has none for us.

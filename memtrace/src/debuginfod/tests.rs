@@ -218,7 +218,7 @@ fn a_file_is_fetched_once_and_then_comes_from_the_cache() {
 fn without_a_question_there_is_no_folder_and_no_thread() {
     let (server, cache) = (Server::start(Reply::Status(404)), folder());
     let mut client = Client::new(&[&server], &cache, |_| {});
-    assert!(!client.debuginfod.wait(LONG) && !client.debuginfod.take_fetched());
+    assert!(!client.debuginfod.wait(LONG) && !client.debuginfod.take_answers());
     assert!(client.debuginfod.fetcher.is_none());
     assert!(!cache.path().join("cache").exists());
     assert_eq!(server.requests(), 0);
@@ -315,13 +315,15 @@ fn a_file_that_takes_longer_than_a_second_is_told_of_once() {
     let (gate, cache) = (Arc::new(Gate::default()), folder());
     let server = Server::start(Reply::Behind(Arc::clone(&gate), file_of(&ID)));
     let mut client = Client::new(&[&server], &cache, |_| {});
+    assert!(!client.debuginfod.is_soon());
     assert!(matches!(client.debuginfod.ask(&ID, "libx.so.1"), Answer::Pending));
+    assert!(client.debuginfod.is_soon());
     let until = Instant::now() + LONG;
     while client.said().is_empty() && Instant::now() < until {
         assert!(!client.debuginfod.wait(Duration::from_millis(5)), "nothing can have come");
     }
     gate.open();
-    assert!(client.debuginfod.wait(LONG));
+    assert!(client.debuginfod.wait(LONG) && !client.debuginfod.is_soon());
     let said = client.said();
     assert_eq!(said, [format!("fetching the debug file of libx.so.1 from {}; names come with it", server.url())]);
 }

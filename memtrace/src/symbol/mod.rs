@@ -154,6 +154,8 @@ pub struct ResolvedStack {
     pub frames: Vec<ResolvedFrame>,
     /// Why the stack ends before the outermost frame; `None` when it is whole.
     pub truncated: Option<&'static str>,
+    /// Whether names of its frames are likely to come soon, from a server that was asked for them.
+    pub names_come: bool,
 }
 
 /// Something that kept frames of a module from being named.
@@ -215,6 +217,8 @@ struct Resolved {
     functions: Rc<[Function]>,
     /// Whether a signal handler returns here: then the next frame is the interrupted one.
     is_trampoline: bool,
+    /// Whether a server has yet to say whether it has the names.
+    is_waiting: bool,
 }
 
 /// An object that names were looked up in; without `names` when that is not possible.
@@ -426,7 +430,7 @@ impl Symbolizer {
 
     /// The frames of a stack with names. The first call for an object reads its symbols; later ones look up.
     pub fn frames(&mut self, slot: Slot, id: StackId) -> ResolvedStack {
-        if self.debuginfod.as_mut().is_some_and(Debuginfod::take_fetched) {
+        if self.debuginfod.as_mut().is_some_and(Debuginfod::take_answers) {
             self.forget_nameless();
         }
         if let Some(process) = self.processes.get_mut(&slot) {
@@ -435,29 +439,31 @@ impl Symbolizer {
         }
         let stack = self.processes.get(&slot).and_then(|process| process.places(id));
         let Some((places, end)) = stack.map(|(places, end)| (places.collect::<Vec<_>>(), end)) else {
-            return ResolvedStack { frames: Vec::new(), truncated: Some("its frames were not stored") };
+            let truncated = Some("its frames were not stored");
+            return ResolvedStack { truncated, ..ResolvedStack::default() };
         };
         let is_written = self.processes.get(&slot).is_some_and(|process| process.is_written(id));
         let mut frames = Vec::with_capacity(places.len());
-        let mut interrupted = false;
+        let (mut interrupted, mut waits) = (false, false);
         for Place { address, module, file_offset } in places {
-            let Resolved { functions, is_trampoline } = match &module {
+            let Resolved { functions, is_trampoline, is_waiting } = match &module {
                 Module::File(object) => self.resolve(object, file_offset, interrupted),
                 Module::Code { name, .. } => {
                     let language = Language::of_runtime_code(name);
                     let function = Function { name: Some(name.to_string()), language, ..Function::default() };
-                    Resolved { functions: Rc::new([function]), is_trampoline: false }
+                    Resolved { functions: Rc::new([function]), ..Resolved::default() }
                 }
                 Module::Interpreted { code: Some(code), .. } => {
                     let line = u32::try_from(file_offset).ok().and_then(|offset| code.line(offset));
                     let name = Some(cut(&code.name, MAX_NAME_BYTES));
                     let file = code.file.clone();
                     let function = Function { name, file, line, language: code.language, inlined: false };
-                    Resolved { functions: Rc::new([function]), is_trampoline: false }
+                    Resolved { functions: Rc::new([function]), ..Resolved::default() }
                 }
                 _ => Resolved::default(),
             };
             interrupted = is_trampoline;
+            waits |= is_waiting;
             let offset = matches!(module, Module::File(_)).then_some(file_offset);
             let kind = match module {
                 Module::Interpreted { .. } => FrameKind::Interpreter,
@@ -483,7 +489,8 @@ impl Symbolizer {
                 None => frames.extend(functions.iter().map(frame)),
             }
         }
-        ResolvedStack { frames, truncated: end.short().map(|short| short.sentence) }
+        let names_come = waits && self.debuginfod.as_ref().is_some_and(Debuginfod::is_soon);
+        ResolvedStack { frames, truncated: end.short().map(|short| short.sentence), names_come }
     }
 
     /// What kept frames from being named, a module each.
@@ -598,7 +605,7 @@ impl Symbolizer {
             self.resolved_bytes = 0;
         }
         self.resolved_bytes += bytes;
-        let resolved = Resolved { functions, is_trampoline };
+        let resolved = Resolved { functions, is_trampoline, is_waiting: names.is_waiting() };
         self.resolved.insert(key, resolved.clone());
         resolved
     }

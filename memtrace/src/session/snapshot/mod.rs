@@ -218,6 +218,9 @@ impl Snapshots {
         for process in traced {
             self.grouping.name_program(process.slot, process.command);
         }
+        if is_final {
+            self.grouping.wait_no_more();
+        }
         self.observe(state, elapsed_ms);
         self.mark_gap(state, traced);
         self.look(state);

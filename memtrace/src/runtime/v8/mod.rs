@@ -100,11 +100,8 @@ fn found(pid: Pid, mappings: &[Mapping], object: &MappedObject, elf: &ElfFile<Fi
         memory.confine(mappings);
         Some(memory)
     };
-    let (Some(moved), Some(memory), Some(own), Some(counted)) = (object.moved(elf), open(), open(), open()) else {
-        return Finding::Nothing;
-    };
-    let names: Vec<String> =
-        layout::wanted().into_iter().chain(live::kinds::wanted()).map(|name| format!("{PREFIX}{name}")).collect();
+    let (Some(moved), Some(memory), Some(own), Some(counted)) = (object.moved(elf), open(), open(), open()) else { return Finding::Nothing };
+    let names: Vec<String> = layout::wanted().into_iter().chain(live::kinds::wanted()).map(|name| format!("{PREFIX}{name}")).collect();
     let wanted: Vec<&str> = names.iter().map(String::as_str).collect();
     let Ok(symbols) = elf.symbols(&wanted, |name| name) else { return Finding::Nothing };
     let value = |address: u64| memory.half_word(address.wrapping_add(moved));

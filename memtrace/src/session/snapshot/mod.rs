@@ -517,12 +517,7 @@ impl Snapshots {
             let is_v8 = heap_of(key) == Some(v8::HEAP);
             let last = self.trend.series(reachable(key.0)).last().filter(|_| is_v8);
             let reachable_bytes = last.map(|sample| sample.bytes);
-            Heap {
-                collections,
-                left_bytes,
-                reachable_bytes,
-                ..Heap::of(name, Stack { series: self.series(key), ..stack })
-            }
+            Heap { collections, left_bytes, reachable_bytes, ..Heap::of(name, Stack { series: self.series(key), ..stack }) }
         };
         // A heap of which nothing but the whole is known is a stack as well.
         let known_whole = stacks.iter().filter_map(|(key, stack)| Some(heap(heap_of(*key)?, *key, stack.clone())));

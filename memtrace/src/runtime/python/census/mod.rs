@@ -19,7 +19,11 @@ use crate::{
         Pid,
         maps::{self, Mapping},
     },
-    runtime::{LONGEST_TURN, Memory, PARTS, by_type::ByType, count::Count},
+    runtime::{
+        LONGEST_TURN, Memory, PARTS,
+        by_type::ByType,
+        count::Count,
+    },
     target::pages::Pages,
     turns::{Turns, thread_time},
 };

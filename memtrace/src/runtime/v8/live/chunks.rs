@@ -184,10 +184,7 @@ mod tests {
         let chunk = |number: u64, count: u64| Chunk::new(number * CHUNK, number * CHUNK + 16, (number + count) * CHUNK);
         let chunks = [chunk(2, 1), chunk(4, 3)];
         let index = |address| index_of(&chunks, address);
-        assert_eq!(
-            (index(0), index(2 * CHUNK), index(3 * CHUNK - 1), index(3 * CHUNK)),
-            (None, Some(0), Some(0), None)
-        );
+        assert_eq!((index(0), index(2 * CHUNK), index(3 * CHUNK - 1), index(3 * CHUNK)), (None, Some(0), Some(0), None));
         assert_eq!((index(6 * CHUNK), index(7 * CHUNK)), (Some(1), None));
     }
 }

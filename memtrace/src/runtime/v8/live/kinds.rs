@@ -135,11 +135,7 @@ pub struct Kinds {
 
 /// All constants that are looked up, without the part that they have in common.
 pub fn wanted() -> impl Iterator<Item = &'static str> {
-    WANTED.iter().map(|(name, _)| *name).chain(WEAK_COLLECTIONS).chain([
-        FIRST_RECEIVER,
-        DESCRIPTORS_BEGIN,
-        BACKING_STORE,
-    ])
+    WANTED.iter().map(|(name, _)| *name).chain(WEAK_COLLECTIONS).chain([FIRST_RECEIVER, DESCRIPTORS_BEGIN, BACKING_STORE])
 }
 
 impl Kinds {

@@ -9,7 +9,11 @@ pub(super) mod kinds;
 mod names;
 mod reach;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::Duration,
+};
 
 use self::{
     kinds::Kinds,
@@ -65,7 +69,12 @@ pub struct Live {
 
 impl Live {
     /// Of the process whose V8 is in the file `readable`. `None` if its constants do not say enough.
-    pub fn new(pid: Pid, readable: ((u32, u32), u64), heap: Heap, constants: &HashMap<&str, u32>) -> Option<Self> {
+    pub fn new(
+        pid: Pid,
+        readable: ((u32, u32), u64),
+        heap: Heap,
+        constants: &HashMap<&str, u32>,
+    ) -> Option<Self> {
         let number = |name| constants.get(name).and_then(|&number| u16::try_from(number).ok());
         let names = Names {
             heap,

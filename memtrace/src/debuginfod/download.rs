@@ -42,7 +42,7 @@ const CERTIFICATES: [&str; 4] = [
 pub enum DownloadError {
     /// No connection, or one that broke.
     #[error("gave no debug file: {0}")]
-    Failed(ureq::Error),
+    Failed(String),
     /// Nothing came, or not all.
     #[error("was too slow: it sent no debug file in time")]
     Slow,
@@ -64,7 +64,9 @@ impl From<ureq::Error> for DownloadError {
     fn from(error: ureq::Error) -> Self {
         match error {
             ureq::Error::Timeout(_) => Self::Slow,
-            error => Self::Failed(error),
+            // Without the word `io` before it.
+            ureq::Error::Io(error) => Self::Failed(error.to_string()),
+            error => Self::Failed(error.to_string()),
         }
     }
 }

@@ -8,11 +8,12 @@ use std::{
 };
 
 /// The rooms, from left to right. `unwind` and `kernel` come after `allocator`, since a probe site is what is attached.
-const ROOMS: [&str; 15] = [
+const ROOMS: [&str; 16] = [
     "statistics",
     "turns",
     "event",
     "object",
+    "debuginfod",
     "target",
     "runtime",
     "allocator",

@@ -2,7 +2,7 @@
 //! services of several processes among them ([`service`], [`postgres`]), talks to servers ([`client`]), runs memtrace on
 //! them ([`memtrace`]), on a terminal too ([`terminal`]), reads what memtrace reports ([`report`]), opens it in a
 //! browser ([`browser`]), builds programs in Go ([`go`]), finds Python interpreters
-//! ([`python`]), asks gdb ([`gdb`]), checks that no probe is left ([`code`]), and limits the memory of targets
+//! ([`python`]), serves debug files ([`debuginfod`]), asks gdb ([`gdb`]), checks that no probe is left ([`code`]), and limits the memory of targets
 //! ([`cgroup`]).
 //!
 //! Everything that a test starts is killed and reaped when the test drops it, and every wait has a deadline
@@ -12,6 +12,7 @@ pub mod browser;
 pub mod cgroup;
 pub mod client;
 pub mod code;
+pub mod debuginfod;
 pub mod fixture;
 pub mod gdb;
 pub mod go;

@@ -55,6 +55,7 @@ pub const TESTS: &[Package] = &[
     package("postgresql", "a real service that runs as a user of its own; installed without a database"),
     package("python3", "an interpreter as a target, and a reader of reports"),
     package("libssl3", "hand-written code with unusual unwind rules"),
+    package("debuginfod", "elfutils' server of debug files, which has those of a target"),
     package("gdb", "an independent view of a target's stacks"),
     package("valgrind", "an independent count of allocations"),
     package("jq", "a program whose allocations are compared"),

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::allocator::wrapper::WrapperError;
+use crate::{allocator::wrapper::WrapperError, debuginfod::EnvironmentError};
 
 /// A command line that makes no sense. One line that says what to do.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
@@ -143,6 +143,9 @@ pub enum UsageError {
     /// A function that cannot be read.
     #[error(transparent)]
     Wrapper(#[from] WrapperError),
+    /// Debug files that nobody can be asked for, or that cannot be kept.
+    #[error(transparent)]
+    Debuginfod(#[from] EnvironmentError),
     /// Nothing would be shown.
     #[error("--top must be from 1 to 100000")]
     Top,

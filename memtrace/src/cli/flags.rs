@@ -111,6 +111,12 @@ pub struct Flags {
     #[arg(long, value_name = "FILE", help_heading = REPORT)]
     pub output: Option<PathBuf>,
 
+    /// Ask debuginfod servers for the debug files of programs and libraries without symbols; without addresses, those that
+    /// DEBUGINFOD_URLS or else /etc/debuginfod names. Where DEBUGINFOD_URLS is set this happens without the flag, and '--debuginfod='
+    /// turns it off. The servers learn the build ids of these files
+    #[arg(long, value_name = "URLS", num_args = 0..=1, require_equals = true, help_heading = REPORT)]
+    pub debuginfod: Option<Option<String>>,
+
     /// Leave out blocks smaller than this, such as 64 or 4KiB
     #[arg(long, value_name = "SIZE", help_heading = RECORDED)]
     pub min_size: Option<String>,

@@ -1,6 +1,6 @@
 //! From flags to checked values.
 
-use std::time::Duration;
+use std::{ffi::OsString, time::Duration};
 
 use memtrace_common::arch::PAGE_BYTES;
 
@@ -12,13 +12,14 @@ use super::{
 };
 use crate::{
     allocator::wrapper::{Wrapper, wrappers},
+    debuginfod,
     report::{
         form::FEW,
         saved_runs::{DiffConfig, ReportConfig},
     },
     session::{
-        DoctorConfig, InternalConfig, LEAST_INTERVAL, Launch, MemoryConfig, OutputConfig, ProbesConfig, SamplingConfig,
-        TargetsConfig, Times, TraceConfig, WatchConfig,
+        DoctorConfig, InternalConfig, LEAST_INTERVAL, Launch, MemoryConfig, NamesConfig, OutputConfig, ProbesConfig,
+        SamplingConfig, TargetsConfig, Times, TraceConfig, WatchConfig,
     },
 };
 
@@ -66,12 +67,17 @@ impl Command {
     }
 }
 
-/// Checks the flags.
+/// Checks the flags. Beside them only what is said of debuginfod in the environment counts.
 ///
 /// # Errors
 ///
 /// The first thing that makes no sense.
 pub fn resolve(flags: Flags) -> Result<Command, UsageError> {
+    resolve_in(flags, &|name| std::env::var_os(name))
+}
+
+/// [`resolve`] with the variables of another environment.
+fn resolve_in(flags: Flags, variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Command, UsageError> {
     match flags.subcommand {
         Some(SubcommandFlags::Doctor(flags)) => return doctor::resolve(flags).map(Command::Doctor),
         Some(SubcommandFlags::AllocationLoop) => return Ok(Command::AllocationLoop),
@@ -133,6 +139,9 @@ pub fn resolve(flags: Flags) -> Result<Command, UsageError> {
         sampling: SamplingConfig { min_size, max_size, distance, max_overhead },
         focus: flags.focus.resolve()?,
         gate: flags.gate.resolve()?,
+        names: NamesConfig {
+            debuginfod: debuginfod::options(flags.debuginfod.as_ref().map(Option::as_deref), variable)?,
+        },
         output: OutputConfig {
             format,
             metric,
@@ -229,7 +238,7 @@ mod tests {
     use crate::report::{diff::By, form::Format};
 
     fn parse(line: &str) -> Result<Command, UsageError> {
-        resolve(Flags::try_parse_from(line.split_whitespace()).expect("flags that clap accepts"))
+        resolve_in(Flags::try_parse_from(line.split_whitespace()).expect("flags that clap accepts"), &|_| None)
     }
 
     fn trace(line: &str) -> TraceConfig {
@@ -363,6 +372,7 @@ mod tests {
             ("memtrace --pid 7 --older yesterday", "--older yesterday: not a time"),
             ("memtrace --pid 7 --user=redis", "--user applies to a command"),
             ("memtrace --pid 7 --exit-code", "--exit-code applies to a command"),
+            ("memtrace --pid 7 --debuginfod=gopher://a", "--debuginfod gopher://a: not the address of a server"),
             ("memtrace --pid 7 --alloc pool_take", "--alloc pool_take: it names no file"),
         ] {
             let error = parse(line).expect_err(line).to_string();

@@ -55,7 +55,16 @@ const MAX_SMALL_FILE_BYTES: u64 = 64 << 10;
 ///
 /// When it cannot be opened or read.
 pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+    read_at_most(path, MAX_SMALL_FILE_BYTES)
+}
+
+/// The beginning of a file, at most this many bytes of it.
+///
+/// # Errors
+///
+/// When it cannot be opened or read.
+pub fn read_at_most(path: &Path, most_bytes: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_SMALL_FILE_BYTES).read_to_end(&mut bytes)?;
+    File::open(path)?.take(most_bytes).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -28,6 +28,8 @@ pub struct Layout {
     pub debug_link: Option<(Vec<u8>, u32)>,
     /// Whether it has DWARF: lines and inlined functions.
     pub has_dwarf: bool,
+    /// Whether it has a symbol table besides the one that the dynamic linker needs, which stripping leaves.
+    pub has_symbols: bool,
     /// Whether its DWARF refers to that of a third file (`dwz -m`).
     pub has_supplement: bool,
 }
@@ -107,6 +109,7 @@ where
         if section.sh_type(endian) == elf::SHT_NOBITS {
             continue;
         }
+        layout.has_symbols |= section.sh_type(endian) == elf::SHT_SYMTAB;
         // A section whose name cannot be read is not one of those that are looked for.
         let name = section.name(endian, names).unwrap_or_default();
         let shown = || String::from_utf8_lossy(name).into_owned();

@@ -4,6 +4,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use crate::{
     allocator::wrapper::Wrapper,
+    debuginfod,
     report::{
         form::{FEW, Format, Metric},
         rules::{Rule, Suppression},
@@ -25,6 +26,8 @@ pub struct TraceConfig {
     pub focus: FocusConfig,
     /// What makes the run fail.
     pub gate: GateConfig,
+    /// Where names come from besides the files of this machine.
+    pub names: NamesConfig,
     /// What the report looks like and where it goes.
     pub output: OutputConfig,
     /// What the tracer may take.
@@ -162,6 +165,13 @@ pub struct GateConfig {
     pub junit: Option<PathBuf>,
     /// Where SARIF goes.
     pub sarif: Option<PathBuf>,
+}
+
+/// Where names come from besides the files of this machine.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct NamesConfig {
+    /// The servers that are asked for debug files; `None` where nothing is asked.
+    pub debuginfod: Option<debuginfod::Options>,
 }
 
 /// What the report looks like and where it goes.

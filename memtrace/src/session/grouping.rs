@@ -60,6 +60,8 @@ pub(super) struct Grouping {
     pub(super) groups: Groups<Key, Slot>,
     /// What a process is told from others by.
     programs: HashMap<Slot, u64>,
+    /// Whether stacks whose names have not come are grouped as they are: there is no later.
+    is_last: bool,
 }
 
 impl Grouping {
@@ -67,6 +69,11 @@ impl Grouping {
     pub(super) fn name_program(&mut self, slot: Slot, command: &str) {
         let program = command.split(' ').next().unwrap_or_default();
         self.programs.entry(slot).or_insert_with(|| hashed(0, program));
+    }
+
+    /// From now on stacks are grouped by what is known of them, also when more is to come: what is observed next is the last.
+    pub(super) fn wait_no_more(&mut self) {
+        self.is_last = true;
     }
 
     /// Makes new stacks members of their groups, and records what all groups hold.
@@ -88,7 +95,13 @@ impl Grouping {
             let kind = hashed(all, &key.2);
             let mut path = vec![GroupId(all), GroupId(kind)];
             if Instant::now() < until {
-                let common = Common::of(&frames(&mut state.symbols, key));
+                let resolved = state.symbols.frames(key.0, key.1);
+                if resolved.names_come && !self.is_last {
+                    // The stacks that come later will have names, and belong together with these.
+                    self.groups.join(key, key.0, &path, trend);
+                    continue;
+                }
+                let common = Common::of(&resolved.frames.into_iter().map(frame).collect::<Vec<_>>());
                 path.extend(common.labels.iter().scan(kind, |above, label| {
                     *above = hashed(*above, label);
                     Some(GroupId(*above))

@@ -56,8 +56,8 @@ mod unwinding;
 mod watch;
 
 pub use config::{
-    DoctorConfig, FocusConfig, GateConfig, InternalConfig, LEAST_INTERVAL, Launch, MemoryConfig, OutputConfig,
-    ProbesConfig, SamplingConfig, TargetsConfig, Times, TraceConfig, WatchConfig,
+    DoctorConfig, FocusConfig, GateConfig, InternalConfig, LEAST_INTERVAL, Launch, MemoryConfig, NamesConfig,
+    OutputConfig, ProbesConfig, SamplingConfig, TargetsConfig, Times, TraceConfig, WatchConfig,
 };
 pub use doctor::{ALLOCATION_LOOP, allocation_loop, doctor};
 pub use error::SessionError;

@@ -123,6 +123,11 @@ pub(super) fn allocators(target: &Target, plan: &Plan) {
     }
 }
 
+/// Something is to be said of debug files that servers are asked for.
+pub(super) fn debug_files(sentence: &str) {
+    eprintln!("memtrace: debuginfod: {}", escape(sentence));
+}
+
 /// The kernel killed processes of a target's cgroup.
 pub(super) fn oom_kills(pid: Pid, notice: OomNotice) {
     if notice.kills > 0 {

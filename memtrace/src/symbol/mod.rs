@@ -4,7 +4,7 @@
 //! stacks that a report shows, with names, whether or not their process still lives. Addresses are turned into positions
 //! in files when a stack is observed ([`process`]); the files are opened while the target lives and kept ([`file`]);
 //! names are looked up when a report asks ([`names`]), in the object or in its separate debug file
-//! ([`crate::object::debug_file`]).
+//! ([`crate::object::debug_file`]), which a server may have where this machine has not ([`crate::debuginfod`]).
 //! Code made at run time has the names that the runtime writes into its perf map ([`perf_file`], [`perf_map`]).
 //! Names are untrusted: bounded here, escaped by the report.
 //!
@@ -28,6 +28,7 @@ use std::{
     io,
     path::PathBuf,
     rc::{Rc, Weak},
+    time::Duration,
 };
 
 use memtrace_common::{
@@ -37,6 +38,7 @@ use memtrace_common::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    debuginfod::{Answer, Debuginfod},
     event::StackFrame,
     object::maps,
     runtime::{Code, CodeReader, Language},
@@ -152,6 +154,8 @@ pub struct ResolvedStack {
     pub frames: Vec<ResolvedFrame>,
     /// Why the stack ends before the outermost frame; `None` when it is whole.
     pub truncated: Option<&'static str>,
+    /// Whether names of its frames are likely to come soon, from a server that was asked for them.
+    pub names_come: bool,
 }
 
 /// Something that kept frames of a module from being named.
@@ -201,6 +205,7 @@ pub struct Symbolizer {
     /// By object, file offset, and whether the frame stands at the very instruction.
     resolved: HashMap<(u64, u64, bool), Resolved>,
     resolved_bytes: usize,
+    debuginfod: Option<Debuginfod>,
     problems: BTreeMap<String, Problem>,
     counts: Counts,
 }
@@ -212,6 +217,8 @@ struct Resolved {
     functions: Rc<[Function]>,
     /// Whether a signal handler returns here: then the next frame is the interrupted one.
     is_trampoline: bool,
+    /// Whether a server has yet to say whether it has the names.
+    is_waiting: bool,
 }
 
 /// An object that names were looked up in; without `names` when that is not possible.
@@ -248,10 +255,43 @@ impl Symbolizer {
             clock: 0,
             resolved: HashMap::new(),
             resolved_bytes: 0,
+            debuginfod: None,
             problems: BTreeMap::new(),
             counts: Counts::default(),
             options,
         })
+    }
+
+    /// Asks servers from now on for the debug files of files without symbols. Until one has come, its file has no names.
+    pub fn ask_servers(&mut self, debuginfod: Debuginfod) {
+        self.debuginfod = Some(debuginfod);
+    }
+
+    /// Asks for the debug files of all stored stacks that servers may have, and waits for them, at most this long. Where servers
+    /// are not asked this does nothing.
+    pub fn await_debug_files(&mut self, longest: Duration) {
+        if self.debuginfod.is_none() {
+            return;
+        }
+        let mut objects: Vec<Rc<Object>> = Vec::new();
+        for object in self.processes.values().flat_map(Process::objects) {
+            if objects.len() < MAX_LOADED_OBJECTS && !objects.iter().any(|known| known.id == object.id) {
+                objects.push(Rc::clone(object));
+            }
+        }
+        for object in &objects {
+            self.load(object);
+        }
+        if self.debuginfod.as_mut().is_some_and(|debuginfod| debuginfod.wait(longest)) {
+            self.forget_nameless();
+        }
+    }
+
+    /// Forgets what was looked up in files whose debug file may have come since.
+    fn forget_nameless(&mut self) {
+        self.loaded.retain(|loaded| loaded.names.as_ref().is_none_or(|names| !names.is_waiting()));
+        self.resolved.clear();
+        self.resolved_bytes = 0;
     }
 
     /// Takes a process in: process `pid` in `slot`, which maps `mappings` executably now.
@@ -398,35 +438,40 @@ impl Symbolizer {
 
     /// The frames of a stack with names. The first call for an object reads its symbols; later ones look up.
     pub fn frames(&mut self, slot: Slot, id: StackId) -> ResolvedStack {
+        if self.debuginfod.as_mut().is_some_and(Debuginfod::take_answers) {
+            self.forget_nameless();
+        }
         if let Some(process) = self.processes.get_mut(&slot) {
             process.name_runtime_code(id, &mut self.budget);
             self.note_perf_file(slot);
         }
         let stack = self.processes.get(&slot).and_then(|process| process.places(id));
         let Some((places, end)) = stack.map(|(places, end)| (places.collect::<Vec<_>>(), end)) else {
-            return ResolvedStack { frames: Vec::new(), truncated: Some("its frames were not stored") };
+            let truncated = Some("its frames were not stored");
+            return ResolvedStack { truncated, ..ResolvedStack::default() };
         };
         let is_written = self.processes.get(&slot).is_some_and(|process| process.is_written(id));
         let mut frames = Vec::with_capacity(places.len());
-        let mut interrupted = false;
+        let (mut interrupted, mut waits) = (false, false);
         for Place { address, module, file_offset } in places {
-            let Resolved { functions, is_trampoline } = match &module {
+            let Resolved { functions, is_trampoline, is_waiting } = match &module {
                 Module::File(object) => self.resolve(object, file_offset, interrupted),
                 Module::Code { name, .. } => {
                     let language = Language::of_runtime_code(name);
                     let function = Function { name: Some(name.to_string()), language, ..Function::default() };
-                    Resolved { functions: Rc::new([function]), is_trampoline: false }
+                    Resolved { functions: Rc::new([function]), ..Resolved::default() }
                 }
                 Module::Interpreted { code: Some(code), .. } => {
                     let line = u32::try_from(file_offset).ok().and_then(|offset| code.line(offset));
                     let name = Some(cut(&code.name, MAX_NAME_BYTES));
                     let file = code.file.clone();
                     let function = Function { name, file, line, language: code.language, inlined: false };
-                    Resolved { functions: Rc::new([function]), is_trampoline: false }
+                    Resolved { functions: Rc::new([function]), ..Resolved::default() }
                 }
                 _ => Resolved::default(),
             };
             interrupted = is_trampoline;
+            waits |= is_waiting;
             let offset = matches!(module, Module::File(_)).then_some(file_offset);
             let kind = match module {
                 Module::Interpreted { .. } => FrameKind::Interpreter,
@@ -452,7 +497,8 @@ impl Symbolizer {
                 None => frames.extend(functions.iter().map(frame)),
             }
         }
-        ResolvedStack { frames, truncated: end.short().map(|short| short.sentence) }
+        let names_come = waits && self.debuginfod.as_ref().is_some_and(Debuginfod::is_soon);
+        ResolvedStack { frames, truncated: end.short().map(|short| short.sentence), names_come }
     }
 
     /// What kept frames from being named, a module each.
@@ -567,7 +613,7 @@ impl Symbolizer {
             self.resolved_bytes = 0;
         }
         self.resolved_bytes += bytes;
-        let resolved = Resolved { functions, is_trampoline };
+        let resolved = Resolved { functions, is_trampoline, is_waiting: names.is_waiting() };
         self.resolved.insert(key, resolved.clone());
         resolved
     }
@@ -589,7 +635,11 @@ impl Symbolizer {
         }
         let problems = &mut self.problems;
         let mut problem = |reason| note(problems, &object.name, reason);
-        let names = Names::open(object, &self.ours, &self.options.debug_dirs, &mut problem);
+        let ask = |build_id: &[u8]| match &mut self.debuginfod {
+            Some(debuginfod) => debuginfod.ask(build_id, &object.name),
+            None => Answer::Missing,
+        };
+        let names = Names::open(object, &self.ours, &self.options.debug_dirs, ask, &mut problem);
         let names = names.map_err(&mut problem).ok();
         self.loaded.push(Loaded { object: object.id, names, was_open: is_open, last_use: 0 });
         self.loaded.len() - 1

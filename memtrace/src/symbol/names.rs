@@ -28,6 +28,7 @@ use super::{
     object::Object,
 };
 use crate::{
+    debuginfod::Answer,
     object::{
         debug_file::{self, DebugFile},
         go_table::{GoFunction, GoTable},
@@ -79,6 +80,8 @@ pub struct Names {
     /// Go's own table, which names all its code, and nothing else.
     go: Option<GoTable>,
     symbolizer: Option<Symbolizer>,
+    /// Whether a server has yet to say whether it has the debug file.
+    is_waiting: bool,
     /// The object with the file that was opened for it late, and its debug file: the sources' paths refer to them.
     files: (Rc<Object>, Option<File>, Option<DebugFile>),
 }
@@ -91,7 +94,13 @@ impl Names {
         (!id.is_empty()).then_some((self.files.0.name.as_str(), hex))
     }
 
-    /// Prepares an object: reads its headers and searches its debug file.
+    /// Whether a server has yet to say whether it has the debug file: then names are to be opened anew when it has.
+    pub fn is_waiting(&self) -> bool {
+        self.is_waiting
+    }
+
+    /// Prepares an object: reads its headers and searches its debug file. Where the object has no symbols and none lie here,
+    /// `ask` is asked for the debug file of its build id.
     ///
     /// Of what is wrong but can be done without, `problem` is told.
     ///
@@ -102,6 +111,7 @@ impl Names {
         object: &Rc<Object>,
         ours: &Rc<Root>,
         debug_dirs: &[PathBuf],
+        ask: impl FnOnce(&[u8]) -> Answer,
         mut problem: impl FnMut(String),
     ) -> Result<Names, String> {
         // One that could not be kept open may still be where it was.
@@ -115,13 +125,22 @@ impl Names {
         let file = object.file.get().map(|(file, _)| file).or(late_file.as_ref()).ok_or("its file is not open")?;
         let layout = Layout::read(file).map_err(|error| error.to_string())?;
         // DWARF of its own is enough, but blazesym cannot be kept from following a link that is there too.
-        let debug = if layout.has_dwarf && layout.debug_link.is_none() {
+        let mut debug = if layout.has_dwarf && layout.debug_link.is_none() {
             None
         } else {
             let roots: Vec<_> = object.root.iter().chain([ours]).cloned().collect();
             debug_file::find(object.path(), &layout, &roots, debug_dirs, &mut problem)
         };
         let go = go_table(file);
+        let has_names = layout.has_symbols || layout.has_dwarf || debug.is_some() || go.is_some();
+        let mut is_waiting = false;
+        if !has_names && !layout.build_id.is_empty() {
+            match ask(&layout.build_id) {
+                Answer::Pending => is_waiting = true,
+                Answer::Found(found) => debug = Some(found),
+                Answer::Missing => {}
+            }
+        }
         let mut lookups = Vec::new();
         let mut push = |file: &File, what, has_lines| {
             let mut elf = Elf::new(descriptor_path(file));
@@ -159,7 +178,8 @@ impl Names {
             .enable_demangling(false)
             .set_debug_dirs(Some(debug_dirs))
             .build();
-        Ok(Names { layout, lookups, go, symbolizer: Some(symbolizer), files: (Rc::clone(object), late_file, debug) })
+        let files = (Rc::clone(object), late_file, debug);
+        Ok(Names { layout, lookups, go, symbolizer: Some(symbolizer), is_waiting, files })
     }
 
     /// Whether the code at a file offset is what a signal handler returns to.

@@ -21,7 +21,7 @@ use crate::{
 
 use super::{
     file::Root,
-    object::Module,
+    object::{Module, Object},
     perf_file::{Occasion, PerfFile},
 };
 
@@ -214,6 +214,13 @@ impl Process {
     /// Whether frames of the stack are stored.
     pub fn contains(&self, id: StackId) -> bool {
         self.stacks.contains_key(&id)
+    }
+
+    /// The files that frames of stored stacks lie in; some more than once.
+    pub fn objects(&self) -> impl Iterator<Item = &Rc<Object>> {
+        self.regions
+            .iter()
+            .filter_map(|region| if let Module::File(object) = &region.module { Some(object) } else { None })
     }
 
     /// Stores a stack, unless it is there.

@@ -6,13 +6,14 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
+use crate::debuginfod;
 
 mod runtime_code;
 
@@ -224,6 +225,60 @@ fn without_debug_information_there_is_the_function_and_when_stripped_nothing_is_
     assert_eq!(functions(&frames), [None]);
     assert_eq!(frames[0].module.as_deref(), Some("target"));
     no_problems(&stripped);
+}
+
+/// A symbolizer with this cache of debug files, and a server that nobody can reach.
+fn with_cache(cache: &Path) -> Symbolizer {
+    let mut symbolizer = symbolizer(&[]);
+    let options = debuginfod::Options::new(vec!["http://127.0.0.1:1".to_owned()], cache.to_owned());
+    symbolizer.ask_servers(Debuginfod::new(options, Arc::new(|_: &str| {})));
+    symbolizer
+}
+
+#[test]
+fn names_of_a_stripped_program_come_after_its_debug_file_has_been_fetched() {
+    let dir = TempDir::new().expect("a directory");
+    let program = compile(dir.path(), "target.c", C, &["-g", "-Wl,--build-id=sha1"]);
+    let cache = dir.path().join("cache");
+    split(&program, &cache.join(build_id(&program)).join("debuginfo"));
+    for whole in [false, true] {
+        let mut symbolizer = with_cache(&cache);
+        let mut running = Running::start(&program);
+        symbolizer.add_process(SLOT, running.child.id(), running.mappings());
+        assert_eq!(observe(&mut symbolizer, &running.frames), Observed { unknown_addresses: false });
+        running.end();
+        if !whole {
+            // The thread may be quicker than we are, but what it has is taken in by the next call only.
+            let stack = symbolizer.frames(SLOT, STACK);
+            assert_eq!((functions(&stack.frames), stack.names_come), (vec![None], true));
+        }
+        symbolizer.await_debug_files(Duration::from_secs(60));
+        let stack = symbolizer.frames(SLOT, STACK);
+        assert_eq!((functions(&stack.frames), stack.names_come), (vec![Some("outer")], false));
+        assert_eq!(place(&stack.frames[0]), Some(("target.c", 3)));
+        no_problems(&symbolizer);
+    }
+}
+
+#[test]
+fn no_server_is_asked_for_a_program_with_symbols_or_without_a_build_id() {
+    for (flags, is_stripped) in [
+        (&["-Wl,--build-id=sha1"][..], false),
+        (&["-g", "-Wl,--build-id=sha1"], false),
+        (&["-g", "-Wl,--build-id=none"], true),
+    ] {
+        let dir = TempDir::new().expect("a directory");
+        let program = compile(dir.path(), "target.c", C, flags);
+        if is_stripped {
+            run("strip", &[&"--strip-all", &program]);
+        }
+        let cache = dir.path().join("cache");
+        let mut symbolizer = with_cache(&cache);
+        let frames = resolve(&mut symbolizer, &mut Running::start(&program));
+        assert_eq!(functions(&frames), [(!is_stripped).then_some("outer")], "{flags:?}");
+        symbolizer.await_debug_files(Duration::from_secs(60));
+        assert!(!cache.exists(), "the folder is made for the first question: {flags:?}");
+    }
 }
 
 #[test]

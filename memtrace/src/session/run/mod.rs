@@ -11,6 +11,7 @@ use std::{
     io,
     os::unix::process::ExitStatusExt as _,
     process::ExitStatus,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -43,6 +44,7 @@ use super::{
 };
 use crate::{
     allocator::Plans,
+    debuginfod::Debuginfod,
     kernel::{Loaded, Options, Preparation, Tracer, features, links::Links},
     report::loss,
     target::{
@@ -161,6 +163,9 @@ impl<'a> Run<'a> {
         }
         if config.probes.ask {
             feed.state.asks.begin(config.times.interval);
+        }
+        if let Some(options) = &config.names.debuginfod {
+            feed.state.symbols.ask_servers(Debuginfod::new(options.clone(), Arc::new(notice::debug_files)));
         }
         match (sampler, config.sampling.distance) {
             (Some(sampler), Some(distance)) => feed.sample(sampler, distance)?,

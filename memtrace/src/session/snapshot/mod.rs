@@ -8,7 +8,7 @@ mod tests;
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap, HashSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -63,6 +63,9 @@ const EXPLAINED_PARTS: u64 = 4;
 /// The share of the time that passes over all live blocks get, as one part in this many: with tens of millions of blocks one
 /// takes a while.
 const LOOK_PARTS: u32 = 30;
+
+/// How long the last report waits for debug files that servers were asked for.
+const MOST_WAITING: Duration = Duration::from_secs(10);
 
 /// Which stacks a snapshot has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -219,9 +222,16 @@ impl Snapshots {
         for process in traced {
             self.grouping.name_program(process.slot, process.command);
         }
+        if is_final {
+            self.grouping.wait_no_more();
+        }
         self.observe(state, elapsed_ms);
         self.mark_gap(state, traced);
         self.look(state);
+        if is_final {
+            self.clock.stop();
+            state.symbols.await_debug_files(MOST_WAITING);
+        }
         // The series of a process that has ended ends with what it held then.
         self.closed.extend(traced.iter().filter(|process| process.exited).map(|process| process.slot));
         let mut stacks = self.judged(state, traced, is_final);

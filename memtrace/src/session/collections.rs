@@ -7,17 +7,14 @@ use std::{
 
 use memtrace_common::Slot;
 
-use super::{clock::monotonic_ns, describe::say};
+use super::clock::monotonic_ns;
 use crate::{
     ledger::Cohort,
     object::{mapped, maps::Mapping},
     report::snapshot::Stack,
     runtime::{Without, v8},
     target::Pid,
-    trend::{
-        Judgement,
-        collections::{Collection, Known, Ruling, deny, rule_blocks, rule_heap, rule_reachable},
-    },
+    trend::collections::{Collection, Known, Ruling, deny, rule_blocks, rule_heap, rule_reachable},
 };
 
 /// The most collections of a target that are kept: of more, every second one of the older half is left out.
@@ -120,9 +117,8 @@ impl Collections {
         apply(stack, rule_heap(target.known(&seen), stack.outstanding_bytes, target.ms(now_ns)));
     }
 
-    /// Says of a heap what is judged of all of it that can be reached.
-    pub(super) fn rule_by_reach(&self, slot: Slot, stack: &mut Stack, judged: Judgement, now_ns: u64) {
-        say(stack, judged);
+    /// Rules on a heap of which it has been said what is judged of all of it that can be reached.
+    pub(super) fn rule_by_reach(&self, slot: Slot, stack: &mut Stack, now_ns: u64) {
         stack.evidence = format!("of what can be reached of it: {}", stack.evidence);
         let target = self.targets.get(&slot).filter(|_| stack.verdict.is_leak());
         if let Some(why) = target.and_then(|target| deny(&target.collections(now_ns), target.ms(now_ns))) {

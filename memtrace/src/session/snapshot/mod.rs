@@ -471,7 +471,11 @@ impl Snapshots {
         let (now_ns, collections) = (self.clock.now_ns(), &state.pages.collections);
         for ((slot, _, _), stack) in stacks.iter_mut().filter(|(key, _)| heap_of(*key) == Some(v8::HEAP)) {
             if let Some(judged) = self.judge_reachable(*slot) {
-                collections.rule_by_reach(*slot, stack, judged, now_ns);
+                say(stack, judged);
+                collections.rule_by_reach(*slot, stack, now_ns);
+                if stack.verdict.is_leak() && !self.has_growing_type(*slot, state) {
+                    stack.doubt(", but none of its types is known to");
+                }
             }
         }
         let mut waiting: HashMap<Slot, Vec<(Key, &mut Stack)>> = HashMap::new();
@@ -511,6 +515,16 @@ impl Snapshots {
     fn judge_reachable(&self, slot: Slot) -> Option<Judgement> {
         let key = reachable(slot);
         (self.trend.series(key).len() >= MIN_INTERVALS).then(|| self.trend.judge(key))
+    }
+
+    /// Whether the objects of any type are known to grow in a target. What is kept is of some type, and references that are left over by
+    /// chance lead now to these and now to those.
+    fn has_growing_type(&self, slot: Slot, state: &State) -> bool {
+        let Some(process) = state.ledger.process(slot) else { return false };
+        let keys = process.counts().map(|count| (slot, count.totals.id, count.totals.kind));
+        let types: Vec<Key> =
+            keys.filter(|key| key.2 == ledger::Kind::Type && *key != reachable(slot)).take(MAX_JUDGED).collect();
+        self.trend.judge_all(&types).iter().any(|judged| judged.verdict.is_leak())
     }
 
     /// The heaps that runtimes manage, which are no stacks.

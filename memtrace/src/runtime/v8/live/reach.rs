@@ -45,6 +45,9 @@ const MAX_TABLES: usize = 1 << 16;
 /// The most turns in which keys of weak collections are found to live.
 const MAX_TURNS: usize = 64;
 
+/// How many words that refer to objects of no heap are side by side in an isolate: V8 has some 700 such roots.
+const ISOLATE_WORDS: usize = 128;
+
 /// Where the first element of an array is.
 const FIRST_ELEMENT: usize = 16;
 
@@ -180,25 +183,38 @@ struct Cache {
 impl Search<'_> {
     /// Takes all words that refer to objects.
     fn begin(&mut self, roots: impl Iterator<Item = Range<u64>>, pages: &mut Pages) -> Option<()> {
-        let mut buffer = vec![0; CHUNK as usize];
         let mut left = MAX_ROOT_BYTES;
         for root in roots {
             let mut present: Vec<u64> = Vec::new();
             pages.present(root.start & !(PAGE - 1)..root.end, PAGE, |address| present.push(address))?;
             present.retain(|&address| index_of(&self.chunks, address).is_none());
             left = left.checked_sub(present.len() as u64 * PAGE)?;
-            for run in present.chunk_by(|a, b| a + PAGE == *b) {
-                for piece in run.chunks(buffer.len() / PAGE as usize) {
-                    let bytes = &mut buffer[..piece.len() * PAGE as usize];
-                    if self.memory.fill(piece[0], bytes).is_some() {
-                        let before = root.start.saturating_sub(piece[0]) as usize;
-                        bytes[..before].fill(0);
-                        self.take_roots(bytes);
-                    }
-                }
+            // What threads that only collect leave in their memory are lists of objects that are long dead.
+            if is_arena(self.memory, root.start) && !self.has_isolate(&present) {
+                continue;
             }
+            each_piece(self.memory, &present, |address, bytes| {
+                let before = (root.start.saturating_sub(address) as usize).min(bytes.len());
+                bytes[..before].fill(0);
+                self.take_roots(bytes);
+            });
         }
         Some(())
+    }
+
+    /// Whether an isolate is in these pages: it has a table of objects that never die, which are in no heap, and nothing else has so many side by side.
+    fn has_isolate(&self, pages: &[u64]) -> bool {
+        let mut most = 0;
+        each_piece(self.memory, pages, |_, bytes| {
+            let mut run = 0;
+            for word in bytes.as_chunks::<8>().0 {
+                let word = u64::from_ne_bytes(*word);
+                let is_immortal = word & MARK_BITS == MARK && index_of(&self.chunks, word - MARK).is_none();
+                run = if is_immortal { run + 1 } else { 0 };
+                most = most.max(run);
+            }
+        });
+        most >= ISOLATE_WORDS
     }
 
     fn take_roots(&mut self, bytes: &[u8]) {
@@ -473,6 +489,28 @@ fn fill(memory: &Memory, chunk: &Chunk, contents: &mut [u8]) {
         }
         page += run + 1;
     }
+}
+
+/// Calls `found` with the address and the contents of pages at these addresses, as many at once as lie side by side. Those that cannot be
+/// read are left out.
+fn each_piece(memory: &Memory, pages: &[u64], mut found: impl FnMut(u64, &mut [u8])) {
+    let mut buffer = vec![0; CHUNK as usize];
+    for run in pages.chunk_by(|a, b| a + PAGE == *b) {
+        for piece in run.chunks(buffer.len() / PAGE as usize) {
+            let bytes = &mut buffer[..piece.len() * PAGE as usize];
+            if memory.fill(piece[0], bytes).is_some() {
+                found(piece[0], bytes);
+            }
+        }
+    }
+}
+
+/// Whether a mapping that begins here is memory that glibc's `malloc` sets aside for a thread other than the first: at multiples of 64 MiB
+/// (`HEAP_MAX_SIZE` in malloc/arena.c), with the address of its arena, which is behind the head of the first of its kind.
+fn is_arena(memory: &Memory, start: u64) -> bool {
+    const ALIGNED: u64 = 64 << 20;
+    const HEADS: [u64; 2] = [0x20, 0x30];
+    start.is_multiple_of(ALIGNED) && memory.word(start).is_some_and(|arena| HEADS.contains(&(arena % ALIGNED)))
 }
 
 /// Whether the word at this place of memory outside of the heaps is a handle that waits for the end of its object: handles lie side by

@@ -71,7 +71,7 @@ _memtrace() {
 
     case "${cmd}" in
         memtrace)
-            opts="-h -V --pid --cgroup --container --follow --no-hold --user --exit-code --interval --duration --top --format --metric --tui --output --debuginfod --min-size --max-size --mode --sample --max-overhead --syscalls --no-return-probes --no-prediction --alloc --realloc --free --ring-size --unwind-memory --verify-stacks --empty-programs --include --exclude --older --mark --fail-on-leak --leak-threshold --suppressions --junit --sarif --help --version doctor report diff watch mark allocation-loop code-guard help"
+            opts="-h -V --pid --cgroup --container --follow --no-hold --user --exit-code --interval --duration --top --format --metric --tui --output --debuginfod --min-size --max-size --mode --sample --max-overhead --syscalls --ask --no-return-probes --no-prediction --alloc --realloc --free --ring-size --unwind-memory --verify-stacks --empty-programs --include --exclude --older --mark --fail-on-leak --leak-threshold --suppressions --junit --sarif --help --version doctor report diff watch mark allocation-loop code-guard help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_memtrace_global_optspecs
-    string join \n pid= cgroup= container= follow no-hold user= exit-code interval= duration= top= format= metric= tui output= debuginfod= min-size= max-size= mode= sample= max-overhead= syscalls no-return-probes no-prediction alloc= realloc= free= ring-size= unwind-memory= verify-stacks empty-programs include= exclude= older= mark fail-on-leak leak-threshold= suppressions= junit= sarif= h/help V/version
+    string join \n pid= cgroup= container= follow no-hold user= exit-code interval= duration= top= format= metric= tui output= debuginfod= min-size= max-size= mode= sample= max-overhead= syscalls ask no-return-probes no-prediction alloc= realloc= free= ring-size= unwind-memory= verify-stacks empty-programs include= exclude= older= mark fail-on-leak leak-threshold= suppressions= junit= sarif= h/help V/version
 end
 
 function __fish_memtrace_needs_command
@@ -67,6 +67,7 @@ complete -c memtrace -n "__fish_memtrace_needs_command" -l no-hold -d 'Do not ho
 complete -c memtrace -n "__fish_memtrace_needs_command" -l exit-code -d 'End with the exit status of the command, 128 and its signal\'s number if one ended it'
 complete -c memtrace -n "__fish_memtrace_needs_command" -l tui -d 'Watch the stacks in this terminal while the run goes on; the report comes at its end'
 complete -c memtrace -n "__fish_memtrace_needs_command" -l syscalls -d 'Take mappings and brk from system-call tracepoints, for programs that call the kernel without libc; this slows the system calls of every process on the machine a little'
+complete -c memtrace -n "__fish_memtrace_needs_command" -l ask -d 'Ask runtimes themselves what they hold, which changes the target: SIGUSR1 opens the inspector of a Node program that catches the signal (on loopback, port 9229: whoever on the machine connects to it can run code in the program; Node says so on its standard error). V8 then samples the objects that are allocated, and before each report collects its whole heap and says which functions made those that live. At the end the sampling stops, and an inspector that memtrace opened is closed; if memtrace is killed it stays open until the program ends'
 complete -c memtrace -n "__fish_memtrace_needs_command" -l no-return-probes -d 'See the ends of calls by probes on every way out of a function, and use no return probe: for processes that a seccomp filter would kill at one. A call costs eight to nine times as much as usual; no other tracer may run at the time'
 complete -c memtrace -n "__fish_memtrace_needs_command" -l no-prediction -d 'Always probe the returns of allocating functions, also where the block can be told at the entry, as with glibc\'s malloc and jemalloc; each call costs more'
 complete -c memtrace -n "__fish_memtrace_needs_command" -l verify-stacks -d 'Walk every stack that a thread remembers all the same, and count where the two differ: a test of the tracer'

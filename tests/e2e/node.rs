@@ -278,10 +278,15 @@ fn a_heap_grows_if_more_can_be_reached_and_not_by_garbage_that_waits_for_a_colle
     let last = memtrace.next_report()?;
     let dropped = last.types.iter().find(|found| found.name == "Dropped").map_or(0, |found| found.count);
     ensure!(dropped < 15 * 5000 / 2, "{:#?}", last.types);
-    let told = until(&mut memtrace, &mut target, 300, |_| vec!["k5000"], heap_grows)?;
-    let told = told.context("a heap of which more and more can be reached was not told")?;
-    let kept = told.types.iter().find(|found| found.name == "Kept");
-    ensure!(kept.is_some_and(|kept| kept.verdict == "growing"), "{:#?}", told.types);
+    memtrace.interrupt()?;
+
+    let mut target = obedient()?;
+    let mut memtrace = Memtrace::attach(target.pid(), &[])?;
+    let kept_grows =
+        |report: &Report| report.types.iter().any(|found| found.name == "Kept" && found.verdict == "growing");
+    let is_told = |report: &Report| heap_grows(report) && kept_grows(report);
+    let told = until(&mut memtrace, &mut target, 300, |_| vec!["k5000"], is_told)?;
+    ensure!(told.is_some(), "a heap of which more and more can be reached was not told");
     memtrace.interrupt()?;
     Ok(())
 }

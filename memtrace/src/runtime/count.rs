@@ -17,7 +17,7 @@ pub enum Counted {
     Reachable,
 }
 
-/// What a census has found.
+/// What a census of a process's objects has found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Found {
     /// What there is of each type, and of all.

@@ -31,7 +31,7 @@ const MAX_HEAD: u64 = 1 << 14;
 /// Words of bits for the words of a page.
 const BITS: usize = (CHUNK / 8 / 64) as usize;
 
-/// One page of a heap.
+/// One page of a heap of V8's, with a bit for each of its words.
 #[derive(Debug)]
 pub struct Chunk {
     /// Where it begins.
@@ -147,7 +147,7 @@ fn may_have_chunks(mapping: &Mapping) -> bool {
     is_anonymous && mapping.readable && mapping.writable && !mapping.executable
 }
 
-/// Finds pages by addresses.
+/// Which of these pages, which are in order, an address lies in.
 pub fn index_of(chunks: &[Chunk], address: u64) -> Option<usize> {
     let index = chunks.partition_point(|chunk| chunk.end <= address);
     chunks.get(index).is_some_and(|chunk| chunk.base <= address).then_some(index)

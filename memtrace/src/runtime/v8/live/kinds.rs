@@ -27,7 +27,7 @@ const WANTED: [(&str, Kind); 19] = [
     ("type_JSArrayBuffer__JS_ARRAY_BUFFER_TYPE", Kind::ArrayBuffer),
 ];
 
-/// The type of types.
+/// The constant with the number of the type of types.
 pub const MAP: &str = "type_Map__MAP_TYPE";
 
 /// How far into what describes the properties of a type the first one's name is.

@@ -39,7 +39,7 @@ pub fn of_kind(kind: Kind) -> Option<&'static str> {
     }
 }
 
-/// Reads the names of types.
+/// Reads the names of the types of one process.
 #[derive(Debug)]
 pub struct Names {
     /// The heap that is read.

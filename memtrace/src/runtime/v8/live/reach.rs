@@ -71,7 +71,7 @@ pub struct Tally {
     pub bytes: u64,
 }
 
-/// What has been found.
+/// What has been found of the objects of a process.
 #[derive(Debug)]
 pub struct Reached {
     /// By type.
@@ -592,7 +592,7 @@ mod tests {
                 (BUFFER, 64, 2063),
             ] {
                 made.set(at, base + MAP + MARK);
-                made.set(at + 8, bytes / 8 | number << 32);
+                made.set(at + 8, (bytes / 8) | (number << 32));
             }
             made
         }
@@ -633,9 +633,9 @@ mod tests {
             let start = (words.as_ptr() as u64).next_multiple_of(PAGE);
             let first = (start - words.as_ptr() as u64) as usize / 8;
             words[first..first + self.roots.len()].copy_from_slice(&self.roots);
-            let roots = [start..start + 8 * self.roots.len().next_multiple_of(page) as u64];
+            let roots = start..start + 8 * self.roots.len().next_multiple_of(page) as u64;
             let places = Places { instance_type: 12, backing_store: Some(48) };
-            reach(&memory, chunks, kinds, places, roots.into_iter(), &mut pages).expect("a search")
+            reach(&memory, chunks, kinds, places, std::iter::once(roots), &mut pages).expect("a search")
         }
     }
 

@@ -150,7 +150,7 @@ impl Collections {
                 *left = left.saturating_add(bytes);
             }
         }
-        let ruling = rule_reachable(left, target.ms(at_ns));
+        let ruling = rule_reachable(left, stack.outstanding_bytes, target.ms(at_ns));
         let is_ruled = ruling.is_some();
         if let Some(ruling) = ruling {
             apply(stack, ruling);

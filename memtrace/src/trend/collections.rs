@@ -115,10 +115,12 @@ pub fn rule_blocks(known: Known<'_>, left: [u64; 4], grown_bytes: u64, now_ms: u
 }
 
 /// Rules on blocks by what can be reached of them, as a collection would leave it: `left` is what of these appeared in each quarter of the time
-/// from the attach until that was looked at, at `at_ms`. `None` when none of them can be, or it was looked at too soon.
-pub fn rule_reachable(left: [u64; 4], at_ms: u64) -> Option<Ruling> {
+/// from the attach until that was looked at, at `at_ms`. `None` when most of what they have grown by, `grown_bytes`, waits for a collection: what
+/// little is left may be so by chance; and when it was looked at too soon.
+pub fn rule_reachable(left: [u64; 4], grown_bytes: u64, at_ms: u64) -> Option<Ruling> {
     let all: u64 = left.iter().fold(0, |sum, &bytes| sum.saturating_add(bytes));
-    if all == 0 || at_ms < thresholds::LEAST_WATCHED_BEFORE_A_COLLECTION_MS {
+    let is_most = all as f64 >= thresholds::LEAST_REACHABLE_PART * grown_bytes as f64;
+    if all == 0 || !is_most || at_ms < thresholds::LEAST_WATCHED_BEFORE_A_COLLECTION_MS {
         return None;
     }
     let part = |bytes: u64| bytes as f64 / all as f64;
@@ -217,11 +219,12 @@ mod tests {
     #[test]
     fn blocks_grow_if_those_that_can_be_reached_are_of_all_ages() {
         let grow = |left: [u64; 4], at_s: u64| {
-            rule_reachable(left, 1000 * at_s).map(|ruling| matches!(ruling, Ruling::Grows(_)))
+            rule_reachable(left, 100, 1000 * at_s).map(|ruling| matches!(ruling, Ruling::Grows(_)))
         };
         assert_eq!(grow([25, 25, 25, 25], 10), Some(true));
-        assert_eq!(grow([0, 0, 10, 25], 10), Some(false));
+        assert_eq!(grow([0, 0, 30, 35], 10), Some(false));
         assert_eq!(grow([90, 8, 1, 1], 10), Some(false));
+        assert_eq!(grow([10, 10, 10, 10], 10), None, "most of them wait for a collection");
         assert_eq!(grow([0, 0, 0, 0], 10), None, "nothing is known of them");
         assert_eq!(grow([25, 25, 25, 25], 4), None, "too soon");
     }

@@ -278,6 +278,13 @@ pub const RISE_OF_WHAT_COLLECTIONS_LEAVE: f64 = 0.1;
 /// The least that such a rise is, in bytes: four pages of V8's.
 pub const LEAST_RISE_OF_WHAT_COLLECTIONS_LEAVE: u64 = 1 << 20;
 
+/// Of a heap so much more can be reached at least than when that was looked at first where it is said to grow, in bytes: code that is warmed up
+/// keeps some 50 kB more.
+pub const LEAST_RISE_OF_WHAT_CAN_BE_REACHED: u64 = 256 << 10;
+
+/// The least part of blocks that can be reached where these tell whether they grow.
+pub const LEAST_REACHABLE_PART: f64 = 0.5;
+
 /// How long a collection has to come after the attach so that what it leaves of the blocks since then says anything, in milliseconds:
 /// all that is younger may just be in use. Five seconds are a judgement.
 pub const LEAST_WATCHED_BEFORE_A_COLLECTION_MS: u64 = 5000;

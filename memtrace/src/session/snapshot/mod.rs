@@ -46,7 +46,7 @@ use crate::{
     },
     runtime::v8,
     session::TraceConfig,
-    trend::{Judgement, MIN_INTERVALS, Observation, Trend},
+    trend::{Judgement, MIN_INTERVALS, Observation, Trend, thresholds::LEAST_RISE_OF_WHAT_CAN_BE_REACHED},
     turns::Turns,
 };
 
@@ -475,6 +475,12 @@ impl Snapshots {
                 collections.rule_by_reach(*slot, stack, now_ns);
                 if stack.verdict.is_leak() && !self.has_growing_type(*slot, state) {
                     stack.doubt(", but none of its types is known to");
+                }
+                let samples = self.trend.series(reachable(*slot));
+                let rise = samples.last().zip(samples.first());
+                let rise = rise.map_or(0, |(last, first)| last.bytes.saturating_sub(first.bytes));
+                if stack.verdict.is_leak() && rise < LEAST_RISE_OF_WHAT_CAN_BE_REACHED {
+                    stack.doubt(", but by too little to tell from code that is warmed up");
                 }
             }
         }

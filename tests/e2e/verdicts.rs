@@ -135,7 +135,9 @@ fn check(case: &Case) -> Result<()> {
         let is_told = together || growing.iter().any(|stack| stack.mentions(leak));
         ensure!(is_told, "{leak} is not growing: {:?} {top:#?}", report.groups);
     }
-    let known = |stack: &&&Stack| !case.leaks.iter().any(|leak| stack.mentions(leak));
+    // Objects of JavaScript that stand for the Buffers are kept with them, and so its heap grows.
+    let goes_with = |stack: &Stack| case.name.starts_with("node") && stack.mentions("v8::internal::MemoryAllocator");
+    let known = |stack: &&&Stack| !goes_with(stack) && !case.leaks.iter().any(|leak| stack.mentions(leak));
     let others: Vec<_> = growing.iter().filter(known).collect();
     ensure!(others.is_empty(), "growing, but no leak: {others:#?}");
     Ok(())

@@ -78,6 +78,14 @@ pub fn as_root(program: impl AsRef<OsStr>, why: &str) -> Result<Command> {
     Ok(command)
 }
 
+/// The memtrace that is asked for; without one it is built.
+pub fn memtrace(asked: Option<&Path>) -> Result<PathBuf> {
+    match asked {
+        Some(path) => std::fs::canonicalize(path).with_context(|| format!("cannot find {}", path.display())),
+        None => build_memtrace(),
+    }
+}
+
 /// Builds memtrace in release mode and gives the binary's path.
 pub fn build_memtrace() -> Result<PathBuf> {
     run(cargo().args(["build", "--release", "--package", "memtrace"]))?;

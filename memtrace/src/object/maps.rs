@@ -45,6 +45,12 @@ pub struct Mapping {
 }
 
 impl Mapping {
+    /// Whether it is memory without a file that the program or a library asked the system for: neither the memory from the program's end on
+    /// nor a stack, which have names in brackets, but under a name that it gave itself (`[anon:...]`).
+    pub fn is_anonymous(&self) -> bool {
+        self.inode == 0 && self.path.as_ref().is_none_or(|path| path.to_string_lossy().starts_with("[anon:"))
+    }
+
     /// The address at which code at an offset of a file is mapped here; `None` if this is another file's mapping, another part of the
     /// file's, or not executable.
     pub fn code_address(&self, path: &Path, offset: u64) -> Option<u64> {

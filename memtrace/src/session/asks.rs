@@ -13,10 +13,10 @@ use std::{
 use memtrace_common::{Slot, StackId, unwind::StackEnd};
 use rustix::process::{PidfdFlags, pidfd_open};
 
-use super::notice;
+use super::{counts::precision, notice};
 use crate::{
     event::StackFrame,
-    ledger::{Count, Kind, Ledger, Precision, StackTotals},
+    ledger::{Count, Kind, Ledger, StackTotals},
     object::maps::{self, Mapping},
     report::asked::{Asked, Left},
     runtime::{
@@ -26,6 +26,7 @@ use crate::{
             profile::{Drawn, Function, Held},
         },
         code::LineTable,
+        count::Sampled,
         v8,
     },
     symbol::Symbolizer,
@@ -277,11 +278,11 @@ fn count(id: StackId, live: &Drawn, ever: &Drawn) -> Count {
             moves: 0,
             moved_bytes: 0,
         },
-        precision: Some(Precision {
-            live_seen: live.objects,
-            ever_seen: ever.objects,
-            live: live.variance,
-            turnover: (2.0 * ever.variance - live.variance).max(live.variance),
-        }),
+        precision: Some(precision(Sampled {
+            held: live.objects,
+            ever: ever.objects,
+            held_variance: live.variance,
+            ever_variance: ever.variance,
+        })),
     }
 }

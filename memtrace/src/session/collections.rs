@@ -2,14 +2,15 @@
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     time::{Duration, Instant},
 };
 
-use memtrace_common::Slot;
+use memtrace_common::{Slot, StackId};
 
 use super::clock::monotonic_ns;
 use crate::{
-    ledger::Cohort,
+    ledger::{Cohort, Kind, ProcessLedger},
     object::{mapped, maps::Mapping},
     report::snapshot::Stack,
     runtime::{Without, v8},
@@ -117,13 +118,10 @@ impl Collections {
         apply(stack, rule_heap(target.known(&seen), stack.outstanding_bytes, target.ms(now_ns)));
     }
 
-    /// Rules on a heap of which it has been said what is judged of all of it that can be reached.
-    pub(super) fn rule_by_reach(&self, slot: Slot, stack: &mut Stack, now_ns: u64) {
-        stack.evidence = format!("of what can be reached of it: {}", stack.evidence);
-        let target = self.targets.get(&slot).filter(|_| stack.verdict.is_leak());
-        if let Some(why) = target.and_then(|target| deny(&target.collections(now_ns), target.ms(now_ns))) {
-            stack.doubt(&why);
-        }
+    /// Why collections say that a heap does not grow of which more and more can be reached, as the end of a sentence; `None` if they do not.
+    pub(super) fn deny(&self, slot: Slot, now_ns: u64) -> Option<String> {
+        let target = self.targets.get(&slot)?;
+        deny(&target.collections(now_ns), target.ms(now_ns))
     }
 
     /// The times by which blocks of a target are told apart for [`rule_on_blocks`](Self::rule_on_blocks); `None` if it has no V8.
@@ -133,29 +131,37 @@ impl Collections {
         Some(quarters_ns(target.since_ns, end))
     }
 
-    /// Rules on blocks by those of them that can be reached: for each the bytes and when it appeared. These were looked for at `at_ns`. Whether
-    /// that says anything.
-    pub(super) fn rule_on_reachable(
+    /// Rules on stacks, or sums of stacks, that are said to grow by those of their blocks that can be reached. These were at `addresses` at
+    /// `at_ns`; `holders` adds those to a list that a stack of blocks counts for. Left in `waiting` are those of which that says nothing.
+    pub(super) fn rule_on_reachable<K: Copy + Eq + Hash>(
         &self,
         slot: Slot,
-        stack: &mut Stack,
-        blocks: impl Iterator<Item = (u64, u64)>,
-        at_ns: u64,
-    ) -> bool {
-        let Some(target) = self.targets.get(&slot) else { return false };
+        process: &ProcessLedger,
+        (at_ns, addresses): (u64, &[u64]),
+        waiting: &mut Vec<(K, &mut Stack)>,
+        mut holders: impl FnMut(StackId, Kind, &mut Vec<K>),
+    ) {
+        let Some(target) = self.targets.get(&slot) else { return };
         let ends = quarters_ns(target.since_ns, at_ns);
-        let mut left = [0u64; 4];
-        for (bytes, time_ns) in blocks {
-            if let Some(left) = left.get_mut(ends.partition_point(|&end| end <= time_ns)) {
-                *left = left.saturating_add(bytes);
+        let mut left: HashMap<K, [u64; 4]> = HashMap::new();
+        let mut of = Vec::new();
+        for (id, kind, bytes, time_ns) in process.blocks_at(addresses) {
+            holders(id, kind, &mut of);
+            for key in of.drain(..) {
+                if let Some(sum) = left.entry(key).or_default().get_mut(ends.partition_point(|&end| end <= time_ns)) {
+                    *sum = sum.saturating_add(bytes);
+                }
             }
         }
-        let ruling = rule_reachable(left, stack.outstanding_bytes, target.ms(at_ns));
-        let is_ruled = ruling.is_some();
-        if let Some(ruling) = ruling {
-            apply(stack, ruling);
-        }
-        is_ruled
+        waiting.retain_mut(|(key, stack)| {
+            let left = left.get(key).copied().unwrap_or_default();
+            let ruling = rule_reachable(left, stack.outstanding_bytes, target.ms(at_ns));
+            let is_left = ruling.is_none();
+            if let Some(ruling) = ruling {
+                apply(stack, ruling);
+            }
+            is_left
+        });
     }
 
     /// Rules on blocks that are said to grow, of which these live, told apart by [`quarters_ns`](Self::quarters_ns).

@@ -168,16 +168,14 @@ impl Counts {
             for count in &found.counts {
                 said.take(slot, count, ledger, symbols);
             }
-            if !found.blocks.is_empty() {
-                blocks.insert(slot, (begun_ns, found.blocks));
-            }
+            blocks.insert(slot, (begun_ns, found.blocks));
         });
     }
 
     /// Where the blocks are that objects of a target hold which can be reached, and when that was so, by the monotonic clock; `None` where it is
     /// not known.
     pub(super) fn reachable_blocks(&self, slot: Slot) -> Option<(u64, &[u64])> {
-        self.blocks.get(&slot).map(|(at_ns, blocks)| (*at_ns, &**blocks))
+        self.blocks.get(&slot).filter(|(_, blocks)| !blocks.is_empty()).map(|(at_ns, blocks)| (*at_ns, &**blocks))
     }
 
     /// Whether what a target holds by its runtime's books, or by a census, was asked for the first time just now.
@@ -269,11 +267,16 @@ fn entry((_, id, kind): Key, count: &Count) -> ledger::Count {
             moves: 0,
             moved_bytes: 0,
         },
-        precision: count.sampled.map(|Sampled { held, ever, held_variance, ever_variance }| Precision {
-            live_seen: held,
-            ever_seen: ever,
-            live: held_variance,
-            turnover: (2.0 * ever_variance - held_variance).max(held_variance),
-        }),
+        precision: count.sampled.map(precision),
+    }
+}
+
+/// How well the ledger knows what a runtime's sample says.
+pub(super) fn precision(Sampled { held, ever, held_variance, ever_variance }: Sampled) -> Precision {
+    Precision {
+        live_seen: held,
+        ever_seen: ever,
+        live: held_variance,
+        turnover: (2.0 * ever_variance - held_variance).max(held_variance),
     }
 }

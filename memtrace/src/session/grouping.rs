@@ -11,11 +11,12 @@ use memtrace_common::Slot;
 use super::{
     describe::{frame, say, unjudged_group},
     key::Key,
+    pages::Pages,
     siblings,
     state::State,
 };
 use crate::{
-    ledger::{self, Cohort, ProcessLedger},
+    ledger::{self, Cohort},
     report::{
         gate::{self, Gate, Ruling},
         group::{self, CalledBy, Group, GroupBy},
@@ -85,13 +86,7 @@ impl Grouping {
                 continue;
             }
             let program = self.programs.get(&key.0).copied().unwrap_or_default();
-            // What only collections free is judged in another way, and so never together with other memory.
-            // Objects of a sample are no number beside all blocks.
-            let all = match key.2 {
-                _ if state.pages.is_known_collected(key) => hashed(program, COLLECTED),
-                ledger::Kind::Profiled => hashed(program, PROFILED),
-                _ => program,
-            };
+            let all = apart(key, &state.pages).map_or(program, |name| hashed(program, name));
             let kind = hashed(all, &key.2);
             let mut path = vec![GroupId(all), GroupId(kind)];
             if Instant::now() < until {
@@ -188,11 +183,7 @@ impl Grouping {
             let (key, sum) = judged[place].clone();
             let keys = siblings.remove(&key).unwrap_or_else(|| vec![key]);
             let first = self.groups.get(keys[0].1).map(|group| group.first);
-            let apart = first.and_then(|first| match first.2 {
-                _ if state.pages.is_known_collected(first) => Some(COLLECTED),
-                ledger::Kind::Profiled => Some(PROFILED),
-                _ => None,
-            });
+            let apart = first.and_then(|first| apart(first, &state.pages));
             let mut group = self.describe(&keys, sum, symbols, &holds);
             if let Some(name) = apart
                 && matches!(group.by, GroupBy::Process | GroupBy::Heap)
@@ -235,12 +226,16 @@ impl Grouping {
                 waiting.entry(key.0).or_default().push((key.1, sum));
             }
         }
-        for (slot, groups) in waiting {
+        for (slot, mut groups) in waiting {
             let (Some(ends_ns), Some(process)) = (collections.quarters_ns(slot, now_ns), state.ledger.process(slot))
             else {
                 continue;
             };
-            let groups = self.rule_on_reachable(slot, groups, process, state);
+            if let Some(reachable) = state.counts.reachable_blocks(slot) {
+                collections.rule_on_reachable(slot, process, reachable, &mut groups, |id, kind, of| {
+                    of.extend(self.groups.of((slot, id, kind)));
+                });
+            }
             let places: HashMap<GroupIndex, u32> =
                 (0..).zip(&groups).map(|(place, (index, _))| (*index, place)).collect();
             let found = process.cohorts_of_sets(groups.len(), &ends_ns, |id, kind, member| {
@@ -250,30 +245,6 @@ impl Grouping {
                 collections.rule_on_blocks(slot, sum, &living, now_ns);
             }
         }
-    }
-
-    /// Rules on groups by what can be reached of their blocks; those are returned of which that says nothing.
-    fn rule_on_reachable<'s>(
-        &self,
-        slot: Slot,
-        groups: Vec<(GroupIndex, &'s mut Stack)>,
-        process: &ProcessLedger,
-        state: &State,
-    ) -> Vec<(GroupIndex, &'s mut Stack)> {
-        let Some((at_ns, addresses)) = state.counts.reachable_blocks(slot) else { return groups };
-        let mut found: HashMap<GroupIndex, Vec<(u64, u64)>> = HashMap::new();
-        for (id, kind, bytes, time_ns) in process.blocks_at(addresses) {
-            for &index in self.groups.of((slot, id, kind)) {
-                found.entry(index).or_default().push((bytes, time_ns));
-            }
-        }
-        let is_left = |(index, sum): &mut (GroupIndex, &mut Stack)| {
-            let blocks = found.remove(index).unwrap_or_default();
-            !state.pages.collections.rule_on_reachable(slot, sum, blocks.into_iter(), at_ns)
-        };
-        let mut groups = groups;
-        groups.retain_mut(is_left);
-        groups
     }
 
     fn node(&self, index: GroupIndex, sum: &Stack, places: &HashMap<GroupId, usize>) -> Node {
@@ -370,7 +341,6 @@ impl Grouping {
                 Some(ledger::Kind::Touched) => "all pages that were touched".to_owned(),
                 Some(ledger::Kind::Managed) => "all objects of the managed heap".to_owned(),
                 Some(ledger::Kind::Small) => "all small objects".to_owned(),
-                Some(ledger::Kind::Profiled) => PROFILED.to_owned(),
                 Some(ledger::Kind::Goroutine) => "all goroutines".to_owned(),
                 _ => "all heap blocks".to_owned(),
             },
@@ -507,6 +477,16 @@ fn label(frame: &Frame) -> String {
 
 fn frames(symbols: &mut Symbolizer, key: Key) -> Vec<Frame> {
     symbols.frames(key.0, key.1).frames.into_iter().map(frame).collect()
+}
+
+/// What all stacks are called together that are never in a group with others: what only collections free is judged in another way, and objects
+/// of a sample are no number beside all blocks.
+fn apart(key: Key, pages: &Pages) -> Option<&'static str> {
+    match key.2 {
+        _ if pages.is_known_collected(key) => Some(COLLECTED),
+        ledger::Kind::Profiled => Some(PROFILED),
+        _ => None,
+    }
 }
 
 fn hashed(above: u64, label: &(impl Hash + ?Sized)) -> u64 {

@@ -45,10 +45,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     ensure!(process::is_root(), "the tests trace, and runtimes get a file system of their own: run this as root");
-    let memtrace = match &options.memtrace {
-        Some(path) => fs::canonicalize(path).with_context(|| format!("cannot find {}", path.display()))?,
-        None => process::build_memtrace()?,
-    };
+    let memtrace = process::memtrace(options.memtrace.as_deref())?;
     let folder = tree::target().join("runtimes");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let outcomes = each(&runtimes, &memtrace, &folder)?;

@@ -59,10 +59,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     ensure!(process::is_root(), "the programs change users and cgroups: run this as root");
     install(&programs)?;
-    let memtrace = match &options.memtrace {
-        Some(path) => fs::canonicalize(path).with_context(|| format!("cannot find {}", path.display()))?,
-        None => process::build_memtrace()?,
-    };
+    let memtrace = process::memtrace(options.memtrace.as_deref())?;
     if options.quick {
         let survived = each(&programs, &memtrace, QUICK_ROUNDS, &mut Results::default())?;
         return Ok(if survived { ExitCode::SUCCESS } else { ExitCode::FAILURE });

@@ -46,7 +46,7 @@ use crate::{
     },
     runtime::v8,
     session::TraceConfig,
-    trend::{Judgement, MIN_INTERVALS, Observation, Trend, thresholds::LEAST_RISE_OF_WHAT_CAN_BE_REACHED},
+    trend::{MIN_INTERVALS, Observation, Trend, thresholds::LEAST_RISE_OF_WHAT_CAN_BE_REACHED},
     turns::Turns,
 };
 
@@ -469,58 +469,53 @@ impl Snapshots {
     /// the same.
     fn wait_for_collections(&self, stacks: &mut [(Key, Stack)], state: &State) {
         let (now_ns, collections) = (self.clock.now_ns(), &state.pages.collections);
-        for ((slot, _, _), stack) in stacks.iter_mut().filter(|(key, _)| heap_of(*key) == Some(v8::HEAP)) {
-            if let Some(judged) = self.judge_reachable(*slot) {
-                say(stack, judged);
-                collections.rule_by_reach(*slot, stack, now_ns);
-                if stack.verdict.is_leak() && !self.has_growing_type(*slot, state) {
-                    stack.doubt(", but none of its types is known to");
-                }
-                let samples = self.trend.series(reachable(*slot));
-                let rise = samples.last().zip(samples.first());
-                let rise = rise.map_or(0, |(last, first)| last.bytes.saturating_sub(first.bytes));
-                if stack.verdict.is_leak() && rise < LEAST_RISE_OF_WHAT_CAN_BE_REACHED {
-                    stack.doubt(", but by too little to tell from code that is warmed up");
-                }
-            }
-        }
         let mut waiting: HashMap<Slot, Vec<(Key, &mut Stack)>> = HashMap::new();
-        for (key, stack) in stacks.iter_mut().filter(|(_, stack)| stack.verdict.is_leak()) {
-            if stack.heap.is_some() {
-                if self.judge_reachable(key.0).is_none() {
-                    collections.rule_on_heap(key.0, stack, now_ns);
-                }
+        for (key, stack) in stacks.iter_mut() {
+            let is_v8 = heap_of(*key) == Some(v8::HEAP);
+            if is_v8 && self.rule_by_reach(key.0, stack, state) || !stack.verdict.is_leak() {
+                continue;
+            }
+            if is_v8 {
+                collections.rule_on_heap(key.0, stack, now_ns);
             } else if state.pages.is_known_collected(*key) {
                 waiting.entry(key.0).or_default().push((*key, stack));
             }
         }
         for (slot, mut stacks) in waiting {
-            let (Some(process), reachable) = (state.ledger.process(slot), state.counts.reachable_blocks(slot)) else {
-                continue;
-            };
-            if let Some((at_ns, addresses)) = reachable {
-                let mut found: HashMap<(StackId, ledger::Kind), Vec<(u64, u64)>> = HashMap::new();
-                for (id, kind, bytes, time_ns) in process.blocks_at(addresses) {
-                    found.entry((id, kind)).or_default().push((bytes, time_ns));
-                }
-                stacks.retain_mut(|(key, stack)| {
-                    let blocks = found.remove(&(key.1, key.2)).unwrap_or_default();
-                    !collections.rule_on_reachable(slot, stack, blocks.into_iter(), at_ns)
-                });
+            let Some(process) = state.ledger.process(slot) else { continue };
+            if let Some(reachable) = state.counts.reachable_blocks(slot) {
+                let itself = |id, kind, of: &mut Vec<Key>| of.push((slot, id, kind));
+                collections.rule_on_reachable(slot, process, reachable, &mut stacks, itself);
             }
             let Some(ends_ns) = collections.quarters_ns(slot, now_ns) else { continue };
             let keys: Vec<(StackId, ledger::Kind)> = stacks.iter().map(|(key, _)| (key.1, key.2)).collect();
-            let living = state.ledger.process(slot).map(|process| process.cohorts(&keys, &ends_ns)).unwrap_or_default();
-            for ((_, stack), living) in stacks.iter_mut().zip(living) {
+            for ((_, stack), living) in stacks.iter_mut().zip(process.cohorts(&keys, &ends_ns)) {
                 collections.rule_on_blocks(slot, stack, &living, now_ns);
             }
         }
     }
 
-    /// What is said of all that can be reached of a target's heap; `None` before it was looked at often enough.
-    fn judge_reachable(&self, slot: Slot) -> Option<Judgement> {
-        let key = reachable(slot);
-        (self.trend.series(key).len() >= MIN_INTERVALS).then(|| self.trend.judge(key))
+    /// Says of V8's heap in a target what is judged of all of it that can be reached. Whether that was looked at often enough.
+    fn rule_by_reach(&self, slot: Slot, stack: &mut Stack, state: &State) -> bool {
+        let (key, samples) = (reachable(slot), self.trend.series(reachable(slot)));
+        if samples.len() < MIN_INTERVALS {
+            return false;
+        }
+        say(stack, self.trend.judge(key));
+        stack.evidence = format!("of what can be reached of it: {}", stack.evidence);
+        if !stack.verdict.is_leak() {
+            return true;
+        }
+        let rise =
+            samples.last().zip(samples.first()).map_or(0, |(last, first)| last.bytes.saturating_sub(first.bytes));
+        if let Some(why) = state.pages.collections.deny(slot, self.clock.now_ns()) {
+            stack.doubt(&why);
+        } else if !self.has_growing_type(slot, state) {
+            stack.doubt(", but none of its types is known to");
+        } else if rise < LEAST_RISE_OF_WHAT_CAN_BE_REACHED {
+            stack.doubt(", but by too little to tell from code that is warmed up");
+        }
+        true
     }
 
     /// Whether the objects of any type are known to grow in a target. What is kept is of some type, and references that are left over by

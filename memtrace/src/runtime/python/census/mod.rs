@@ -138,9 +138,7 @@ impl Census {
 
 /// Whether a mapping is anonymous memory of the process, as pymalloc asks the system for.
 fn may_have_pools(mapping: &Mapping) -> bool {
-    let is_anonymous =
-        mapping.inode == 0 && mapping.path.as_ref().is_none_or(|path| path.to_string_lossy().starts_with("[anon:"));
-    is_anonymous && mapping.readable && mapping.writable
+    mapping.is_anonymous() && mapping.readable && mapping.writable
 }
 
 /// Leaves at most about `most` of these addresses, all multiples of `unit`: every second, fourth, ... Returned is how many each of

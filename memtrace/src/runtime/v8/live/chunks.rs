@@ -142,9 +142,7 @@ fn extent(memory: &Memory, base: u64, last: u64) -> Option<(u64, u64)> {
 
 /// Whether pages of a heap may be in a mapping: anonymous memory, not that of `malloc` from the program's end on.
 fn may_have_chunks(mapping: &Mapping) -> bool {
-    let is_anonymous =
-        mapping.inode == 0 && mapping.path.as_ref().is_none_or(|path| path.to_string_lossy().starts_with("[anon:"));
-    is_anonymous && mapping.readable && mapping.writable && !mapping.executable
+    mapping.is_anonymous() && mapping.readable && mapping.writable && !mapping.executable
 }
 
 /// Which of these pages, which are in order, an address lies in.

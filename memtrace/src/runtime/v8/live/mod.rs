@@ -2,12 +2,14 @@
 //! makes of a whole heap.
 //!
 //! In: the memory of the process, read from outside while it runs. Out: a [`Count`] for each name of a type, and one of all that can be
-//! reached ([`reach`]) but for code and types, of which there are more as long as V8 compiles. The process is not stopped: what is made, moved or dropped in the milliseconds of a look is in it or not.
+//! reached ([`reach`]) but for code and types, of which there are more as long as V8 compiles. The process is not stopped:
+//! what is made, moved or dropped in the milliseconds of a look is in it or not.
 
 mod chunks;
 pub(super) mod kinds;
 mod names;
 mod reach;
+mod roots;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -33,6 +35,9 @@ const MAX_PAGES: u64 = 1 << 24;
 
 /// What the first looks may take together before they rest as long as the others: a leak is told after some of them.
 const CREDIT: Duration = Duration::from_secs(1);
+
+/// The most processor time of a look: a heap of 307 MB takes some 2 s.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// How many objects of a thousand may be none, or not be there, in a look that is as good as any: some words that are looked at first lead to
 /// where objects were.
@@ -124,16 +129,18 @@ impl Live {
         best.map(|(_, reached)| reached)
     }
 
-    /// Looks once; `None` when the heaps cannot be read, or are more than is looked at.
+    /// Looks once; `None` when the heaps cannot be read, are more than is looked at, or take too long.
     fn look(&mut self) -> Option<Reached> {
         let mappings = maps::read(self.pid).ok().filter(|mappings| !mappings.is_empty())?;
         let heap = &mut self.names.heap;
         heap.memory.confine(&mappings);
         let mut pages = Pages::open(self.pid, MAX_PAGES)?;
         let chunks = chunks::find(&heap.memory, &mappings, &mut pages)?;
-        let stacks = reach::stacks(self.pid);
-        let roots = reach::roots(&mappings, self.readable, &stacks);
-        reach::reach(&heap.memory, chunks, &mut self.kinds, self.places, roots, &mut pages)
+        let stacks = roots::stacks(self.pid);
+        let begin = roots::ranges(&mappings, self.readable, &stacks);
+        let memory = &heap.memory;
+        let reached = reach::reach(memory, chunks, &mut self.kinds, self.places, begin, &mut pages, LONGEST)?;
+        (!reached.is_late).then_some(reached)
     }
 
     /// The sums by name, and that of all.

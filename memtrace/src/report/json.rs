@@ -133,6 +133,7 @@ mod tests {
         ("/stacks/0/frames/0/line", "integer"),
         ("/stacks/0/frames/0/inlined", "boolean"),
         ("/stacks/0/frames/0/language", "string"),
+        ("/stacks/0/frames/0/user", "boolean"),
         ("/stacks/0/frames/0/offset", "string"),
         ("/stacks/0/truncated", "null"),
         ("/stacks/1/truncated", "string"),

@@ -35,12 +35,22 @@ enum Role {
 /// wrapper around the allocator. When there is none, the innermost one of a runtime, else the innermost wrapper. 0 for
 /// a stack without frames.
 pub fn blamed(frames: &[Frame]) -> usize {
+    // `min_by_key` takes the first of equals.
+    roles(frames).enumerate().min_by_key(|&(_, role)| role).map_or(0, |(index, _)| index)
+}
+
+/// Marks the frames that are the user's own code ([`Frame::user`]).
+pub fn mark_own(frames: &mut [Frame]) {
+    let own: Vec<bool> = roles(frames).map(|role| role == Role::Own).collect();
+    frames.iter_mut().zip(own).for_each(|(frame, is_own)| frame.user = is_own);
+}
+
+/// What each frame of a stack is for.
+fn roles(frames: &[Frame]) -> impl Iterator<Item = Role> {
     let is_interpreted = frames.iter().any(|frame| frame.kind == FrameKind::Interpreter);
     // Where an interpreter's frames have names, code that was made at run time and has none is the interpreter's.
     let is_made = |frame: &Frame| frame.function.is_none() && frame.module.as_deref() == Some("[anonymous]");
-    let role = |frame: &Frame| if is_interpreted && is_made(frame) { Role::Runtime } else { role(frame) };
-    // `min_by_key` takes the first of equals.
-    frames.iter().enumerate().min_by_key(|(_, frame)| role(frame)).map_or(0, |(index, _)| index)
+    frames.iter().map(move |frame| if is_interpreted && is_made(frame) { Role::Runtime } else { role(frame) })
 }
 
 /// The index of the frame to blame in a checkout: the innermost one that is no wrapper and whose source file lies below

@@ -17,6 +17,7 @@ pub(crate) fn frame(function: &str, module: &str, file: Option<(&str, u32)>) -> 
         offset: Some("0x1234".to_owned()),
         kind: FrameKind::Native,
         language: Language::Native,
+        user: false,
     }
 }
 

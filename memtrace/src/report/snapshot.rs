@@ -401,6 +401,10 @@ pub struct Frame {
     /// The language of the code, as its runtime states it: `native` where none does. Other values may follow.
     #[serde(default)]
     pub language: Language,
+    /// Whether the code is the user's own, by its names and where its source lies: neither a runtime's, nor of the C library or a wrapper around
+    /// the allocator, nor of an installed package.
+    #[serde(default)]
+    pub user: bool,
 }
 
 /// A program or library that frames lie in.

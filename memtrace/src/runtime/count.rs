@@ -60,8 +60,9 @@ pub struct Sampled {
     pub ever: u64,
     /// The variance of the bytes that are held.
     pub held_variance: f64,
-    /// The variance of the bytes of all objects that ever were.
-    pub ever_variance: f64,
+    /// The variance of the bytes of all objects that have come and of all that have gone, less of those that can have changed nothing from one
+    /// look to the next.
+    pub turnover_variance: f64,
 }
 
 /// What goroutines of one place do.

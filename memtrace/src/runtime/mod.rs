@@ -31,6 +31,9 @@ use crate::object::{Pid, mapped::MappedObject, maps::Mapping};
 /// The share of a processor that reading a process's books gets, as one part in this many.
 pub const PARTS: u32 = 100;
 
+/// What the first looks at a process's books may take together before they rest as long as the others: a leak is told after some of them.
+pub const CREDIT: Duration = Duration::from_secs(1);
+
 /// A look that takes longer rests as if it had taken this time: a minute.
 const LONGEST_TURN: Duration = Duration::from_millis(600);
 

@@ -282,7 +282,7 @@ fn count(id: StackId, live: &Drawn, ever: &Drawn) -> Count {
             held: live.objects,
             ever: ever.objects,
             held_variance: live.variance,
-            ever_variance: ever.variance,
+            turnover_variance: 2.0 * ever.variance - live.variance,
         })),
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct Collections {
 
 struct Target {
     heaps: Result<v8::Heaps, &'static str>,
-    /// When the target was attached to, and looked at last, by the monotonic clock.
+    /// Since when its blocks are seen, and when it was looked at last, by the monotonic clock.
     since_ns: u64,
     looked_ns: u64,
     /// What is known of each heap, by its address, since all of them had been collected last.
@@ -81,6 +81,13 @@ impl Collections {
         });
         self.next = None;
         true
+    }
+
+    /// The blocks of a target are seen from now on: setting its probes may have taken seconds.
+    pub(super) fn begin(&mut self, slot: Slot) {
+        if let Some(target) = self.targets.get_mut(&slot) {
+            target.since_ns = monotonic_ns();
+        }
     }
 
     /// The target has ended, or runs another program.
@@ -238,9 +245,10 @@ impl Target {
         self.seen.iter().filter(|seen| seen.before_ns <= now_ns).map(|seen| self.collection(seen)).collect()
     }
 
-    /// The collections whose dead are freed by now.
+    /// The collections since its blocks are seen whose dead are freed by now.
     fn freed(&self, now_ns: u64) -> impl Iterator<Item = &Seen> {
-        self.seen.iter().filter(move |seen| seen.seen_ns + FREED_WITHIN_NS <= now_ns)
+        let seen = self.seen.iter().filter(|seen| seen.before_ns >= self.since_ns);
+        seen.filter(move |seen| seen.seen_ns + FREED_WITHIN_NS <= now_ns)
     }
 
     fn known<'a>(&self, seen: &'a [Collection]) -> Known<'a> {

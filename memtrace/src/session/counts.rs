@@ -272,11 +272,6 @@ fn entry((_, id, kind): Key, count: &Count) -> ledger::Count {
 }
 
 /// How well the ledger knows what a runtime's sample says.
-pub(super) fn precision(Sampled { held, ever, held_variance, ever_variance }: Sampled) -> Precision {
-    Precision {
-        live_seen: held,
-        ever_seen: ever,
-        live: held_variance,
-        turnover: (2.0 * ever_variance - held_variance).max(held_variance),
-    }
+pub(super) fn precision(Sampled { held, ever, held_variance, turnover_variance }: Sampled) -> Precision {
+    Precision { live_seen: held, ever_seen: ever, live: held_variance, turnover: turnover_variance.max(held_variance) }
 }

@@ -21,7 +21,7 @@ use crate::{
     report::{
         enlarged::Enlarger,
         loss::{self, Harm},
-        name, number,
+        name, number, place,
         runtime::{Goroutines, Judged},
         sampling::{Estimate, Sampling},
         snapshot::{Frame, Module, Process, Quantiles, Stack, StackKind, Survival, Totals, Tracer as TracerState},
@@ -260,7 +260,14 @@ pub(super) fn unjudged_group(id: u64, kind: ledger::Kind, last: &Sample) -> Stac
     unjudged(0, &totals, None)
 }
 
-pub(super) fn frame(resolved: ResolvedFrame) -> Frame {
+/// A stack's frames for a report, the innermost first, with those marked that are the user's own code.
+pub(super) fn frames(resolved: Vec<ResolvedFrame>) -> Vec<Frame> {
+    let mut frames: Vec<Frame> = resolved.into_iter().map(frame).collect();
+    place::mark_own(&mut frames);
+    frames
+}
+
+fn frame(resolved: ResolvedFrame) -> Frame {
     Frame {
         function: resolved.function,
         module: resolved.module,
@@ -271,6 +278,7 @@ pub(super) fn frame(resolved: ResolvedFrame) -> Frame {
         offset: resolved.offset.map(|offset| format!("{offset:#x}")),
         kind: resolved.kind,
         language: resolved.language,
+        user: false,
     }
 }
 
@@ -283,7 +291,7 @@ pub(super) fn enlargers(state: &mut State, (slot, id, kind): Key) -> Vec<Enlarge
         calls,
         bytes,
         share: bytes as f64 / all.bytes.max(1) as f64,
-        frames: state.symbols.frames(slot, caller).frames.into_iter().map(frame).collect(),
+        frames: frames(state.symbols.frames(slot, caller).frames),
     });
     shown.collect()
 }

@@ -9,7 +9,7 @@ use std::{
 use memtrace_common::Slot;
 
 use super::{
-    describe::{frame, say, unjudged_group},
+    describe::{self, say, unjudged_group},
     key::Key,
     pages::Pages,
     siblings,
@@ -96,7 +96,7 @@ impl Grouping {
                     self.groups.join(key, key.0, &path, trend);
                     continue;
                 }
-                let common = Common::of(&resolved.frames.into_iter().map(frame).collect::<Vec<_>>());
+                let common = Common::of(&describe::frames(resolved.frames));
                 path.extend(common.labels.iter().scan(kind, |above, label| {
                     *above = hashed(*above, label);
                     Some(GroupId(*above))
@@ -476,7 +476,7 @@ fn label(frame: &Frame) -> String {
 }
 
 fn frames(symbols: &mut Symbolizer, key: Key) -> Vec<Frame> {
-    symbols.frames(key.0, key.1).frames.into_iter().map(frame).collect()
+    describe::frames(symbols.frames(key.0, key.1).frames)
 }
 
 /// What all stacks are called together that are never in a group with others: what only collections free is judged in another way, and objects

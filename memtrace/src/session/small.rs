@@ -4,10 +4,7 @@
 //! many objects come and go, these fill the pools, and what stays lies in their gaps. So the block that each pool was made ready for is
 //! looked at again and again in the first seconds. Where it is given back, the pool is nobody's, and all such pools are one heap.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
-    time::Instant,
-};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use memtrace_common::{Slot, StackId};
 
@@ -17,12 +14,12 @@ use crate::{
     ledger::{Count, Kind, Ledger, StackTotals},
     object::maps::Mapping,
     runtime::{
-        PARTS,
+        CREDIT, PARTS,
         python::small::{Pool, PoolReader},
     },
     symbol::Symbolizer,
     target::Pid,
-    turns::Turns,
+    turns::{Turns, thread_time},
 };
 
 /// The most pools of a process that are kept in mind: 8 GiB of them.
@@ -160,7 +157,7 @@ impl Target {
             pools: BTreeMap::new(),
             stacks: HashMap::new(),
             young: VecDeque::new(),
-            turns: Turns::default(),
+            turns: Turns::with_credit(CREDIT),
             looks: Turns::default(),
             has_said: false,
         }
@@ -168,14 +165,14 @@ impl Target {
 
     /// Reads all heads; false if the process has ended.
     fn read(&mut self) -> bool {
-        let begun = Instant::now();
+        let begun = thread_time();
         if !self.reader.as_mut().is_some_and(PoolReader::look) {
             return false;
         }
         self.settle();
         self.read_heads();
         self.sum();
-        self.turns.ended(begun.elapsed(), PARTS);
+        self.turns.ended(thread_time() - begun, PARTS);
         true
     }
 
@@ -206,7 +203,7 @@ impl Target {
         if self.new.is_empty() && self.young.is_empty() || !self.looks.may_begin() {
             return;
         }
-        let begun = Instant::now();
+        let begun = thread_time();
         self.settle();
         let (Some(reader), pools) = (&self.reader, &mut self.pools) else { return };
         self.young.retain_mut(|young| {
@@ -217,7 +214,7 @@ impl Target {
             }
             !is_free && young.looks > 0
         });
-        self.looks.ended(begun.elapsed(), PARTS);
+        self.looks.ended(thread_time() - begun, PARTS);
     }
 
     /// Reads the heads of the pools that are in memory.

@@ -311,3 +311,18 @@ fn what_an_interpreter_does_between_two_functions_is_one_line() {
     );
     assert_eq!(shown(&frames[..3]).len(), 3, "without interpreted code every frame is shown");
 }
+
+#[test]
+fn the_users_own_code_is_marked() {
+    let mut frames = [
+        frame("malloc_wrapper", "libz.so.1", None),
+        frame("parse", "leaky.so", Some(("/srv/leaky.c", 8))),
+        frame("_PyEval_EvalFrameDefault", "python3.11", None),
+        script("handle", "/srv/app.py"),
+        script("get", "/usr/lib/python3/dist-packages/requests/api.py"),
+        script("loads", "/usr/lib/python3.11/json/__init__.py"),
+        frame("__libc_start_main", "libc.so.6", None),
+    ];
+    mark_own(&mut frames);
+    assert_eq!(frames.map(|frame| frame.user), [false, true, false, true, false, false, false]);
+}

@@ -70,6 +70,10 @@ struct Record {
     counters: u64,
     published: History,
     seen: History,
+    /// How many drawn objects had been allocated and had died at the last look, and how many were held then.
+    last: (u64, u64, f64),
+    /// Drawn objects that came or went and may have changed what is held, from look to look.
+    changed: f64,
 }
 
 /// How many objects were allocated and how many of them were dead, at the last collections.
@@ -182,8 +186,9 @@ impl Heap {
         for (record, counters) in read {
             let drawn = drawn(&counters, self.current);
             let held = record.held(&drawn);
-            add(&mut counts[record.place], record.size, rate, drawn.allocated, held);
-            add(&mut whole, record.size, rate, drawn.allocated, held);
+            let draws = Draws { ever: drawn.allocated, held, changed: record.changed(&drawn, held) };
+            add(&mut counts[record.place], record.size, rate, draws);
+            add(&mut whole, record.size, rate, draws);
         }
         counts.push(whole);
         Some(counts)
@@ -206,8 +211,7 @@ impl Heap {
                 places.push(Arc::clone(addresses));
                 places.len() - 1
             });
-            let (published, seen) = (History::default(), History::default());
-            self.records.insert(at, Record { place, size, counters: at + HEAD_BYTES + 8 * count, published, seen });
+            self.records.insert(at, Record::new(place, size, at + HEAD_BYTES + 8 * count));
             at = next;
         }
         Some(())
@@ -255,6 +259,20 @@ fn drawn(counters: &Counters, current: Option<usize>) -> Drawn {
 }
 
 impl Record {
+    fn new(place: usize, size: u64, counters: u64) -> Self {
+        let (published, seen) = (History::default(), History::default());
+        Self { place, size, counters, published, seen, last: (0, 0, 0.0), changed: 0.0 }
+    }
+
+    /// How many drawn objects may have changed what is held, over all looks. What is held changes by objects that came since the last look and
+    /// live, and by objects that lived then and are gone: at most as many as came and went at all, and as lived at the two looks together.
+    fn changed(&mut self, drawn: &Drawn, held: f64) -> f64 {
+        let (allocated, dead, before) = std::mem::replace(&mut self.last, (drawn.allocated, drawn.dead, held));
+        let moved = drawn.allocated.saturating_sub(allocated).saturating_add(drawn.dead.saturating_sub(dead));
+        self.changed += (moved as f64).min(before + held);
+        self.changed
+    }
+
     /// How many drawn objects are held now, by the estimate.
     ///
     /// There are two: by what is published, which is a collection behind and right, and by what is not, in which the dead of the last
@@ -289,8 +307,19 @@ fn nothing(counted: Counted, place: &Arc<[u64]>) -> Count {
     }
 }
 
-/// Adds drawn objects of one size: so many ever, so many held.
-fn add(count: &mut Count, size: u64, rate: u64, ever: u64, held: f64) {
+/// Drawn objects of one size.
+#[derive(Clone, Copy, Debug)]
+struct Draws {
+    /// All that ever were.
+    ever: u64,
+    /// Those that are held, by the estimate.
+    held: f64,
+    /// Those by whose coming and going what is held has changed, at most.
+    changed: f64,
+}
+
+/// Adds drawn objects of one size.
+fn add(count: &mut Count, size: u64, rate: u64, Draws { ever, held, changed }: Draws) {
     // What one that was drawn stands for (`scaleHeapSample` in runtime/pprof of Go).
     let stands_for = if rate <= 1 { 1.0 } else { 1.0 / -(-(size.max(1) as f64) / rate as f64).exp_m1() };
     let bytes = size as f64;
@@ -304,7 +333,7 @@ fn add(count: &mut Count, size: u64, rate: u64, ever: u64, held: f64) {
         sampled.held += held.round() as u64;
         sampled.ever += ever;
         sampled.held_variance += held * variance;
-        sampled.ever_variance += ever as f64 * variance;
+        sampled.turnover_variance += changed * variance;
     }
 }
 
@@ -341,8 +370,7 @@ mod tests {
     /// What is held by the estimate after each step of a program.
     fn estimates(steps: usize, step: impl Fn(usize, &mut Profile)) -> Vec<(f64, u64)> {
         let (mut profile, mut known, mut pending) = (Profile::default(), None, [0; 3]);
-        let mut record =
-            Record { place: 0, size: 64, counters: 0, published: History::default(), seen: History::default() };
+        let mut record = Record::new(0, 64, 0);
         let mut all = Vec::new();
         for at in 0..steps {
             step(at, &mut profile);
@@ -388,6 +416,19 @@ mod tests {
     }
 
     #[test]
+    fn garbage_is_no_doubt_about_what_is_held_and_what_takes_the_place_of_others_is() {
+        let mut record = Record::new(0, 64, 0);
+        let drawn = |allocated, dead| Drawn { allocated, dead, ..Drawn::default() };
+        assert_eq!(record.changed(&drawn(10, 0), 10.0), 10.0);
+        // Nothing is held any more from here on, whatever comes and goes.
+        assert_eq!(record.changed(&drawn(1010, 1010), 0.0), 20.0);
+        assert_eq!(record.changed(&drawn(9010, 9010), 0.0), 20.0);
+        // Three are kept, and then others in their places.
+        assert_eq!(record.changed(&drawn(9013, 9010), 3.0), 23.0);
+        assert_eq!(record.changed(&drawn(9016, 9013), 3.0), 29.0);
+    }
+
+    #[test]
     fn the_part_that_takes_what_is_allocated_is_found_and_followed() {
         assert_eq!(current(None, [0; 3], [0; 3]), None);
         assert_eq!(current(None, [0; 3], [0, 4, 0]), Some(1));
@@ -399,8 +440,7 @@ mod tests {
 
     #[test]
     fn records_with_and_without_bytes_are_told_apart() {
-        let record =
-            |size| Record { place: 0, size, counters: 0, published: History::default(), seen: History::default() };
+        let record = |size| Record::new(0, size, 0);
         let mut some = [record(64), record(4096)];
         let with = |size: u64| {
             let mut words = [0; WORDS];

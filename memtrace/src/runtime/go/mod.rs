@@ -8,10 +8,10 @@ mod goroutines;
 mod heap;
 mod variables;
 
-use std::{cell::RefCell, collections::HashMap, fs::File, rc::Rc, time::Instant};
+use std::{cell::RefCell, collections::HashMap, fs::File, rc::Rc};
 
 use self::{goroutines::Goroutines, heap::Heap, variables::Variables};
-use super::{LONGEST_TURN, Memory, PARTS, count::Count};
+use super::{CREDIT, LONGEST_TURN, Memory, PARTS, count::Count};
 use crate::{
     object::{
         Pid,
@@ -20,7 +20,7 @@ use crate::{
         maps::Mapping,
         symbols::ElfFile,
     },
-    turns::Turns,
+    turns::{Turns, thread_time},
 };
 
 /// A running Go program whose books can be read.
@@ -103,7 +103,7 @@ impl Program {
             code,
             memory,
             last: Vec::new(),
-            turns: Turns::default(),
+            turns: Turns::with_credit(CREDIT),
         })
     }
 
@@ -131,9 +131,9 @@ impl Program {
     /// What it holds now, or held when it was last looked at, where looking takes long. `now_ns` is by the monotonic clock.
     pub fn count(&mut self, now_ns: u64) -> &[Count] {
         if self.turns.may_begin() {
-            let begun = Instant::now();
+            let begun = thread_time();
             self.look(now_ns);
-            self.turns.ended(begun.elapsed().min(LONGEST_TURN), PARTS);
+            self.turns.ended((thread_time() - begun).min(LONGEST_TURN), PARTS);
         }
         &self.last
     }

@@ -8,7 +8,6 @@ use std::{
     fs::File,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     os::unix::fs::FileExt as _,
-    time::Instant,
 };
 
 use super::counters::{self, BEGIN, Layout, Live};
@@ -21,7 +20,7 @@ use crate::{
     },
     runtime::{Memory, PARTS, memory::word_at},
     target::pages::Pages,
-    turns::Turns,
+    turns::{Turns, thread_time},
 };
 
 /// The function that collects a whole heap.
@@ -150,7 +149,7 @@ impl Heaps {
         if !self.turns.may_begin() {
             return;
         }
-        let begun = Instant::now();
+        let begun = thread_time();
         let threads = std::fs::read_dir(self.pid.proc_path("task")).map(Iterator::count).ok();
         if self.found.is_empty() || threads != self.threads {
             let mappings = maps::read(self.pid).unwrap_or_default();
@@ -164,7 +163,7 @@ impl Heaps {
             self.found = found;
             self.threads = threads;
         }
-        self.turns.ended(begun.elapsed(), PARTS);
+        self.turns.ended(thread_time() - begun, PARTS);
     }
 
     /// Looks for heaps in one mapping, as far as it is in memory.

@@ -209,6 +209,7 @@ impl<'a> Run<'a> {
         for process in &traced {
             tree.follow(process.target.pid(), process.looks_for_leaks, &mut guard);
             tracer.set_running(process.slot, true)?;
+            feed.state.pages.collections.begin(process.slot);
         }
         let started = Instant::now();
         if let Some(budget) = &mut budget {

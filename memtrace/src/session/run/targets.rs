@@ -92,6 +92,7 @@ impl Run<'_> {
             self.inherit(&process, fork)?;
             self.tree.follow(pid, process.looks_for_leaks, &mut self.guard);
             self.tracer.set_running(process.slot, true)?;
+            self.feed.state.pages.collections.begin(process.slot);
             Ok(process)
         });
         match attached {

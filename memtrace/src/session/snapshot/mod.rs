@@ -22,7 +22,7 @@ use super::{
     clock::Clock,
     counts::reachable,
     describe::{
-        describe, enlargers, frame, goroutines, losses, modules, quantiles, sampling, say, say_nobody, say_state,
+        self, describe, enlargers, goroutines, losses, modules, quantiles, sampling, say, say_nobody, say_state,
         tracer_state, unjudged,
     },
     facts::{Facts, ProcessFacts},
@@ -321,8 +321,7 @@ impl Snapshots {
         tally.intervals = Some(self.intervals);
         tally.name_first(|id| {
             let found = stacks.iter().find(|(_, stack)| stack.id == id);
-            let frames = found.map(|(key, _)| state.symbols.frames(key.0, key.1).frames);
-            frames.into_iter().flatten().map(frame).collect()
+            found.map(|(key, _)| describe::frames(state.symbols.frames(key.0, key.1).frames)).unwrap_or_default()
         });
         tally
     }
@@ -631,7 +630,7 @@ impl Snapshots {
                 stack.reserved_bytes = self.reserved(&key, state);
                 if until.is_none_or(|until| Instant::now() < until) {
                     let resolved = state.symbols.frames(key.0, key.1);
-                    stack.frames = resolved.frames.into_iter().map(frame).collect();
+                    stack.frames = describe::frames(resolved.frames);
                     stack.truncated = resolved.truncated.map(str::to_owned);
                     stack.enlarged_by = enlargers(state, key);
                 }

@@ -19,7 +19,7 @@ use crate::{
         Pid,
         maps::{self, Mapping},
     },
-    runtime::{LONGEST_TURN, Memory, PARTS, by_type::ByType, count::Count},
+    runtime::{CREDIT, LONGEST_TURN, Memory, PARTS, by_type::ByType, count::Count},
     target::pages::Pages,
     turns::{Turns, thread_time},
 };
@@ -63,7 +63,7 @@ impl Census {
             kinds: Kinds { type_type, words_in_front: layout.words_in_front() },
             pool_bytes: layout.pool_bytes(),
             types: ByType::new(MAX_NAMES),
-            turns: Turns::default(),
+            turns: Turns::with_credit(CREDIT),
         })
     }
 

@@ -28,6 +28,9 @@ const NOTES: usize = 24;
 /// The most bytes of a page before its first object.
 const MAX_HEAD: u64 = 1 << 14;
 
+/// How often it is asked what is present of a page. The program goes on to fill pages that were empty when this was asked first.
+const RENEWALS: u8 = 5;
+
 /// Words of bits for the words of a page.
 const BITS: usize = (CHUNK / 8 / 64) as usize;
 
@@ -42,6 +45,8 @@ pub struct Chunk {
     pub end: u64,
     /// Whether it waits to be looked at.
     pub is_queued: bool,
+    /// How often what is present of it may still be asked for.
+    renewals: u8,
     /// A bit for each [`PAGE`] of it: whether it is in memory.
     present: Box<[u64]>,
     /// A bit for each word of the first [`CHUNK`] of it: whether an object begins there that has been reached.
@@ -54,7 +59,27 @@ impl Chunk {
     fn new(base: u64, begin: u64, end: u64) -> Chunk {
         let pages = (end - base).div_ceil(PAGE).div_ceil(64) as usize;
         let bits = || Box::new([0; BITS]);
-        Chunk { base, begin, end, is_queued: false, present: vec![0; pages].into(), reached: bits(), pending: bits() }
+        Chunk {
+            base,
+            begin,
+            end,
+            is_queued: false,
+            renewals: RENEWALS,
+            present: vec![0; pages].into(),
+            reached: bits(),
+            pending: bits(),
+        }
+    }
+
+    /// Asks what of it is present now. `None` if that cannot be told, or was asked often enough.
+    pub fn renew(&mut self, pages: &mut Pages) -> Option<()> {
+        self.renewals = self.renewals.checked_sub(1)?;
+        let (base, present) = (self.base, &mut self.present);
+        present.fill(0);
+        pages.present(base..self.end, PAGE, |address| {
+            let page = ((address - base) / PAGE) as usize;
+            present[page / 64] |= 1 << (page % 64);
+        })
     }
 
     /// An object at this address has been reached. Whether it had not been before.
@@ -92,15 +117,31 @@ impl Chunk {
     }
 }
 
-/// The pages of all heaps of V8 in a process, by their addresses. `None` when they cannot be read, or are more than is looked at.
-pub fn find(memory: &Memory, mappings: &[Mapping], pages: &mut Pages) -> Option<Vec<Chunk>> {
-    let mut chunks: Vec<Chunk> = Vec::new();
+/// Where one page of a heap is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Extent {
+    base: u64,
+    begin: u64,
+    end: u64,
+}
+
+/// The pages of a process at these places, with which of their memory is present. `None` when they cannot be read.
+pub fn at(extents: &[Extent], pages: &mut Pages) -> Option<Vec<Chunk>> {
+    let mut chunks: Vec<Chunk> =
+        extents.iter().map(|&Extent { base, begin, end }| Chunk::new(base, begin, end)).collect();
+    chunks.iter_mut().try_for_each(|chunk| chunk.renew(pages))?;
+    Some(chunks)
+}
+
+/// Where the pages of all heaps of V8 in a process are, by their addresses. `None` when they cannot be read, or are more than is looked at.
+pub fn find(memory: &Memory, mappings: &[Mapping], pages: &mut Pages) -> Option<Vec<Extent>> {
+    let mut extents: Vec<Extent> = Vec::new();
     let mut total = 0;
     for mapping in mappings.iter().filter(|mapping| may_have_chunks(mapping)) {
         let mut places: Vec<u64> = Vec::new();
         pages.present(mapping.start..mapping.end, CHUNK, |address| places.push(address))?;
         for base in places {
-            let is_inside = chunks.last().is_some_and(|last| base < last.end);
+            let is_inside = extents.last().is_some_and(|last| base < last.end);
             let Some((begin, end)) = (!is_inside).then(|| extent(memory, base, mapping.end)).flatten() else {
                 continue;
             };
@@ -108,17 +149,10 @@ pub fn find(memory: &Memory, mappings: &[Mapping], pages: &mut Pages) -> Option<
             if total > MAX_BYTES {
                 return None;
             }
-            chunks.push(Chunk::new(base, begin, end));
+            extents.push(Extent { base, begin, end });
         }
     }
-    for chunk in &mut chunks {
-        let (base, present) = (chunk.base, &mut chunk.present);
-        pages.present(base..chunk.end, PAGE, |address| {
-            let page = ((address - base) / PAGE) as usize;
-            present[page / 64] |= 1 << (page % 64);
-        })?;
-    }
-    Some(chunks)
+    Some(extents)
 }
 
 /// Where the objects of a page begin and where it ends, if there is one at this address; it has to end by `last`.

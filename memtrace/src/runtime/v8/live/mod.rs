@@ -7,22 +7,28 @@
 
 mod chunks;
 pub(super) mod kinds;
+mod malloc;
 mod names;
+
 mod reach;
 mod roots;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use self::{
+    chunks::Extent,
     kinds::Kinds,
     names::Names,
     reach::{Places, Reached, Tally},
 };
 use super::heap::Heap;
 use crate::{
-    object::{Pid, maps},
+    object::{
+        Pid,
+        maps::{self, Mapping},
+    },
     runtime::{
-        PARTS,
+        CREDIT, PARTS,
         by_type::ByType,
         count::{Count, Counted, Found},
     },
@@ -32,9 +38,6 @@ use crate::{
 
 /// The most pages of memory of which it is asked whether they are there: 64 GiB.
 const MAX_PAGES: u64 = 1 << 24;
-
-/// What the first looks may take together before they rest as long as the others: a leak is told after some of them.
-const CREDIT: Duration = Duration::from_secs(1);
 
 /// The most processor time of a look: a heap of 307 MB takes some 2 s.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -108,39 +111,49 @@ impl Live {
         found
     }
 
-    /// Looks until no objects are moved meanwhile.
+    /// Looks until no objects are moved meanwhile: what is moved may be missed, and all that only it refers to.
     fn best_look(&mut self) -> Option<Reached> {
         let mut best: Option<(u64, Reached)> = None;
         for _ in 0..TRIES {
-            let Some(reached) = self.look() else { break };
+            let Some((reached, is_steady)) = self.look() else { break };
             // What is weak was found out only now.
             if reached.learned {
                 continue;
             }
             let objects: u64 = reached.tallies.iter().map(|tally| tally.objects).sum();
             let astray = (reached.astray + reached.absent).saturating_mul(1000) / objects.max(1);
-            if astray <= MAX_ASTRAY && best.as_ref().is_none_or(|(least, _)| astray < *least) {
-                best = Some((astray, reached));
+            if is_steady && astray <= ASTRAY {
+                return Some(reached);
             }
-            if astray <= ASTRAY {
-                break;
+            if astray <= MAX_ASTRAY && best.as_ref().is_none_or(|(most, _)| objects > *most) {
+                best = Some((objects, reached));
             }
         }
         best.map(|(_, reached)| reached)
     }
 
-    /// Looks once; `None` when the heaps cannot be read, are more than is looked at, or take too long.
-    fn look(&mut self) -> Option<Reached> {
-        let mappings = maps::read(self.pid).ok().filter(|mappings| !mappings.is_empty())?;
-        let heap = &mut self.names.heap;
-        heap.memory.confine(&mappings);
+    /// Looks once, and says whether V8 has neither taken nor given back a page meanwhile, as it does to move objects and for large ones. `None`
+    /// when the heaps cannot be read, are more than is looked at, or take too long.
+    fn look(&mut self) -> Option<(Reached, bool)> {
         let mut pages = Pages::open(self.pid, MAX_PAGES)?;
-        let chunks = chunks::find(&heap.memory, &mappings, &mut pages)?;
+        let (mappings, extents) = self.extents(&mut pages)?;
+        let chunks = chunks::at(&extents, &mut pages)?;
         let stacks = roots::stacks(self.pid);
         let begin = roots::ranges(&mappings, self.readable, &stacks);
-        let memory = &heap.memory;
+        let memory = &self.names.heap.memory;
         let reached = reach::reach(memory, chunks, &mut self.kinds, self.places, begin, &mut pages, LONGEST)?;
-        (!reached.is_late).then_some(reached)
+        let is_steady = Pages::open(self.pid, MAX_PAGES)
+            .is_some_and(|mut pages| self.extents(&mut pages).is_some_and(|(_, now)| now == extents));
+        (!reached.is_late).then_some((reached, is_steady))
+    }
+
+    /// What the process has mapped, and where the pages of its heaps are.
+    fn extents(&mut self, pages: &mut Pages) -> Option<(Vec<Mapping>, Vec<Extent>)> {
+        let mappings = maps::read(self.pid).ok().filter(|mappings| !mappings.is_empty())?;
+        let memory = &mut self.names.heap.memory;
+        memory.confine(&mappings);
+        let extents = chunks::find(memory, &mappings, pages)?;
+        Some((mappings, extents))
     }
 
     /// The sums by name, and that of all.

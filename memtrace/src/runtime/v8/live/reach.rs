@@ -15,7 +15,8 @@ use super::{
     super::layout::{ELEMENTS, SIZE},
     chunks::{CHUNK, Chunk, PAGE, index_of},
     kinds::{self, Kind, Kinds},
-    roots::{is_arena, is_weak_handle},
+    malloc,
+    roots::{Root, is_arena, is_weak_handle},
 };
 use crate::{
     runtime::{Memory, memory::word_at},
@@ -43,6 +44,10 @@ const MAX_TURNS: usize = 64;
 
 /// How many words that refer to objects of no heap are side by side in an isolate: V8 has some 700 such roots.
 const ISOLATE_WORDS: usize = 128;
+
+/// How many of the first of these are types at least, and at how many such tables it is looked.
+const ISOLATE_TYPES: usize = 16;
+const MAX_TABLES_OF_ISOLATES: usize = 64;
 
 /// How many objects are looked at from one look at the clock to the next.
 const LOOKS_BETWEEN: u64 = 1024;
@@ -101,12 +106,13 @@ pub fn reach(
     chunks: Vec<Chunk>,
     kinds: &mut Kinds,
     places: Places,
-    roots: impl Iterator<Item = Range<u64>>,
+    roots: impl Iterator<Item = Root>,
     pages: &mut Pages,
     longest: Duration,
 ) -> Option<Reached> {
     let mut search = Search {
         memory,
+        pages,
         chunks,
         kinds,
         places,
@@ -125,7 +131,7 @@ pub fn reach(
             learned: false,
         },
     };
-    search.begin(roots, pages)?;
+    search.begin(roots)?;
     search.follow();
     search.follow_tables();
     Some(search.found)
@@ -133,6 +139,7 @@ pub fn reach(
 
 struct Search<'m> {
     memory: &'m Memory,
+    pages: &'m mut Pages,
     chunks: Vec<Chunk>,
     kinds: &'m mut Kinds,
     places: Places,
@@ -162,39 +169,61 @@ struct Cache {
 
 impl Search<'_> {
     /// Takes all words that refer to objects.
-    fn begin(&mut self, roots: impl Iterator<Item = Range<u64>>, pages: &mut Pages) -> Option<()> {
+    fn begin(&mut self, roots: impl Iterator<Item = Root>) -> Option<()> {
         let mut left = MAX_ROOT_BYTES;
-        for root in roots {
+        for Root { range: root, is_heap } in roots {
             let mut present: Vec<u64> = Vec::new();
-            pages.present(root.start & !(PAGE - 1)..root.end, PAGE, |address| present.push(address))?;
+            self.pages.present(root.start & !(PAGE - 1)..root.end, PAGE, |address| present.push(address))?;
             present.retain(|&address| index_of(&self.chunks, address).is_none());
             left = left.checked_sub(present.len() as u64 * PAGE)?;
             // What threads that only collect leave in their memory are lists of objects that are long dead.
             if is_arena(self.memory, root.start) && !self.has_isolate(&present) {
                 continue;
             }
+            let unused = if is_heap { malloc::unused(self.memory, root.clone(), &present) } else { Vec::new() };
+            let mut unused = unused.into_iter().peekable();
             each_piece(self.memory, &present, |address, bytes| {
-                let before = (root.start.saturating_sub(address) as usize).min(bytes.len());
-                bytes[..before].fill(0);
+                let end = address + bytes.len() as u64;
+                let place = |at: u64| (at.clamp(address, end) - address) as usize;
+                bytes[..place(root.start)].fill(0);
+                while let Some(range) = unused.peek().filter(|range| range.start < end) {
+                    bytes[place(range.start)..place(range.end)].fill(0);
+                    // What goes on in the next piece is looked at again there.
+                    if range.end > end {
+                        break;
+                    }
+                    unused.next();
+                }
                 self.take_roots(bytes);
             });
         }
         Some(())
     }
 
-    /// Whether an isolate is in these pages: it has a table of objects that never die, which are in no heap, and nothing else has so many side by side.
+    /// Whether an isolate is in these pages: it has a table of objects that never die, which are in no heap, and nothing else has so many side by
+    /// side. The first of them are types; what is left over of lists of dead objects has none.
     fn has_isolate(&self, pages: &[u64]) -> bool {
-        let mut most = 0;
+        let (mut is_found, mut looks) = (false, 0);
         each_piece(self.memory, pages, |_, bytes| {
+            let words = bytes.as_chunks::<8>().0;
+            let word = |at: usize| u64::from_ne_bytes(words[at]);
             let mut run = 0;
-            for word in bytes.as_chunks::<8>().0 {
-                let word = u64::from_ne_bytes(*word);
-                let is_immortal = word & MARK_BITS == MARK && index_of(&self.chunks, word - MARK).is_none();
+            for at in 0..words.len() {
+                let is_immortal = word(at) & MARK_BITS == MARK && index_of(&self.chunks, word(at) - MARK).is_none();
                 run = if is_immortal { run + 1 } else { 0 };
-                most = most.max(run);
+                if run == ISOLATE_WORDS && looks < MAX_TABLES_OF_ISOLATES {
+                    looks += 1;
+                    let types = (at + 1 - run..=at).filter(|&at| self.is_type(word(at))).count();
+                    is_found |= types >= ISOLATE_TYPES;
+                }
             }
         });
-        most >= ISOLATE_WORDS
+        is_found
+    }
+
+    /// Whether a word refers to what describes a type.
+    fn is_type(&self, word: u64) -> bool {
+        self.number_of(word).is_some_and(|number| self.kinds.kind(number) == Kind::Map)
     }
 
     fn take_roots(&mut self, bytes: &[u8]) {
@@ -241,12 +270,17 @@ impl Search<'_> {
     fn look(&mut self, index: usize, address: u64) {
         let chunk = &self.chunks[index];
         let (base, end) = (chunk.base, chunk.end);
-        if !chunk.is_present(&(address..(address + 16).min(end))) {
+        let head = address..(address + 16).min(end);
+        if !chunk.is_present(&head) && !(self.renew(index) && self.chunks[index].is_present(&head)) {
             self.found.absent += 1;
             return;
         }
-        let contents = self.cache.get(self.memory, index, &self.chunks[index]);
+        let mut contents = self.cache.get(self.memory, index, &self.chunks[index]);
         let at = (address - base) as usize;
+        // There was nothing yet when the page was read.
+        if word_at(&self.cache.contents[contents].1, at) == Some(0) && self.renew(index) {
+            contents = self.cache.get(self.memory, index, &self.chunks[index]);
+        }
         let word = |search: &Self, offset: u64| word_at(&search.cache.contents[contents].1, at + offset as usize);
         let Some((map, second)) = word(self, 0).zip(word(self, SIZE)) else { return };
         let Some(tally) = self.type_of(map) else {
@@ -302,6 +336,15 @@ impl Search<'_> {
         {
             self.learn_table(table);
         }
+    }
+
+    /// Reads a page anew, as it is by now. Whether it may be.
+    fn renew(&mut self, index: usize) -> bool {
+        let is_renewed = self.chunks[index].renew(self.pages).is_some();
+        if is_renewed {
+            self.cache.forget(index);
+        }
+        is_renewed
     }
 
     /// Looks at the references of a large object that are behind the first piece of its page.
@@ -431,6 +474,13 @@ impl Search<'_> {
 }
 
 impl Cache {
+    /// A page is read anew the next time.
+    fn forget(&mut self, index: usize) {
+        if let Some((of, _)) = self.contents.iter_mut().find(|(of, _)| *of == index) {
+            *of = usize::MAX;
+        }
+    }
+
     /// Where the contents of the first [`CHUNK`] of a page are among those that are kept.
     fn get(&mut self, memory: &Memory, index: usize, chunk: &Chunk) -> usize {
         if self.contents.get(self.last).is_some_and(|(of, _)| *of == index) {

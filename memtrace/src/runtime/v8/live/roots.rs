@@ -14,13 +14,22 @@ const RED_ZONE: u64 = 128;
 /// The most threads whose stacks are looked for.
 const MAX_THREADS: usize = 4096;
 
+/// Memory in which the search begins.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Root {
+    /// Where it is.
+    pub range: Range<u64>,
+    /// Whether it is what `malloc` gets by moving the program's end.
+    pub is_heap: bool,
+}
+
 /// Where the words are from which the search begins: all memory that the process may write, but for what lies below the stack of a thread that
 /// waits, which is left over from functions that have returned. `stacks` is where those stacks end.
 pub fn ranges<'m>(
     mappings: &'m [Mapping],
     readable: ((u32, u32), u64),
     stacks: &'m [u64],
-) -> impl Iterator<Item = Range<u64>> + 'm {
+) -> impl Iterator<Item = Root> + 'm {
     let is_root = move |mapping: &&Mapping| {
         let is_own = mapping.inode == 0 || (mapping.device, mapping.inode) == readable;
         let is_special = mapping.path.as_ref().is_some_and(|path| path.to_string_lossy().starts_with("[v"));
@@ -28,10 +37,11 @@ pub fn ranges<'m>(
     };
     mappings.iter().filter(is_root).map(move |mapping| {
         let mut inside = stacks.iter().filter(|stack| (mapping.start..mapping.end).contains(*stack));
-        match (inside.next(), inside.next()) {
+        let range = match (inside.next(), inside.next()) {
             (Some(stack), None) => stack.saturating_sub(RED_ZONE).max(mapping.start) & !7..mapping.end,
             _ => mapping.start..mapping.end,
-        }
+        };
+        Root { range, is_heap: mapping.path.as_ref().is_some_and(|path| path.as_os_str() == "[heap]") }
     })
 }
 
@@ -82,7 +92,7 @@ mod tests {
     fn a_stack_is_looked_at_from_its_end_on() {
         let text = b"1000-2000 rw-p 0 0:0 0\n3000-9000 rw-p 0 0:0 0\n9000-a000 r--p 0 0:0 0\n";
         let mappings = maps::parse(text).expect("three mappings");
-        let found = |stacks: &[u64]| ranges(&mappings, ((0, 0), 1), stacks).collect::<Vec<_>>();
+        let found = |stacks: &[u64]| ranges(&mappings, ((0, 0), 1), stacks).map(|root| root.range).collect::<Vec<_>>();
         assert_eq!(found(&[0x4123, 0x9100]), [0x1000..0x2000, 0x40a0..0x9000]);
         assert_eq!(found(&[0x4000, 0x5000]), [0x1000..0x2000, 0x3000..0x9000], "whose the rest is is not known");
         assert_eq!(found(&[0x3010]), [0x1000..0x2000, 0x3000..0x9000]);

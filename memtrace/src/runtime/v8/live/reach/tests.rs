@@ -96,7 +96,8 @@ impl Made {
             .collect();
         let memory = Memory::open(pid, ((0, 0), 0)).expect("one's own memory");
         let mut pages = Pages::open(pid, 1 << 20).expect("one's own pages");
-        let chunks = chunks::find(&memory, &own, &mut pages).expect("a heap");
+        let extents = chunks::find(&memory, &own, &mut pages).expect("a heap");
+        let chunks = chunks::at(&extents, &mut pages).expect("a heap");
         assert_eq!(chunks.len(), 2, "{chunks:?}");
         // Whole pages, as mappings are.
         let page = PAGE as usize / 8;
@@ -106,7 +107,16 @@ impl Made {
         words[first..first + self.roots.len()].copy_from_slice(&self.roots);
         let roots = start..start + 8 * self.roots.len().next_multiple_of(page) as u64;
         let places = Places { instance_type: 12, backing_store: Some(48) };
-        reach(&memory, chunks, kinds, places, std::iter::once(roots), &mut pages, longest).expect("a search")
+        reach(
+            &memory,
+            chunks,
+            kinds,
+            places,
+            std::iter::once(Root { range: roots, is_heap: false }),
+            &mut pages,
+            longest,
+        )
+        .expect("a search")
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::Language;
+
 /// What a runtime counts of its memory.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Counted {
@@ -32,6 +34,8 @@ pub struct Found {
 pub struct Count {
     /// What is counted.
     pub counted: Counted,
+    /// The language of the code that made it.
+    pub language: Language,
     /// What it is called; `None` for what its place names.
     pub name: Option<Arc<str>>,
     /// The code that is answerable, the innermost function first: addresses in the process, each of one function as it was

@@ -8,10 +8,13 @@
 //! a bound.
 
 pub mod ask;
+pub mod blocks;
 mod by_type;
+mod census;
 pub mod chain;
 pub mod code;
 pub mod count;
+pub mod cpp;
 pub mod go;
 pub mod language;
 pub mod python;
@@ -24,8 +27,12 @@ use std::{collections::HashSet, time::Duration};
 
 use memtrace_common::interpreter::Interpreter;
 
-use self::{chain::Placing, count::Found};
-pub use self::{code::Code, language::Language, memory::Memory};
+use self::chain::Placing;
+pub use self::{
+    blocks::Block,
+    census::{Blocks, Census, Objects},
+    code::Code, language::Language, memory::Memory,
+};
 use crate::object::{Pid, mapped::MappedObject, maps::Mapping};
 
 /// The share of a processor that reading a process's books gets, as one part in this many.
@@ -46,34 +53,7 @@ pub struct Runtime {
     /// What finds the functions that a frame stands for, and their places; `None` where a frame itself says it.
     pub places: Option<v8::Places>,
     /// What counts its objects by type; `None` where that cannot be.
-    pub census: Option<Census>,
-}
-
-/// Counts the objects of one process by type.
-#[derive(Debug)]
-pub enum Census {
-    /// Python's, alive or not yet collected.
-    Python(python::Census),
-    /// V8's, of all that can be reached.
-    Script(Box<v8::Live>),
-}
-
-impl Census {
-    /// Whether the pause after the last look is over.
-    pub fn may_begin(&self) -> bool {
-        match self {
-            Census::Python(census) => census.may_begin(),
-            Census::Script(live) => live.may_begin(),
-        }
-    }
-
-    /// The objects of each type now; `None` when they cannot be counted, as when the process has ended. It may take seconds.
-    pub fn count(&mut self) -> Option<Found> {
-        match self {
-            Census::Python(census) => census.count().map(|counts| Found { counts, ..Found::default() }),
-            Census::Script(live) => live.count(),
-        }
-    }
+    pub census: Option<Objects>,
 }
 
 /// What was found of interpreters in a process.

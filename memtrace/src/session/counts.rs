@@ -13,7 +13,7 @@ use crate::{
     ledger::{self, Kind, Ledger, Precision, StackTotals},
     object::maps::{self, Mapping},
     runtime::{
-        Census,
+        Census, Language, Objects,
         count::{Count, Counted, Sampled, State},
         go,
     },
@@ -68,14 +68,15 @@ impl Turn {
 struct Said {
     /// What goroutines of a place do, as of the last look.
     states: HashMap<Key, State>,
-    /// What types are called. An id stands for a name, in whichever target, and stays when that ends.
-    names: HashMap<StackId, Arc<str>>,
+    /// What types are called, and of which language they are. An id stands for a name, in whichever target, and stays when that ends.
+    names: HashMap<StackId, (Arc<str>, Language)>,
 }
 
 impl Counts {
-    /// Looks whether a target's runtime keeps books that can be read. Returned is what of them cannot, as a sentence.
-    pub(super) fn look(&mut self, slot: Slot, pid: Pid, mappings: &[Mapping]) -> Option<String> {
+    /// From now on the objects in a target's blocks are counted by type. Looks whether its runtime keeps books that can be read; returned is what of them cannot, as a sentence.
+    pub(super) fn look(&mut self, slot: Slot, pid: Pid, mappings: &[Mapping], ledger: &Ledger) -> Option<String> {
         self.forget(slot);
+        self.censuses.add(slot, Census::open(pid, None), ledger);
         self.look_again(slot, pid, mappings, LOOKS)
     }
 
@@ -120,9 +121,9 @@ impl Counts {
         }
     }
 
-    /// From now on the objects of a target are counted by type.
-    pub(super) fn add_census(&mut self, slot: Slot, census: Census) {
-        self.censuses.add(slot, census);
+    /// From now on the objects of a target's interpreter are counted by type as well.
+    pub(super) fn add_census(&mut self, slot: Slot, pid: Pid, objects: Objects, ledger: &Ledger) {
+        self.censuses.add(slot, Census::open(pid, Some(objects)), ledger);
         self.turns.remove(&slot);
     }
 
@@ -160,7 +161,7 @@ impl Counts {
         }
         self.fresh.clear();
         let (fresh, turns, said, blocks) = (&mut self.fresh, &mut self.turns, &mut self.said, &mut self.blocks);
-        self.censuses.take(|slot, begun_ns, found| {
+        self.censuses.take(ledger, |ledger, slot, begun_ns, found| {
             // The later of two is the one.
             if fresh.insert(slot) {
                 turns.entry(slot).or_default().next();
@@ -193,9 +194,9 @@ impl Counts {
         kind != Kind::Type || self.fresh.contains(&slot)
     }
 
-    /// What a type is called; `None` for what is none.
-    pub(super) fn type_name(&self, key: Key) -> Option<&str> {
-        self.said.names.get(&key.1).filter(|_| key.2 == Kind::Type).map(|name| &**name)
+    /// What a type is called, and of which language it is; `None` for what is none.
+    pub(super) fn type_name(&self, key: Key) -> Option<(&str, Language)> {
+        self.said.names.get(&key.1).filter(|_| key.2 == Kind::Type).map(|(name, language)| (&**name, *language))
     }
 
     /// Whether a target's runtime keeps books that are read.
@@ -230,7 +231,7 @@ impl Said {
         if let Some(name) = &count.name
             && self.names.len() < MAX_NAMES
         {
-            self.names.entry(key.1).or_insert_with(|| Arc::clone(name));
+            self.names.entry(key.1).or_insert_with(|| (Arc::clone(name), count.language));
         }
         ledger.set_count(slot, entry(key, count));
     }
@@ -246,7 +247,7 @@ fn key(slot: Slot, count: &Count) -> Key {
         Counted::Reachable => return reachable(slot),
     };
     let mut hasher = DefaultHasher::new();
-    (kind, &count.name, &count.place).hash(&mut hasher);
+    (kind, count.language, &count.name, &count.place).hash(&mut hasher);
     (slot, StackId(hasher.finish()), kind)
 }
 

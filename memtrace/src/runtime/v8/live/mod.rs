@@ -22,8 +22,8 @@ use super::heap::Heap;
 use crate::{
     object::{Pid, maps},
     runtime::{
-        PARTS,
-        by_type::ByType,
+        Language, PARTS,
+        by_type::{ByType, Sum},
         count::{Count, Counted, Found},
     },
     target::pages::Pages,
@@ -86,7 +86,7 @@ impl Live {
             names,
             readable,
             known: HashMap::new(),
-            types: ByType::new(MAX_NAMES),
+            types: ByType::new(Language::Javascript, MAX_NAMES),
             turns: Turns::with_credit(CREDIT),
         })
     }
@@ -158,6 +158,7 @@ impl Live {
         sums.sort_by_key(|(_, _, bytes)| std::cmp::Reverse(*bytes));
         let all = Count {
             counted: Counted::Reachable,
+            language: Language::Javascript,
             name: None,
             place: Arc::default(),
             bytes,
@@ -167,6 +168,7 @@ impl Live {
             sampled: None,
             state: None,
         };
+        let sums = sums.into_iter().map(|(name, objects, bytes)| (name, Sum::exact(objects, bytes)));
         self.types.take(sums).chain([all]).collect()
     }
 

@@ -2,13 +2,7 @@
 
 use std::time::Duration;
 
-use super::{
-    LONGEST_TURN, PARTS,
-    blocks::Block,
-    count::Found,
-    cpp::Classes,
-    python, v8,
-};
+use super::{LONGEST_TURN, PARTS, blocks::Block, count::Found, cpp::Classes, python, v8};
 use crate::{
     object::Pid,
     turns::{Turns, thread_time},

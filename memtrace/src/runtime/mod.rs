@@ -31,7 +31,9 @@ use self::chain::Placing;
 pub use self::{
     blocks::Block,
     census::{Blocks, Census, Objects},
-    code::Code, language::Language, memory::Memory,
+    code::Code,
+    language::Language,
+    memory::Memory,
 };
 use crate::object::{Pid, mapped::MappedObject, maps::Mapping};
 

@@ -45,9 +45,7 @@ use crate::{
 
 pub use crate::object::demangle::MAX_NAME_BYTES;
 
-pub use self::{
-    file::{FileError, ModuleMapping},
-};
+pub use self::file::{FileError, ModuleMapping};
 use self::{
     file::{OpenFiles, Root},
     names::{Function, Names},

@@ -523,9 +523,8 @@ impl Snapshots {
     fn has_growing_type(&self, slot: Slot, state: &State) -> bool {
         let Some(process) = state.ledger.process(slot) else { return false };
         let keys = process.counts().map(|count| (slot, count.totals.id, count.totals.kind));
-        let is_meant = |key: &Key| {
-            state.counts.type_name(*key).is_some_and(|(_, language)| language == Language::Javascript)
-        };
+        let is_meant =
+            |key: &Key| state.counts.type_name(*key).is_some_and(|(_, language)| language == Language::Javascript);
         let types: Vec<Key> = keys.filter(is_meant).take(MAX_JUDGED).collect();
         self.trend.judge_all(&types).iter().any(|judged| judged.verdict.is_leak())
     }
@@ -571,8 +570,9 @@ impl Snapshots {
         for (slot, process) in state.ledger.processes() {
             let pid = traced.iter().find(|process| process.slot == slot).map_or(0, |process| process.pid.0);
             let counts = process.counts();
-            let counts = counts
-                .filter(|ledger::Count { totals, .. }| totals.kind == ledger::Kind::Type && totals.outstanding_blocks > 0);
+            let counts = counts.filter(|ledger::Count { totals, .. }| {
+                totals.kind == ledger::Kind::Type && totals.outstanding_blocks > 0
+            });
             let types_of = counts.map(|ledger::Count { totals, precision }| {
                 ((slot, totals.id, totals.kind), unjudged(pid, &totals, precision))
             });

@@ -145,9 +145,9 @@ impl Type {
     pub fn sentence(&self) -> String {
         let (number, name) = (count(self.count), escape(&self.name));
         let about = if self.estimate.is_some() { "about " } else { "" };
-        let since = if self.language == Language::Native { " allocated since the attach" } else { "" };
+        let since = if self.language == Language::Native { " since the attach" } else { "" };
         let grows = rate(self.judged.growth_bytes_per_hour);
-        format!("{about}{number} {name} of {about}{}{since}, growing by {grows}", bytes(self.bytes))
+        format!("{about}{number} {name} of {}{since}, growing by {grows}", bytes(self.bytes))
     }
 }
 

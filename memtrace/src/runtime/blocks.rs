@@ -91,6 +91,7 @@ fn read(memory: &Memory, start: u64, page_bytes: u64, wanted: u64, buffer: &mut 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
     use super::*;
     use crate::object::Pid;
@@ -141,13 +142,22 @@ mod tests {
     #[test]
     fn blocks_in_pages_that_nobody_touched_are_left_out() {
         let page = rustix::param::page_size();
-        let untouched = vec![0u8; 64 * page];
-        let first = (untouched.as_ptr() as u64).next_multiple_of(page as u64);
+        // SAFETY: a new mapping, given back below.
+        let untouched = unsafe {
+            mmap_anonymous(std::ptr::null_mut(), 64 * page, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
+        }
+        .expect("there is room");
+        let first = untouched as u64;
         let block = |at: usize| Block { address: first + at as u64, bytes: 100, chance: 1.0 };
         let (memory, mut pages) = open();
         let mut found = Vec::new();
-        each_start(&memory, &mut pages, &[block(8 * page), block(40 * page)], 8, |block, _| found.push(*block));
-        assert_eq!(found, []);
+        // SAFETY: within the mapping.
+        unsafe { untouched.cast::<u8>().add(9 * page).write_volatile(1) };
+        let blocks = [block(8 * page), block(9 * page), block(10 * page - 4), block(40 * page)];
+        each_start(&memory, &mut pages, &blocks, 8, |block, _| found.push(*block));
+        assert_eq!(found, [block(9 * page)], "not one that ends in such a page either");
+        // SAFETY: mapped above, and not used any more.
+        unsafe { munmap(untouched, 64 * page) }.expect("it was mapped");
     }
 
     #[test]

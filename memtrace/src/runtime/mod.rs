@@ -2,7 +2,8 @@
 //!
 //! In: what a process has mapped, and its memory. Out: for the kernel, where an interpreter keeps its frames
 //! ([`memtrace_common::interpreter`]); for stacks, which native frame runs which interpreter frames ([`chain`]); for reports, the
-//! function, file and line of the code ([`code`]). A runtime is a folder and a line in [`find`]. It is recognised by what its
+//! function, file and line of the code ([`code`]). C++ has no runtime to find: its objects say their class themselves
+//! ([`cpp`]). A runtime is a folder and a line in [`find`]. It is recognised by what its
 //! files define, never by their names, and proved on a live thread before anything of it is trusted: its insides are no interface,
 //! and what is not known is said and not guessed. All memory that is read is the target's to shape: every read and every loop has
 //! a bound.

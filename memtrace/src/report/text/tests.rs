@@ -125,8 +125,8 @@ fn types_that_grow_are_listed_and_no_others() {
     assert_fits(&written);
     let list = "\
   Objects of these types become more:
-    1,200 app::Session of 603 kB allocated since the attach, growing by +36.2 MB/h
-    about 1,200 app::Session of about 603 kB allocated since the attach, growing by +36.2 MB/h
+    1,200 app::Session of 603 kB since the attach, growing by +36.2 MB/h
+    about 1,200 app::Session of 603 kB since the attach, growing by +36.2 MB/h
 
 #1";
     assert!(written.contains(list), "{written}");

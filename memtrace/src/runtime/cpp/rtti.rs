@@ -138,8 +138,6 @@ mod tests {
         let (table, description, of_kind, kind_description) = (start + 16, start + 32, start + 56, start + 64);
         let (name, kind_name) = (start + 80, start + 81 + class.len() as u64);
         let words = [offset, description, 0, start, of_kind, name, kind_description, 0, of_kind, kind_name];
-        // The functions of the first table are not looked at, so that the words behind it may be others.
-        let words = [&words[..2], &words[2..4], &words[4..6], &words[6..7], &words[7..8], &words[8..]].concat();
         let mut bytes = (table as u16).to_le_bytes().to_vec();
         bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
         bytes.extend([class, b"\0", kind, b"\0"].concat());

@@ -56,6 +56,11 @@ pub mod runtime {
         lines::{Form, Lines},
     };
 
+    /// Run-time type information of C++.
+    pub mod cpp {
+        pub use crate::runtime::cpp::rtti::read_any;
+    }
+
     /// V8's tables.
     pub mod v8 {
         pub use crate::runtime::v8::read_any;

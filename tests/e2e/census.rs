@@ -30,8 +30,12 @@ const KEPT: [(&str, u64); 12] = [
 ];
 
 fn start(python: &Path) -> Result<Target> {
+    start_by(&mut Command::new(python))
+}
+
+fn start_by(python: &mut Command) -> Result<Target> {
     let fixture: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/python_objects.py");
-    let mut target = Target::spawn(Command::new(python).arg(fixture))?;
+    let mut target = Target::spawn(python.arg(fixture))?;
     ensure!(target.hear()?.starts_with("ready "), "{python:?}");
     Ok(target)
 }
@@ -105,6 +109,69 @@ fn counts_are_those_that_every_interpreter_itself_says() -> Result<()> {
             found.with_context(|| format!("{}: {said:?} is not {:?}", python.display(), last.borrow()))?;
         }
         ensure!(said(&mut target)?["Slotted"] == 0, "what is dropped is gone");
+        memtrace.interrupt()?;
+        ensure!(target.runs()?, "{python:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn objects_that_are_too_large_for_pools_are_counted_since_the_attach() -> Result<()> {
+    for (python, _) in interpreters()? {
+        let mut target = start(&python)?;
+        let mut memtrace = attach(&target)?;
+        let first = memtrace.report_where("types", |report| counted(report, "tuple") > 0)?;
+        order(&mut target, "keep large_bytes 1500")?;
+        order(&mut target, "keep bytes 500")?;
+        let bytes = |report: &Report| {
+            let of = |report: &Report| -> u64 {
+                report.types.iter().filter(|of| of.name == "bytes").map(|of| of.bytes).sum()
+            };
+            of(report).saturating_sub(of(&first))
+        };
+        let last = RefCell::default();
+        let agrees = |report: &Report| {
+            let found = (counted(report, "bytes").saturating_sub(counted(&first, "bytes")), bytes(report));
+            last.replace(found);
+            // A block has the object's head as well, and room for a byte 0.
+            found.0.abs_diff(2000) <= 20 && found.1.abs_diff(1500 * 2033 + 500 * 112) <= 40_000
+        };
+        let found = memtrace.report_where("counts that agree", agrees);
+        found.with_context(|| format!("{}: {:?}", python.display(), last.borrow()))?;
+        order(&mut target, "drop large_bytes")?;
+        let is_gone = |report: &Report| counted(report, "bytes").abs_diff(counted(&first, "bytes") + 500) <= 20;
+        memtrace.report_where("no more of them", is_gone).with_context(|| format!("{}", python.display()))?;
+        memtrace.interrupt()?;
+        ensure!(target.runs()?, "{python:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn without_pools_objects_are_counted_since_the_attach() -> Result<()> {
+    for (python, _) in interpreters()? {
+        let mut target = start_by(Command::new(&python).env("PYTHONMALLOC", "malloc"))?;
+        let before = said(&mut target)?;
+        let mut memtrace = attach(&target)?;
+        for (name, count) in KEPT {
+            order(&mut target, &format!("keep {name} {count}"))?;
+        }
+        order(&mut target, "drop OrderedDict")?;
+        let now = said(&mut target)?;
+        let made = |name: &str| now[name].saturating_sub(before[name]);
+        let last = RefCell::default();
+        let agrees = |report: &Report| {
+            let differs = |(name, _): &&(&str, u64)| {
+                // What few there are may not be among the types of a report.
+                counted(report, name).abs_diff(made(name)) > made(name) / 100 + 20
+            };
+            let counts: Counts =
+                KEPT.iter().filter(differs).map(|(name, _)| ((*name).to_owned(), counted(report, name))).collect();
+            last.replace(counts);
+            last.borrow().is_empty()
+        };
+        let found = memtrace.report_where("counts that agree", agrees);
+        found.with_context(|| format!("{}: {now:?} less {before:?} is not {:?}", python.display(), last.borrow()))?;
         memtrace.interrupt()?;
         ensure!(target.runs()?, "{python:?}");
     }

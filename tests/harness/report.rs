@@ -61,10 +61,14 @@ pub struct Type {
     pub pid: u32,
     /// The name of the type.
     pub name: String,
+    /// `native` for C++, `python`, ...
+    pub language: String,
     /// How many there are.
     pub count: u64,
     /// Bytes of their blocks.
     pub bytes: u64,
+    /// Null where all blocks were looked at.
+    pub estimate: Value,
     /// `growing`, `plateau`, ...
     pub verdict: String,
 }

@@ -165,7 +165,6 @@ impl Blocks {
     }
 
     /// How many blocks live.
-    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.shards.iter().map(HashTable::len).sum()
     }

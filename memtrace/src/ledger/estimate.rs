@@ -27,14 +27,21 @@ impl Distances {
         self.0.get(usize::from(level)).copied().unwrap_or(0)
     }
 
+    /// The chance with which a block of this size is seen at this level.
+    pub fn chance(&self, size: u64, level: u8) -> f64 {
+        match self.get(level) {
+            0 => 1.0,
+            // The programs count a block without bytes as one byte.
+            distance => -(-(size.max(1) as f64) / distance as f64).exp_m1(),
+        }
+    }
+
     /// What a block stands for that was seen at this level.
     pub fn weigh(&self, size: u64, level: u8) -> Weight {
-        let distance = self.get(level);
-        if distance == 0 {
+        if self.get(level) == 0 {
             return Weight::exact(1, size);
         }
-        // The programs count a block without bytes as one byte.
-        let chance = -(-(size.max(1) as f64) / distance as f64).exp_m1();
+        let chance = self.chance(size, level);
         let stands_for = 1.0 / chance;
         let bytes = size as f64;
         Weight {

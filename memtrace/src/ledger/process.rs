@@ -100,6 +100,18 @@ impl ProcessLedger {
         self.blocks.iter().map(|block| Address(block.address))
     }
 
+    /// How many live heap blocks there are that were seen.
+    pub fn live_blocks_seen(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// The live heap blocks that were seen, in no particular order: where each begins, its bytes, and the chance with which one like it is
+    /// seen.
+    pub fn seen_blocks(&self) -> impl Iterator<Item = (Address, u64, f64)> + '_ {
+        let seen = |block: LiveBlock| (Address(block.address), block.size, self.stacks.chance(block.size, block.level));
+        self.blocks.iter().map(seen)
+    }
+
     /// The live heap blocks at these addresses: stack, bytes that each stands for, and when it appeared.
     pub fn blocks_at<'a>(&'a self, addresses: &'a [u64]) -> impl Iterator<Item = (StackId, Kind, u64, u64)> + 'a {
         addresses.iter().filter_map(|&address| {

@@ -112,6 +112,11 @@ impl Stacks {
         self.sampled.as_ref().map_or(Weight::exact(1, bytes), |sampled| sampled.distances.weigh(bytes, level))
     }
 
+    /// The chance with which a block of this size is seen at this level.
+    pub fn chance(&self, bytes: u64, level: u8) -> f64 {
+        self.sampled.as_ref().map_or(1.0, |sampled| sampled.distances.chance(bytes, level))
+    }
+
     /// A block of the stack appeared; whether it lives is not said.
     pub fn counted(&mut self, index: u32, bytes: u64, level: u8) {
         if let Some(sampled) = &mut self.sampled {

@@ -2,12 +2,14 @@
 //!
 //! In: a process id ([`Pid`]) and its [`maps`]. Out: the very file that is [`mapped`], also when its name is gone ([`open`]); its
 //! [`layout`], its functions ([`symbols`]), its call frame information ([`frames`]), its [`debug_file`]; code that has [`moved`] from
-//! it, and whether it is [`patched`]. Files and `/proc` are the target's to shape: every read has a bound ([`bounds`]), what does not
+//! it, and whether it is [`patched`]; and its names as people write them
+//! ([`demangle`]). Files and `/proc` are the target's to shape: every read has a bound ([`bounds`]), what does not
 //! parse is an [`ObjectError`], and what may reach a terminal goes through [`printable`] first.
 
 pub mod bounds;
 pub mod build_id;
 pub mod debug_file;
+pub mod demangle;
 pub mod frames;
 pub mod go_table;
 pub mod layout;

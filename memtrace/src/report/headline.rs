@@ -17,7 +17,7 @@ use super::{
     snapshot::{Frame, Process, Snapshot, Stack, StackKind},
 };
 use crate::{
-    runtime::v8,
+    runtime::{Language, v8},
     trend::{MIN_INTERVALS, Verdict},
 };
 
@@ -404,10 +404,11 @@ fn blamed_place(frames: &[Frame]) -> String {
     }
 }
 
-/// The type of which a process's objects grow the fastest, in bytes: one that its program made, if there is one, and not what stands in
+/// The type of which the objects in a process's heap that a runtime manages grow the fastest, in bytes: one that its program made, if there is one, and not what stands in
 /// parentheses.
 fn fastest_type(types: &[Type], pid: u32) -> Option<String> {
-    let growing = || types.iter().filter(|of| of.pid == pid && of.judged.verdict.is_leak());
+    let of_heap = |of: &&Type| of.pid == pid && of.language != Language::Native;
+    let growing = || types.iter().filter(of_heap).filter(|of| of.judged.verdict.is_leak());
     let named = growing().find(|of| !of.name.starts_with('('));
     named.or_else(|| growing().next()).map(|of| escape(&of.name).into_owned())
 }

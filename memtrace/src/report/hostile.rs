@@ -17,6 +17,7 @@ use crate::{
         diff::{By, DiffFormat},
         form::{Format, Metric},
     },
+    runtime::Language,
     trend::Verdict,
 };
 
@@ -97,7 +98,7 @@ fn named(name: &str) -> Snapshot {
     snapshot.modules[0].build_id = name.to_owned();
     snapshot.loss.insert(name.to_owned().into(), 3);
     let judged = Stack { evidence: name.to_owned(), pid: 7, ..snapshot.stacks[0].clone() };
-    snapshot.types = vec![Type::of(name, judged)];
+    snapshot.types = vec![Type::of(name, Language::Native, judged)];
     let text = || Some(name.to_owned());
     for stack in &mut snapshot.stacks {
         stack.pid = 7;

@@ -10,7 +10,7 @@ use super::{
     sampling::Estimate,
     snapshot::{Stack, finite},
 };
-use crate::trend::Verdict;
+use crate::{runtime::Language, trend::Verdict};
 
 /// How bytes develop, and what is said of that.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -101,19 +101,27 @@ pub struct Goroutines {
     pub judged: Judged,
 }
 
-/// The live objects of one type in a process. Of Python those small enough to lie in pymalloc's pools, with up to 512 bytes; of V8 those
-/// that can be reached, with what the language has no name for in parentheses.
+/// The live objects of one type in a process. Of Python those that lie in pymalloc's pools, with up to 512 bytes, and those since the attach that
+/// have a block of the allocator; of V8 those that can be reached, with what the language has no name for in parentheses; of C++
+/// those since the attach of classes with virtual functions with which a block of the allocator begins.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Type {
     /// The process that has them.
     pub pid: u32,
-    /// The name of the type, as in `dict` and `Object {id, name}`; a class has it without its module, and several of one name are one here.
+    /// The name of the type, as in `dict`, `Object {id, name}` and `app::Session`; a class of Python has it without its module, and several of
+    /// one name are one here.
     pub name: String,
-    /// How many there are, from before the attach as well.
+    /// The language of the type: `python`, `javascript`, or `native` for C++; `other` in reports that do not say it.
+    #[serde(default = "unsaid")]
+    pub language: Language,
+    /// How many there are; those of an interpreter's own heap from before the attach as well.
     pub count: u64,
     /// Bytes of their blocks, without what they refer to: the table of a dict is not in it.
     pub bytes: u64,
+    /// How well these are known; `None` where all blocks are looked at.
+    #[serde(default)]
+    pub estimate: Option<Estimate>,
     /// How their bytes develop.
     #[serde(flatten)]
     pub judged: Judged,
@@ -121,21 +129,31 @@ pub struct Type {
 
 impl Type {
     /// A type by what is known of its objects as of a stack.
-    pub fn of(name: &str, stack: Stack) -> Self {
+    pub fn of(name: &str, language: Language, stack: Stack) -> Self {
         Self {
             pid: stack.pid,
             name: name.to_owned(),
+            language,
             count: stack.outstanding_blocks,
             bytes: stack.outstanding_bytes,
+            estimate: stack.estimate,
             judged: Judged::of(stack),
         }
     }
 
-    /// `12,340 dict of 2.84 MB, growing by +1.20 MB/h`.
+    /// `12,340 dict of 2.84 MB, growing by +1.20 MB/h`; of C++ only those are counted that were allocated since the attach, which it says.
     pub fn sentence(&self) -> String {
         let (number, name) = (count(self.count), escape(&self.name));
-        format!("{number} {name} of {}, growing by {}", bytes(self.bytes), rate(self.judged.growth_bytes_per_hour))
+        let about = if self.estimate.is_some() { "about " } else { "" };
+        let since = if self.language == Language::Native { " since the attach" } else { "" };
+        let grows = rate(self.judged.growth_bytes_per_hour);
+        format!("{about}{number} {name} of {}{since}, growing by {grows}", bytes(self.bytes))
     }
+}
+
+/// What is known of the language of a type in a report that does not say it.
+const fn unsaid() -> Language {
+    Language::Other
 }
 
 impl Heap {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::Language;
+
 /// What a runtime counts of its memory.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Counted {
@@ -23,8 +25,8 @@ pub struct Found {
     /// What there is of each type, and of all.
     pub counts: Vec<Count>,
     /// Where the memory outside of the heap is that objects hold which can be reached: addresses, in ascending order. Empty where that is not
-    /// told.
-    pub blocks: Vec<u64>,
+    /// told; `None` if it was not looked for.
+    pub blocks: Option<Vec<u64>>,
 }
 
 /// What one place of a program holds, by the runtime's own books.
@@ -32,6 +34,8 @@ pub struct Found {
 pub struct Count {
     /// What is counted.
     pub counted: Counted,
+    /// The language of the code that made it.
+    pub language: Language,
     /// What it is called; `None` for what its place names.
     pub name: Option<Arc<str>>,
     /// The code that is answerable, the innermost function first: addresses in the process, each of one function as it was

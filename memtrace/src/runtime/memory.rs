@@ -6,7 +6,7 @@ use crate::object::{Pid, maps::Mapping};
 
 /// Reads the memory of one process.
 ///
-/// Where a file is mapped nothing is read, but for one file: the file may be of a file system that the process itself serves, which
+/// Where a file is mapped nothing is read, but for one file and pages that have been written to: the file may be of a file system that the process itself serves, which
 /// could keep whoever reads it waiting for ever.
 #[derive(Debug)]
 pub struct Memory {
@@ -46,6 +46,12 @@ impl Memory {
         if !self.may_read(address, bytes.len() as u64) {
             return None;
         }
+        self.file.read_exact_at(bytes, address).ok()
+    }
+
+    /// Fills `bytes` from an address on, also where a file is mapped: of a page that the caller knows to be the process's own. `None` if not all
+    /// of it is there.
+    pub fn fill_own_page(&self, address: u64, bytes: &mut [u8]) -> Option<()> {
         self.file.read_exact_at(bytes, address).ok()
     }
 

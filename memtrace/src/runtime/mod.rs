@@ -2,16 +2,20 @@
 //!
 //! In: what a process has mapped, and its memory. Out: for the kernel, where an interpreter keeps its frames
 //! ([`memtrace_common::interpreter`]); for stacks, which native frame runs which interpreter frames ([`chain`]); for reports, the
-//! function, file and line of the code ([`code`]). A runtime is a folder and a line in [`find`]. It is recognised by what its
+//! function, file and line of the code ([`code`]). C++ has no runtime to find: its objects say their class themselves
+//! ([`cpp`]). A runtime is a folder and a line in [`find`]. It is recognised by what its
 //! files define, never by their names, and proved on a live thread before anything of it is trusted: its insides are no interface,
 //! and what is not known is said and not guessed. All memory that is read is the target's to shape: every read and every loop has
 //! a bound.
 
 pub mod ask;
+pub mod blocks;
 mod by_type;
+mod census;
 pub mod chain;
 pub mod code;
 pub mod count;
+pub mod cpp;
 pub mod go;
 pub mod language;
 pub mod python;
@@ -24,8 +28,14 @@ use std::{collections::HashSet, time::Duration};
 
 use memtrace_common::interpreter::Interpreter;
 
-use self::{chain::Placing, count::Found};
-pub use self::{code::Code, language::Language, memory::Memory};
+use self::chain::Placing;
+pub use self::{
+    blocks::Block,
+    census::{Blocks, Census, Due, Objects},
+    code::Code,
+    language::Language,
+    memory::Memory,
+};
 use crate::object::{Pid, mapped::MappedObject, maps::Mapping};
 
 /// The share of a processor that reading a process's books gets, as one part in this many.
@@ -49,34 +59,7 @@ pub struct Runtime {
     /// What finds the functions that a frame stands for, and their places; `None` where a frame itself says it.
     pub places: Option<v8::Places>,
     /// What counts its objects by type; `None` where that cannot be.
-    pub census: Option<Census>,
-}
-
-/// Counts the objects of one process by type.
-#[derive(Debug)]
-pub enum Census {
-    /// Python's, alive or not yet collected.
-    Python(python::Census),
-    /// V8's, of all that can be reached.
-    Script(Box<v8::Live>),
-}
-
-impl Census {
-    /// Whether the pause after the last look is over.
-    pub fn may_begin(&self) -> bool {
-        match self {
-            Census::Python(census) => census.may_begin(),
-            Census::Script(live) => live.may_begin(),
-        }
-    }
-
-    /// The objects of each type now; `None` when they cannot be counted, as when the process has ended. It may take seconds.
-    pub fn count(&mut self) -> Option<Found> {
-        match self {
-            Census::Python(census) => census.count().map(|counts| Found { counts, ..Found::default() }),
-            Census::Script(live) => live.count(),
-        }
-    }
+    pub census: Option<Objects>,
 }
 
 /// What was found of interpreters in a process.

@@ -13,7 +13,7 @@ use crate::{
     ledger::{self, Kind, Ledger, Precision, StackTotals},
     object::maps::{self, Mapping},
     runtime::{
-        Census,
+        Census, Language, Objects,
         count::{Count, Counted, Sampled, State},
         go,
     },
@@ -35,11 +35,11 @@ pub(super) struct Counts {
     waiting: HashMap<Slot, (Pid, u32)>,
     censuses: Censuses,
     /// Of each target of which there was a census: whether it was the first one.
-    turns: HashMap<Slot, Turn>,
+    turns: HashMap<(Slot, Language), Turn>,
     /// What the last census of each target has found of memory outside of its heap, and when it was taken, by the monotonic clock.
     blocks: HashMap<Slot, (u64, Vec<u64>)>,
     /// Targets of which there was a census when runtimes were asked the last time.
-    fresh: HashSet<Slot>,
+    fresh: HashSet<(Slot, Language)>,
     /// Whether heaps are left out, whose pages are watched.
     without_heaps: bool,
     said: Said,
@@ -68,14 +68,15 @@ impl Turn {
 struct Said {
     /// What goroutines of a place do, as of the last look.
     states: HashMap<Key, State>,
-    /// What types are called. An id stands for a name, in whichever target, and stays when that ends.
-    names: HashMap<StackId, Arc<str>>,
+    /// What types are called, and of which language they are. An id stands for a name, in whichever target, and stays when that ends.
+    names: HashMap<StackId, (Arc<str>, Language)>,
 }
 
 impl Counts {
-    /// Looks whether a target's runtime keeps books that can be read. Returned is what of them cannot, as a sentence.
-    pub(super) fn look(&mut self, slot: Slot, pid: Pid, mappings: &[Mapping]) -> Option<String> {
+    /// From now on the objects in a target's blocks are counted by type. Looks whether its runtime keeps books that can be read; returned is what of them cannot, as a sentence.
+    pub(super) fn look(&mut self, slot: Slot, pid: Pid, mappings: &[Mapping], ledger: &Ledger) -> Option<String> {
         self.forget(slot);
+        self.censuses.add(slot, Census::open(pid, None), ledger);
         self.look_again(slot, pid, mappings, LOOKS)
     }
 
@@ -120,10 +121,10 @@ impl Counts {
         }
     }
 
-    /// From now on the objects of a target are counted by type.
-    pub(super) fn add_census(&mut self, slot: Slot, census: Census) {
-        self.censuses.add(slot, census);
-        self.turns.remove(&slot);
+    /// From now on the objects of a target's interpreter are counted by type as well.
+    pub(super) fn add_census(&mut self, slot: Slot, pid: Pid, objects: Objects, ledger: &Ledger) {
+        self.censuses.add(slot, Census::open(pid, Some(objects)), ledger);
+        self.turns.retain(|(of, _), _| *of != slot);
     }
 
     /// What a target maps from now on.
@@ -139,7 +140,7 @@ impl Counts {
         self.waiting.remove(&slot);
         self.censuses.forget(slot);
         self.blocks.remove(&slot);
-        self.turns.remove(&slot);
+        self.turns.retain(|(of, _), _| *of != slot);
         self.said.states.retain(|key, _| key.0 != slot);
     }
 
@@ -160,15 +161,17 @@ impl Counts {
         }
         self.fresh.clear();
         let (fresh, turns, said, blocks) = (&mut self.fresh, &mut self.turns, &mut self.said, &mut self.blocks);
-        self.censuses.take(|slot, begun_ns, found| {
-            // The later of two is the one.
-            if fresh.insert(slot) {
-                turns.entry(slot).or_default().next();
-            }
+        self.censuses.take(ledger, |ledger, slot, begun_ns, found| {
             for count in &found.counts {
+                // The later of two is the one.
+                if fresh.insert((slot, count.language)) {
+                    turns.entry((slot, count.language)).or_default().next();
+                }
                 said.take(slot, count, ledger, symbols);
             }
-            blocks.insert(slot, (begun_ns, found.blocks));
+            if let Some(found) = found.blocks {
+                blocks.insert(slot, (begun_ns, found));
+            }
         });
     }
 
@@ -179,23 +182,29 @@ impl Counts {
     }
 
     /// Whether what a target holds by its runtime's books, or by a census, was asked for the first time just now.
-    pub(super) fn is_first(&self, (slot, _, kind): Key) -> bool {
+    pub(super) fn is_first(&self, key: Key) -> bool {
+        let (slot, _, kind) = key;
         let turn = match kind {
             _ if kind.begins_at_attach() => None,
-            Kind::Type => self.turns.get(&slot),
+            Kind::Type => self.turns.get(&(slot, self.language(key))),
             _ => self.programs.get(&slot).map(|program| &program.turn),
         };
         turn.is_some_and(|turn| turn.is_first)
     }
 
     /// Whether what a key holds was looked at when runtimes were asked the last time: censuses make pauses.
-    pub(super) fn is_known_now(&self, (slot, _, kind): Key) -> bool {
-        kind != Kind::Type || self.fresh.contains(&slot)
+    pub(super) fn is_known_now(&self, key: Key) -> bool {
+        key.2 != Kind::Type || self.fresh.contains(&(key.0, self.language(key)))
     }
 
-    /// What a type is called; `None` for what is none.
-    pub(super) fn type_name(&self, key: Key) -> Option<&str> {
-        self.said.names.get(&key.1).filter(|_| key.2 == Kind::Type).map(|name| &**name)
+    /// The language of a type. That of all that can be reached of V8's heap, which has no name, is JavaScript.
+    fn language(&self, key: Key) -> Language {
+        self.said.names.get(&key.1).map_or(Language::Javascript, |(_, language)| *language)
+    }
+
+    /// What a type is called, and of which language it is; `None` for what is none.
+    pub(super) fn type_name(&self, key: Key) -> Option<(&str, Language)> {
+        self.said.names.get(&key.1).filter(|_| key.2 == Kind::Type).map(|(name, language)| (&**name, *language))
     }
 
     /// Whether a target's runtime keeps books that are read.
@@ -230,7 +239,7 @@ impl Said {
         if let Some(name) = &count.name
             && self.names.len() < MAX_NAMES
         {
-            self.names.entry(key.1).or_insert_with(|| Arc::clone(name));
+            self.names.entry(key.1).or_insert_with(|| (Arc::clone(name), count.language));
         }
         ledger.set_count(slot, entry(key, count));
     }
@@ -246,7 +255,7 @@ fn key(slot: Slot, count: &Count) -> Key {
         Counted::Reachable => return reachable(slot),
     };
     let mut hasher = DefaultHasher::new();
-    (kind, &count.name, &count.place).hash(&mut hasher);
+    (kind, count.language, &count.name, &count.place).hash(&mut hasher);
     (slot, StackId(hasher.finish()), kind)
 }
 

@@ -326,7 +326,7 @@ impl Feed {
 fn look_for_counts(state: &mut State, slot: Slot, pid: Pid, mappings: &[Mapping]) {
     state.pages.look(slot, pid, mappings);
     state.asks.look(slot, pid, mappings);
-    if let Some(why) = state.counts.look(slot, pid, mappings) {
+    if let Some(why) = state.counts.look(slot, pid, mappings, &state.ledger) {
         notice::runtime_refused(pid, &why);
     }
 }

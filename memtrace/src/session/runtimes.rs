@@ -100,7 +100,7 @@ impl Runtimes {
                 // Names first: a stack may come as soon as the kernel knows.
                 state.symbols.set_reader(slot, Some(runtime.reader));
                 if let Some(census) = runtime.census {
-                    state.counts.add_census(slot, census);
+                    state.counts.add_census(slot, pid, census, &state.ledger);
                 }
                 self.placings.insert(slot, runtime.placing);
                 if let Some(places) = runtime.places {

@@ -11,7 +11,6 @@
 //! Costs, on 2 cores and hardly optimised: a stack of 40 frames is stored in 10 us. The first 10 stacks of 40 frames
 //! take 0.07 s in node (99 MB, symbols only) and 0.5 s in a Rust program with 60 MB of DWARF; again, under 1 ms.
 
-mod demangle;
 pub mod family;
 mod file;
 mod names;
@@ -40,16 +39,14 @@ use serde::{Deserialize, Serialize};
 use crate::{
     debuginfod::{Answer, Debuginfod},
     event::StackFrame,
-    object::maps,
+    object::{demangle::cut, maps},
     runtime::{Code, CodeReader, Language},
 };
 
-pub use self::{
-    demangle::MAX_NAME_BYTES,
-    file::{FileError, ModuleMapping},
-};
+pub use crate::object::demangle::MAX_NAME_BYTES;
+
+pub use self::file::{FileError, ModuleMapping};
 use self::{
-    demangle::cut,
     file::{OpenFiles, Root},
     names::{Function, Names},
     object::{FIRST_OBJECT_ID, Module, Object},

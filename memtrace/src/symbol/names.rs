@@ -23,7 +23,6 @@ use blazesym::symbolize::{
 };
 
 use super::{
-    demangle::{cut, demangle, is_mangled},
     file::{Root, descriptor_path, open_by_path},
     object::Object,
 };
@@ -31,6 +30,7 @@ use crate::{
     debuginfod::Answer,
     object::{
         debug_file::{self, DebugFile},
+        demangle::{cut, demangle, is_mangled},
         go_table::{GoFunction, GoTable},
         layout::Layout,
         symbols::ElfFile,

@@ -2,11 +2,8 @@
 
 use std::{cell::OnceCell, fs::File, os::unix::ffi::OsStrExt, path::Path, rc::Rc};
 
-use super::{
-    demangle::cut,
-    file::{ModuleMapping, Permit, Root},
-};
-use crate::runtime::Code;
+use super::file::{ModuleMapping, Permit, Root};
+use crate::{object::demangle::cut, runtime::Code};
 
 /// File names are 255 bytes at most.
 const MAX_MODULE_BYTES: usize = 255;

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::demangle::cut;
+use crate::object::demangle::cut;
 
 /// The most bytes of a name; longer ones are cut.
 pub const MAX_NAME_BYTES: usize = 4096;

@@ -11,6 +11,8 @@ const ENTRY_BYTES: u64 = 8;
 const PRESENT: u64 = 1 << 63;
 /// It is swapped out.
 const SWAPPED: u64 = 1 << 62;
+/// It is a page of a file, or of memory that processes share.
+const SHARED: u64 = 1 << 61;
 
 /// The most pages that are looked at in one read.
 const BATCH: usize = 4096;
@@ -65,6 +67,16 @@ impl Pages {
         })
     }
 
+    /// Whether the page at an address is the process's own: written to, or without a file from the beginning. `None` when no more
+    /// pages may be looked at, or when the process has ended.
+    pub fn is_own(&mut self, address: u64) -> Option<bool> {
+        let mut is_own = false;
+        self.each(address, address.checked_add(1)?, |_, entry| {
+            is_own = entry & (PRESENT | SWAPPED) != 0 && entry & SHARED == 0;
+        })?;
+        Some(is_own)
+    }
+
     /// Calls `found` with the address of each page of a range and what stands for it.
     fn each(&mut self, start: u64, end: u64, mut found: impl FnMut(u64, u64)) -> Option<()> {
         if start >= end {
@@ -115,6 +127,9 @@ mod tests {
         let end = first + 20 * size;
         assert_eq!(pages.present(first + 1..end, size, |address| found.push((address - first) / size)), Some(()));
         assert_eq!(found, [17]);
+        let code = Pages::open as *const () as u64;
+        let own = [first, first + size, code].map(|address| pages.is_own(address));
+        assert_eq!(own, [Some(true), Some(false), Some(false)], "written to, untouched, and of a file");
         assert_eq!(pages.resident(first, first + PAGES as u64 * size), None, "no more than is allowed");
         // SAFETY: mapped above, and not used any more.
         unsafe { munmap(start, PAGES * page) }.expect("it was mapped");

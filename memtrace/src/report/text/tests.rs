@@ -9,7 +9,8 @@ use super::{
     *,
 };
 use crate::{
-    report::{focus, gate::Gate, runtime::Type, sample, snapshot::Tracer},
+    report::{focus, gate::Gate, runtime::Type, sample, sampling::Estimate, snapshot::Tracer},
+    runtime::Language,
     trend::Verdict,
 };
 
@@ -106,8 +107,8 @@ fn the_final_report() {
 #[test]
 fn types_that_grow_are_listed_and_no_others() {
     let mut snapshot = sample::snapshot();
-    let growing = Type::of("Session", snapshot.stacks[0].clone());
-    let level = Type::of("dict", Stack { verdict: Verdict::Plateau, ..snapshot.stacks[0].clone() });
+    let growing = Type::of("Session", Language::Python, snapshot.stacks[0].clone());
+    let level = Type::of("dict", Language::Python, Stack { verdict: Verdict::Plateau, ..snapshot.stacks[0].clone() });
     let of_another = Type { name: "list".to_owned(), pid: 7, ..growing.clone() };
     snapshot.types = vec![growing.clone(), level, of_another];
     let written = text(&snapshot);
@@ -115,6 +116,17 @@ fn types_that_grow_are_listed_and_no_others() {
     let list = "\
   Objects of these types become more:
     1,200 Session of 603 kB, growing by +36.2 MB/h
+
+#1";
+    assert!(written.contains(list), "{written}");
+    let native = Type { name: "app::Session".to_owned(), language: Language::Native, ..growing.clone() };
+    snapshot.types = vec![native.clone(), Type { estimate: Some(Estimate::new(603_000, 1e6, 12)), ..native }];
+    let written = text(&snapshot);
+    assert_fits(&written);
+    let list = "\
+  Objects of these types become more:
+    1,200 app::Session of 603 kB since the attach, growing by +36.2 MB/h
+    about 1,200 app::Session of 603 kB since the attach, growing by +36.2 MB/h
 
 #1";
     assert!(written.contains(list), "{written}");

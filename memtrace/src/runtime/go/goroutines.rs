@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::Code;
 use crate::runtime::{
-    Memory,
+    Language, Memory,
     count::{Count, Counted, State},
     pages::Pages,
 };
@@ -203,6 +203,7 @@ impl Goroutines {
         let most = sum.states.iter().max_by_key(|(key, (count, _))| (*count, **key));
         Count {
             counted: Counted::Goroutines,
+            language: Language::Go,
             name: None,
             place: Arc::clone(self.places.entry(place).or_insert_with(frames)),
             bytes: sum.bytes,

@@ -9,7 +9,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::runtime::{
-    Memory,
+    Language, Memory,
     count::{Count, Counted, Sampled},
     pages::Pages,
 };
@@ -296,6 +296,7 @@ impl Record {
 fn nothing(counted: Counted, place: &Arc<[u64]>) -> Count {
     Count {
         counted,
+        language: Language::Go,
         name: None,
         place: Arc::clone(place),
         bytes: 0,

@@ -161,7 +161,7 @@ impl Library<'_> {
         let readable = (self.object.device, self.object.inode);
         let placing = layout.placing(evaluator, whole(self.mappings, readable));
         let census = address(TYPE_TYPE).and_then(|types| Census::open(self.pid, readable, layout, types).ok());
-        let census = census.map(super::Census::Python);
+        let census = census.map(super::Objects::Python);
         Finding::Proved(Box::new(Runtime {
             interpreter,
             placing,

@@ -35,7 +35,7 @@ use self::{
     positions::Form,
     proof::{Proof, prove},
 };
-use super::{Census, CodeReader, Finding, Memory, Runtime, Without, chain::Placing};
+use super::{CodeReader, Finding, Memory, Objects, Runtime, Without, chain::Placing};
 use crate::object::{
     Pid,
     mapped::{self, MappedObject},
@@ -143,7 +143,7 @@ fn found(pid: Pid, mappings: &[Mapping], object: &MappedObject, elf: &ElfFile<Fi
     let placing = Placing { unit: 1, ..Placing::default() };
     let counted = Heap { memory: counted, layout: heap.layout, form: heap.form };
     let live = Live::new(pid, (object.device, object.inode), counted, &constants);
-    let census = live.map(|live| Census::Script(Box::new(live)));
+    let census = live.map(|live| Objects::Script(Box::new(live)));
     let places = Places::new(Heap { memory: own, layout: heap.layout, form: heap.form }, types.stream, mappings);
     let reader = CodeReader::Script(Reader::new(heap));
     Finding::Proved(Box::new(Runtime { interpreter, placing, reader, places: Some(places), census }))

@@ -44,7 +44,7 @@ use crate::{
         runtime::{Goroutines, Heap, Type},
         snapshot::{Process, Retired, SCHEMA, Snapshot, Stack, StackKind},
     },
-    runtime::v8,
+    runtime::{Language, v8},
     session::TraceConfig,
     trend::{MIN_INTERVALS, Observation, Trend, thresholds::LEAST_RISE_OF_WHAT_CAN_BE_REACHED},
     turns::Turns,
@@ -517,13 +517,14 @@ impl Snapshots {
         true
     }
 
-    /// Whether the objects of any type are known to grow in a target. What is kept is of some type, and references that are left over by
+    /// Whether the objects of any of V8's types are known to grow in a target. What is kept is of some type, and references that are left over by
     /// chance lead now to these and now to those.
     fn has_growing_type(&self, slot: Slot, state: &State) -> bool {
         let Some(process) = state.ledger.process(slot) else { return false };
         let keys = process.counts().map(|count| (slot, count.totals.id, count.totals.kind));
-        let types: Vec<Key> =
-            keys.filter(|key| key.2 == ledger::Kind::Type && *key != reachable(slot)).take(MAX_JUDGED).collect();
+        let is_meant =
+            |key: &Key| state.counts.type_name(*key).is_some_and(|(_, language)| language == Language::Javascript);
+        let types: Vec<Key> = keys.filter(is_meant).take(MAX_JUDGED).collect();
         self.trend.judge_all(&types).iter().any(|judged| judged.verdict.is_leak())
     }
 
@@ -567,9 +568,13 @@ impl Snapshots {
         let mut types: Vec<(Key, Stack)> = Vec::new();
         for (slot, process) in state.ledger.processes() {
             let pid = traced.iter().find(|process| process.slot == slot).map_or(0, |process| process.pid.0);
-            let counts = process.counts().map(|count| count.totals);
-            let counts = counts.filter(|totals| totals.kind == ledger::Kind::Type && totals.outstanding_blocks > 0);
-            let types_of = counts.map(|totals| ((slot, totals.id, totals.kind), unjudged(pid, &totals, None)));
+            let counts = process.counts();
+            let counts = counts.filter(|ledger::Count { totals, .. }| {
+                totals.kind == ledger::Kind::Type && totals.outstanding_blocks > 0
+            });
+            let types_of = counts.map(|ledger::Count { totals, precision }| {
+                ((slot, totals.id, totals.kind), unjudged(pid, &totals, precision))
+            });
             types.extend(types_of.filter(|(key, _)| *key != reachable(slot)));
         }
         types.sort_by_key(|(_, held)| std::cmp::Reverse(held.outstanding_bytes));
@@ -580,8 +585,10 @@ impl Snapshots {
         }
         sort_types(&mut types);
         types.truncate(MAX_TYPES);
-        let named =
-            |(key, held)| Some(Type::of(state.counts.type_name(key)?, Stack { series: self.series(key), ..held }));
+        let named = |(key, held)| {
+            let (name, language) = state.counts.type_name(key)?;
+            Some(Type::of(name, language, Stack { series: self.series(key), ..held }))
+        };
         types.into_iter().filter_map(named).collect()
     }
 

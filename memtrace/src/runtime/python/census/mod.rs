@@ -9,7 +9,7 @@ mod types;
 
 use std::{io, ops::Range, sync::Arc};
 
-use self::types::{Kinds, Types};
+use self::types::{Kinds, START_BYTES, Types};
 use super::{
     layout::Layout,
     pools::{Head, objects},
@@ -19,7 +19,12 @@ use crate::{
         Pid,
         maps::{self, Mapping},
     },
-    runtime::{CREDIT, LONGEST_TURN, Memory, PARTS, by_type::ByType, count::Count},
+    runtime::{
+        CREDIT, LONGEST_TURN, Language, Memory, PARTS,
+        blocks::{Block, each_start},
+        by_type::{ByType, Sum},
+        count::Count,
+    },
     target::pages::Pages,
     turns::{Turns, thread_time},
 };
@@ -62,7 +67,7 @@ impl Census {
             memory: Memory::open(pid, readable)?,
             kinds: Kinds { type_type, words_in_front: layout.words_in_front() },
             pool_bytes: layout.pool_bytes(),
-            types: ByType::new(MAX_NAMES),
+            types: ByType::new(Language::Python, MAX_NAMES),
             turns: Turns::with_credit(CREDIT),
         })
     }
@@ -72,16 +77,17 @@ impl Census {
         self.turns.may_begin()
     }
 
-    /// The live objects of each type now; `None` when the process has ended.
-    pub fn count(&mut self) -> Option<Vec<Count>> {
+    /// The live objects of each type now, in pools and in these blocks, which are in the order of their addresses; `None` when the process has
+    /// ended.
+    pub fn count(&mut self, blocks: &[Block]) -> Option<Vec<Count>> {
         let begun = thread_time();
-        let found = self.read();
+        let found = self.read(blocks);
         self.turns.ended((thread_time() - begun).min(LONGEST_TURN), PARTS);
         found.map(|found| self.types.take(found).collect())
     }
 
-    /// The name of each type with the number of its live objects and their bytes.
-    fn read(&mut self) -> Option<Vec<(Arc<str>, u64, u64)>> {
+    /// The name of each type with what its live objects come to.
+    fn read(&mut self, blocks: &[Block]) -> Option<Vec<(Arc<str>, Sum)>> {
         let mappings = maps::read(self.pid).ok().filter(|mappings| !mappings.is_empty())?;
         self.memory.confine(&mappings);
         let mut addresses = self.places(&mappings)?;
@@ -92,6 +98,9 @@ impl Census {
         stands_for *= thin(&mut addresses, most, self.pool_bytes as u64 * stands_for);
         let mut types = Types::new(&self.memory, self.kinds, &mappings, &runs);
         self.read_pools(&addresses, &mut types);
+        if let Some(mut pages) = Pages::open(self.pid, MAX_PAGES) {
+            each_start(&self.memory, &mut pages, blocks, START_BYTES, |block, start| types.count_block(block, start));
+        }
         Some(types.sums(stands_for).collect())
     }
 

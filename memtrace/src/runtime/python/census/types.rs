@@ -9,7 +9,7 @@ use std::{collections::HashMap, ops::Range, sync::Arc};
 use super::super::layout::TYPE;
 use crate::{
     object::maps::Mapping,
-    runtime::{Memory, memory::word_at},
+    runtime::{Memory, blocks::Block, by_type::Sum, memory::word_at},
 };
 
 /// The most types that are told apart in one census.
@@ -38,6 +38,9 @@ const MAX_BASIC_SIZE: u64 = 1 << 20;
 /// Where objects begin in their blocks: the most words in front of them are four.
 const OFFSETS: [usize; 3] = [0, 16, 32];
 
+/// How many of the first bytes of a block say which object is in it.
+pub const START_BYTES: u64 = 48;
+
 /// Answers that are kept at hand: as a power of two.
 const AT_HAND: u32 = 12;
 
@@ -58,6 +61,8 @@ struct Found {
     offset: usize,
     objects: u64,
     bytes: u64,
+    /// What those come to that are in blocks of their own.
+    large: Sum,
 }
 
 /// The types of one process in one census.
@@ -97,10 +102,21 @@ impl<'a> Types<'a> {
         }
     }
 
-    /// The name of each type, its live objects and their bytes; each object that was seen stands for so many.
-    pub fn sums(self, stands_for: u64) -> impl Iterator<Item = (Arc<str>, u64, u64)> {
+    /// Counts a block of the allocator, of which these are the first bytes, for the type of the object in it, if it is one.
+    pub fn count_block(&mut self, block: &Block, start: &[u8]) {
+        if let Some(index) = object(start, |address| self.at(address)) {
+            self.found[index].large.add(block.sum());
+        }
+    }
+
+    /// The name of each type and what its live objects come to; each object in a pool that was seen stands for so many.
+    pub fn sums(self, stands_for: u64) -> impl Iterator<Item = (Arc<str>, Sum)> {
         let times = move |number: u64| number.saturating_mul(stands_for);
-        self.found.into_iter().map(move |found| (found.name, times(found.objects), times(found.bytes)))
+        self.found.into_iter().map(move |found| {
+            let mut sum = Sum::exact(times(found.objects), times(found.bytes));
+            sum.add(found.large);
+            (found.name, sum)
+        })
     }
 
     /// Which type is at this address, and where its objects begin in their blocks.
@@ -144,7 +160,7 @@ impl<'a> Types<'a> {
             && (metatype == type_type || self.is_metatype(metatype));
         let words = usize::from(flags & HAS_COLLECTOR != 0) + usize::from(flags & words_in_front != 0);
         let name = is_type.then(|| self.name(word_at(&bytes, NAME)?)).flatten()?;
-        Some(Found { name, offset: 16 * words, objects: 0, bytes: 0 })
+        Some(Found { name, offset: 16 * words, objects: 0, bytes: 0, large: Sum::default() })
     }
 
     /// Whether this is a class of classes.

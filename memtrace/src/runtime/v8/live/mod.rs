@@ -28,8 +28,8 @@ use crate::{
         maps::{self, Mapping},
     },
     runtime::{
-        CREDIT, PARTS,
-        by_type::ByType,
+        CREDIT, Language, PARTS,
+        by_type::{ByType, Sum},
         count::{Count, Counted, Found},
     },
     target::pages::Pages,
@@ -45,6 +45,9 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// How many objects of a thousand may be none, or not be there, in a look that is as good as any: some words that are looked at first lead to
 /// where objects were.
 const ASTRAY: u64 = 10;
+
+/// How many more than twice as many as ever tell that objects were moved.
+const LEAST_UNUSUAL: u64 = 40;
 
 /// How many may in a look that is better than none: objects were being moved.
 const MAX_ASTRAY: u64 = 50;
@@ -67,6 +70,8 @@ pub struct Live {
     readable: ((u32, u32), u64),
     /// What types are called, by the word that refers to them, with what stands for the name.
     known: HashMap<u64, ((u64, u64), Arc<str>)>,
+    /// The fewest references that led to no object in a look.
+    least_astray: u64,
     types: ByType,
     turns: Turns,
 }
@@ -89,7 +94,8 @@ impl Live {
             names,
             readable,
             known: HashMap::new(),
-            types: ByType::new(MAX_NAMES),
+            least_astray: u64::MAX,
+            types: ByType::new(Language::Javascript, MAX_NAMES),
             turns: Turns::with_credit(CREDIT),
         })
     }
@@ -105,7 +111,7 @@ impl Live {
         let reached = self.best_look();
         let found = reached.map(|Reached { tallies, mut blocks, .. }| {
             blocks.sort_unstable();
-            Found { counts: self.sum(&tallies), blocks }
+            Found { counts: self.sum(&tallies), blocks: Some(blocks) }
         });
         self.turns.ended(thread_time() - begun, PARTS);
         found
@@ -122,7 +128,9 @@ impl Live {
             }
             let objects: u64 = reached.tallies.iter().map(|tally| tally.objects).sum();
             let astray = (reached.astray + reached.absent).saturating_mul(1000) / objects.max(1);
-            if is_steady && astray <= ASTRAY {
+            self.least_astray = self.least_astray.min(reached.astray);
+            let is_usual = reached.astray <= self.least_astray.saturating_mul(2).saturating_add(LEAST_UNUSUAL);
+            if is_steady && is_usual && astray <= ASTRAY {
                 return Some(reached);
             }
             if astray <= MAX_ASTRAY && best.as_ref().is_none_or(|(most, _)| objects > *most) {
@@ -171,6 +179,7 @@ impl Live {
         sums.sort_by_key(|(_, _, bytes)| std::cmp::Reverse(*bytes));
         let all = Count {
             counted: Counted::Reachable,
+            language: Language::Javascript,
             name: None,
             place: Arc::default(),
             bytes,
@@ -180,6 +189,7 @@ impl Live {
             sampled: None,
             state: None,
         };
+        let sums = sums.into_iter().map(|(name, objects, bytes)| (name, Sum::exact(objects, bytes)));
         self.types.take(sums).chain([all]).collect()
     }
 

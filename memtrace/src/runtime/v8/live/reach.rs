@@ -271,7 +271,7 @@ impl Search<'_> {
         let chunk = &self.chunks[index];
         let (base, end) = (chunk.base, chunk.end);
         let head = address..(address + 16).min(end);
-        if !chunk.is_present(&head) && !(self.renew(index) && self.chunks[index].is_present(&head)) {
+        if !(chunk.is_present(&head) || self.renew(index) && self.chunks[index].is_present(&head)) {
             self.found.absent += 1;
             return;
         }

@@ -16,6 +16,7 @@ mod packages;
 mod process;
 mod run;
 mod runtimes;
+mod services;
 mod survive;
 mod test;
 mod toolchain;
@@ -63,7 +64,8 @@ enum Command {
         #[arg(long, alias = "fast")]
         quick: bool,
     },
-    /// Run the tests of interpreters and runtimes on versions that this machine does not have, and write docs/runtimes.md.
+    /// Run the tests of interpreters and runtimes on versions that this machine does not have, trace real services under load, and write
+    /// docs/runtimes.md and docs/services.md.
     Runtimes(runtimes::Options),
     /// Let memtrace come and go while real programs work: they must live, and end as they do without it.
     Survive(survive::Options),

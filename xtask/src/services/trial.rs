@@ -1,0 +1,182 @@
+//! The trial of one service: alone, traced, alone, traced by a sample, and alone again, all under the same load.
+
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::finding::Finding;
+use super::load::{self, Done};
+use super::server::Server;
+use super::service::Service;
+use super::tracer::Tracer;
+use crate::process;
+
+/// How long a service works before anything is measured, in seconds: caches fill, and compilers at run time have compiled.
+const WARM: u64 = 15;
+/// How long each measurement without memtrace takes, in seconds.
+const ALONE: u64 = 15;
+/// How long memtrace traces.
+const TRACED: Duration = Duration::from_secs(60);
+/// How long each of the loads takes that go on while memtrace attaches and detaches, in seconds.
+const AROUND: u64 = 3;
+/// How long before the end of the trace its measurement ends.
+const MARGIN: Duration = Duration::from_secs(2);
+/// What memtrace is told to trace a sample.
+const SAMPLE: &[&str] = &["--sample", "512KiB"];
+
+/// What came of a trial.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// The versions of the service's parts.
+    pub versions: String,
+    /// Requests or jobs per second without memtrace: before, between and after the traces.
+    pub alone: Vec<f64>,
+    /// What was measured with memtrace's default options.
+    pub traced: Option<Trace>,
+    /// What was measured with `--sample`.
+    pub sampled: Option<Trace>,
+    /// Requests or jobs that failed at any time.
+    pub failed: u64,
+    /// Why it is not as it must be: the service ended or failed a request, memtrace failed, or found a leak.
+    pub failure: Option<String>,
+}
+
+/// What was measured while memtrace traced.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// Requests or jobs per second.
+    pub rate: f64,
+    /// The mean of those without memtrace, before and after, divided by this rate.
+    pub slowdown: f64,
+    /// What memtrace found.
+    pub finding: Finding,
+}
+
+impl Outcome {
+    /// A line that tells it.
+    pub fn line(&self) -> String {
+        let rates: Vec<String> = self.alone.iter().map(|rate| format!("{rate:.0}")).collect();
+        let mut line = format!("alone {}/s", rates.join(", "));
+        for (name, trace) in [("traced", &self.traced), ("sampled", &self.sampled)] {
+            if let Some(trace) = trace {
+                line += &format!("; {name} {:.0}/s, {:.2} times slower, {}", trace.rate, trace.slowdown, trace.finding);
+            }
+        }
+        line + &format!("; {} failed", self.failed) + &self.failure.as_ref().map_or_else(String::new, |why| format!("; FAILED: {why}"))
+    }
+}
+
+/// Puts a service on trial.
+pub fn run(service: &'static Service, memtrace: &Path) -> Outcome {
+    let mut outcome = Outcome::default();
+    if let Err(error) = attempt(service, memtrace, &mut outcome) {
+        outcome.failure = Some(format!("{error:#}"));
+    }
+    outcome
+}
+
+fn attempt(service: &'static Service, memtrace: &Path, outcome: &mut Outcome) -> Result<()> {
+    let versions = process::output(&mut service.shell(service.versions, None)).context("its versions")?;
+    outcome.versions = versions.lines().map(str::trim).collect::<Vec<_>>().join(", ");
+    let mut server = Server::start(service)?;
+    let warm = load::run(service, &server.run(), WARM)?;
+    outcome.failed += warm.failed;
+    alone(service, &mut server, outcome)?;
+    let traced = traced(service, &mut server, memtrace, &[], outcome).context("traced")?;
+    outcome.traced = Some(traced);
+    let sampled = traced_by_sample(service, &mut server, memtrace, outcome)?;
+    outcome.sampled = Some(sampled);
+    judge(service, outcome)
+}
+
+fn traced_by_sample(service: &'static Service, server: &mut Server, memtrace: &Path, outcome: &mut Outcome) -> Result<Trace> {
+    traced(service, server, memtrace, SAMPLE, outcome).context("traced by a sample")
+}
+
+/// Measures without memtrace; the rate.
+fn alone(service: &Service, server: &mut Server, outcome: &mut Outcome) -> Result<f64> {
+    let done = load::run(service, &server.run(), ALONE)?;
+    outcome.failed += done.failed;
+    outcome.alone.push(done.rate());
+    server.check()?;
+    Ok(done.rate())
+}
+
+/// Measures while memtrace traces, and again when it is gone. The load goes on while it attaches and detaches.
+fn traced(service: &Service, server: &mut Server, memtrace: &Path, flags: &[&str], outcome: &mut Outcome) -> Result<Trace> {
+    let before = *outcome.alone.last().context("it was not measured before")?;
+    let mut tracer = Tracer::start(memtrace, &server.target()?, flags, TRACED)?;
+    let mut around = |server: &Server| -> Result<()> {
+        let done = load::run(service, &server.run(), AROUND)?;
+        outcome.failed += done.failed;
+        Ok(())
+    };
+    while !tracer.is_attached()? {
+        around(server)?;
+    }
+    let since = Instant::now();
+    // Its first second has more to do than the others.
+    thread::sleep(Duration::from_secs(1));
+    let left = TRACED.saturating_sub(MARGIN + since.elapsed());
+    let done: Done = load::run(service, &server.run(), left.as_secs())?;
+    server.check()?;
+    let report = loop {
+        around(server)?;
+        if let Some(report) = tracer.report()? {
+            break report;
+        }
+    };
+    outcome.failed += done.failed;
+    server.check()?;
+    let finding = Finding::of(&report, service.frames);
+    let after = alone(service, server, outcome)?;
+    ensure!(done.requests > 0, "it did nothing");
+    Ok(Trace { rate: done.rate(), slowdown: (before + after) / 2.0 / done.rate(), finding })
+}
+
+/// Whether all is as it must be.
+fn judge(service: &Service, outcome: &Outcome) -> Result<()> {
+    ensure!(outcome.failed == 0, "{} requests failed", outcome.failed);
+    for trace in [&outcome.traced, &outcome.sampled].into_iter().flatten() {
+        let finding = &trace.finding;
+        ensure!(finding.allocations > 0, "memtrace saw no allocation");
+        ensure!(finding.wrong.is_empty(), "the report's numbers are wrong by {}", finding.wrong.join(", "));
+        ensure!(finding.state != "growing", "memtrace says that it leaks: {}", finding.said);
+    }
+    if let (Some((language, source)), Some(trace)) = (service.frames, &outcome.traced) {
+        ensure!(trace.finding.named > 0, "no stack has a frame of {language} in {source}");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::services::table;
+
+    fn outcome() -> Outcome {
+        let finding =
+            Finding { allocations: 5, stacks: 4, named: 2, state: "level".to_owned(), ..Finding::default() };
+        let trace = Trace { rate: 50.0, slowdown: 2.0, finding };
+        Outcome { alone: vec![100.0], traced: Some(trace.clone()), sampled: Some(trace), ..Outcome::default() }
+    }
+
+    fn changed(change: impl Fn(&mut Finding)) -> Outcome {
+        let mut outcome = outcome();
+        change(&mut outcome.traced.as_mut().expect("a trace").finding);
+        outcome
+    }
+
+    #[test]
+    fn a_failed_request_a_leak_a_loss_and_a_stack_without_names_each_fail_the_trial() {
+        let service = &table::SERVICES[0];
+        assert!(judge(service, &outcome()).is_ok());
+        assert!(judge(service, &Outcome { failed: 1, ..outcome() }).is_err());
+        assert!(judge(service, &changed(|finding| finding.state = "growing".to_owned())).is_err());
+        assert!(judge(service, &changed(|finding| finding.wrong = vec!["releases_dropped 1".to_owned()])).is_err());
+        assert!(judge(service, &changed(|finding| finding.allocations = 0)).is_err());
+        assert!(judge(service, &changed(|finding| finding.named = 0)).is_err());
+    }
+}

@@ -1,7 +1,8 @@
 //! Developer commands: `cargo xtask COMMAND`. One file a command; what they share is below.
 //!
 //! `toolchain` finds or installs the compiler and linker of the BPF side, `compiler` tells compilers apart,
-//! `debian` installs packages, `packages` lists them with their reasons, `process` runs programs, `tree` knows the folders.
+//! `debian` installs packages, `packages` lists them with their reasons, `process` runs programs, `procfs`
+//! tells what running ones take, `tree` knows the folders.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for terminals")]
 
@@ -14,6 +15,7 @@ mod demo;
 mod package;
 mod packages;
 mod process;
+mod procfs;
 mod run;
 mod runtimes;
 mod services;

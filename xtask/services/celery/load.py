@@ -14,9 +14,8 @@ end = begun + float(os.environ["SECONDS_OF_LOAD"])
 def ask(number):
     while time.monotonic() < end:
         number += 7
-        result = tasks.digest.delay(number)
         try:
-            answer = result.get(timeout=20, interval=0.002)
+            answer = tasks.digest.delay(number).get(timeout=20, interval=0.002)
             (done if answer["packed"] > 0 else failed).append(1)
         except Exception:
             failed.append(1)

@@ -13,10 +13,11 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    procfs, results, table,
+    results, table,
     tool::{Tool, attached},
     workload::{self, Size},
 };
+use crate::procfs;
 use crate::{debian, packages, process};
 
 /// What is attached to.

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::{
-    procfs, table,
+    table,
     tool::{
         Tool,
         attached::{self, lost, number},
@@ -18,6 +18,7 @@ use super::{
     workload::{Size, Target, ordered::c_program},
 };
 use crate::process;
+use crate::procfs;
 
 /// So much of one thing.
 #[derive(Clone, Copy)]

@@ -43,8 +43,9 @@ pub struct Options {
 /// Runs the tests of each runtime and puts each service on trial, prints a line for each as it ends, and writes the tables of all of them.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let is_all = options.only.is_empty();
-    let is_wanted =
-        |runtime: &&Runtime| !options.services && (is_all || options.only.iter().any(|name| runtime.name.contains(name)));
+    let is_wanted = |runtime: &&Runtime| {
+        !options.services && (is_all || options.only.iter().any(|name| runtime.name.contains(name)))
+    };
     let runtimes: Vec<&Runtime> = table::RUNTIMES.iter().filter(is_wanted).collect();
     let services = services::wanted(|service| is_all || options.only.iter().any(|name| name == service));
     ensure!(

@@ -38,7 +38,8 @@ impl Finding {
                 frame["language"] == language && frame["file"].as_str().is_some_and(|file| file.contains(source))
             })
         };
-        let seen = list("processes").iter().filter_map(|process| process["totals"]["allocations"].as_u64()).sum::<u64>();
+        let seen =
+            list("processes").iter().filter_map(|process| process["totals"]["allocations"].as_u64()).sum::<u64>();
         let unsampled = report["loss"][Counter::AllocationsUnsampled.name()].as_u64().unwrap_or(0);
         let named =
             list("stacks").iter().filter(|stack| stack["frames"].as_array().is_some_and(|all| all.iter().any(is_own)));

@@ -22,12 +22,19 @@ pub struct Done {
     pub failed: u64,
     /// How long that took.
     pub seconds: f64,
+    /// Processor time that all of the service's processes used meanwhile, in user and kernel mode; 0 where it was not measured.
+    pub processor_seconds: f64,
 }
 
 impl Done {
     /// Requests or jobs per second.
     pub fn rate(&self) -> f64 {
         self.requests as f64 / self.seconds
+    }
+
+    /// Processor time per request or job, in seconds.
+    pub fn each(&self) -> f64 {
+        self.processor_seconds / self.requests as f64
     }
 }
 
@@ -85,7 +92,12 @@ fn parse(line: &str) -> Option<Done> {
         return None;
     };
     let microseconds: u64 = microseconds.parse().ok()?;
-    Some(Done { requests: requests.parse().ok()?, failed: failed.parse().ok()?, seconds: microseconds as f64 / 1e6 })
+    Some(Done {
+        requests: requests.parse().ok()?,
+        failed: failed.parse().ok()?,
+        seconds: microseconds as f64 / 1e6,
+        ..Done::default()
+    })
 }
 
 #[cfg(test)]
@@ -95,7 +107,7 @@ mod tests {
     #[test]
     fn the_line_of_numbers_is_read_and_no_other_one() {
         let done = parse("load requests 300 microseconds 1500000 failed 2").expect("numbers");
-        assert_eq!(done, Done { requests: 300, failed: 2, seconds: 1.5 });
+        assert_eq!(done, Done { requests: 300, failed: 2, seconds: 1.5, processor_seconds: 0.0 });
         assert!((done.rate() - 200.0).abs() < 1e-9);
         assert_eq!(parse("Requests/sec: 200.00"), None);
         assert_eq!(parse("load requests x microseconds 1 failed 0"), None);

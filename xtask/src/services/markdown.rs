@@ -37,7 +37,8 @@ fn with_table(readme: &str, table: &str) -> Option<String> {
 
 /// The README's table.
 fn short(results: &Results) -> Result<String> {
-    let mut text = "| service under load | traced | slowdown | with `--sample 512KiB` |\n|---|---|---:|---:|\n".to_owned();
+    let mut text =
+        "| service under load | traced | slowdown | with `--sample 512KiB` |\n|---|---|---:|---:|\n".to_owned();
     for (service, row) in tried(results) {
         let [traced, sampled] = ["traced", "sampled"].map(|name| times(&row[name]["slowdown"]));
         writeln!(text, "| {} | {} | {traced} | {sampled} |", cell(service.what), processes(service))?;
@@ -52,16 +53,18 @@ fn page(results: &Results) -> Result<String> {
          Made by `cargo xtask runtimes --services` on Linux {}, {}, with {} processors. The load generator works in a closed loop, on the \
          same processors: wrk with 8 connections, for Celery a program with 8 jobs under way. A service works for 15 seconds before anything is \
          measured. Then it is measured for 15 seconds alone, for some 55 of the 60 seconds that `memtrace --interval 5s --duration 60s` \
-         traces it, alone, for as long with `--sample 512KiB`, and alone again. The load goes on while memtrace attaches and detaches. *Slowdown* is \
-         the mean of the rates before and after, divided by the rate in between; rates alone that differ tell how much \
-         else the machine did.\n\n\
+         traces it, alone, for as long with `--sample 512KiB`, and alone again. The load goes on while memtrace attaches and detaches. *Slowdown* is the \
+         processor time that all of the service's processes use per request, divided by that without memtrace before and after: other \
+         work on the machine changes it little. *Rate* is the mean of the rates before and after, divided by the rate in between; it has \
+         memtrace's own work and that of the load generator in it, and whatever else the machine did, as rates alone that differ \
+         tell.\n\n\
          A service passes when all of its processes live at the end, no request failed at any time, memtrace ended with status 0, no loss \
          makes the report's numbers wrong, no stack is said to leak, and the service's own functions are in the stacks, where memtrace \
          names functions of its language. The services are in `xtask/src/services/table.rs`, their sources in `xtask/services/`; \
          `cargo xtask runtimes --only NAME` runs one of them.\n\n\
-         | name | what it is | versions | traced | requests per second: alone | traced | sampled | slowdown | sampled | allocations per second | \
+         | name | what it is | versions | traced | requests per second: alone | traced | sampled | slowdown | sampled | rate | sampled | allocations per second | \
          stacks with own functions | memtrace says | outcome |\n\
-         |---|---|---|---|---:|---:|---:|---:|---:|---:|---:|---|---|\n",
+         |---|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---|\n",
         kernel.release().to_string_lossy(),
         kernel.machine().to_string_lossy(),
         std::thread::available_parallelism().context("how many processors there are")?,
@@ -74,12 +77,13 @@ fn page(results: &Results) -> Result<String> {
             Some(_) => format!("{} of {}", finding["named"], finding["stacks"]),
             None => "not named".to_owned(),
         };
-        let missing: Vec<&str> = finding["missing"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let missing: Vec<&str> =
+            finding["missing"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let said = [&[finding["said"].as_str().unwrap_or_default()], &missing[..]].concat().join("; ");
         let outcome = row["failure"].as_str().unwrap_or("passed");
         writeln!(
             page,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {named} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {named} | {} | {} |",
             service.name,
             cell(service.what),
             cell(row["versions"].as_str().unwrap_or_default()),
@@ -89,6 +93,8 @@ fn page(results: &Results) -> Result<String> {
             whole(&sampled["rate"]),
             times(&traced["slowdown"]),
             times(&sampled["slowdown"]),
+            times(&traced["slower"]),
+            times(&sampled["slower"]),
             finding["allocations"].as_u64().map_or_else(|| "-".to_owned(), |count| (count / 60).to_string()),
             cell(&said),
             cell(outcome),
@@ -131,14 +137,20 @@ fn cell(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::services::finding::Finding;
+    use crate::services::load::Done;
     use crate::services::trial::{Outcome, Trace};
 
+    fn done(requests: u64) -> Done {
+        Done { requests, seconds: 1.0, ..Done::default() }
+    }
+
     fn results() -> Results {
-        let finding = Finding { said: "no | leak".to_owned(), allocations: 600, stacks: 9, named: 4, ..Finding::default() };
+        let finding =
+            Finding { said: "no | leak".to_owned(), allocations: 600, stacks: 9, named: 4, ..Finding::default() };
         let outcome = Outcome {
             versions: "Python 3".to_owned(),
-            alone: vec![100.0, 90.4],
-            traced: Some(Trace { rate: 40.0, slowdown: 2.38, finding }),
+            alone: vec![done(100), done(90)],
+            traced: Some(Trace { rate: 40.0, slower: 2.5, slowdown: 2.38, finding }),
             ..Outcome::default()
         };
         let mut results = Results::default();
@@ -152,7 +164,7 @@ mod tests {
         let page = page(&results()).expect("a page");
         let rows: Vec<&str> = page.lines().filter(|line| line.contains("Python 3")).collect();
         assert_eq!(rows.len(), 2, "{page}");
-        let end = "| 100, 90 | 40 | - | 2.38x | - | 10 | 4 of 9 | no \\| leak | passed |";
+        let end = "| 100, 90 | 40 | - | 2.38x | - | 2.50x | - | 10 | 4 of 9 | no \\| leak | passed |";
         assert!(rows[0].ends_with(end), "{}", rows[0]);
         assert!(rows[1].ends_with("| it ended |"), "{}", rows[1]);
     }

@@ -55,8 +55,7 @@ pub fn run(services: &[&'static Service], memtrace: &Path, is_written: bool) -> 
 }
 
 fn install(services: &[&Service]) -> Result<()> {
-    let is_needed =
-        |name: &str| name == "wrk" || services.iter().any(|service| service.packages.contains(&name));
+    let is_needed = |name: &str| name == "wrk" || services.iter().any(|service| service.packages.contains(&name));
     let needed = packages::SERVICES.iter().copied().filter(|package| is_needed(package.name));
     // A Node from elsewhere than Debian will do.
     let needed: Vec<_> = needed.filter(|package| package.name != "nodejs" || process::find("node").is_none()).collect();

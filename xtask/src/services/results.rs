@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
+use super::load::Done;
 use super::service::Service;
 use super::trial::{Outcome, Trace};
 use crate::tree;
@@ -31,13 +32,13 @@ impl Results {
     /// Takes an outcome in place of an earlier one.
     pub fn take(&mut self, service: &Service, outcome: &Outcome) {
         let trace = |trace: &Option<Trace>| {
-            trace.as_ref().map(|Trace { rate, slowdown, finding }| {
-                json!({ "rate": rate, "slowdown": slowdown, "finding": finding.row() })
+            trace.as_ref().map(|Trace { rate, slower, slowdown, finding }| {
+                json!({ "rate": rate, "slower": slower, "slowdown": slowdown, "finding": finding.row() })
             })
         };
         let row = json!({
             "versions": outcome.versions,
-            "alone": outcome.alone,
+            "alone": outcome.alone.iter().map(Done::rate).collect::<Vec<_>>(),
             "traced": trace(&outcome.traced),
             "sampled": trace(&outcome.sampled),
             "failure": outcome.failure,

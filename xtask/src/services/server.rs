@@ -12,9 +12,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
-use super::load;
+use super::load::{self, Done};
 use super::service::{Run, Service, Traced};
 use crate::process;
+use crate::procfs::Usage;
 
 /// How long a service may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -39,7 +40,8 @@ impl Server {
     /// When it cannot be started, ends, or does not answer in time: with the last that it said.
     pub fn start(service: &'static Service) -> Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a folder")?;
-        let port = TcpListener::bind(("127.0.0.1", 0)).and_then(|socket| socket.local_addr()).context("no port")?.port();
+        let port =
+            TcpListener::bind(("127.0.0.1", 0)).and_then(|socket| socket.local_addr()).context("no port")?.port();
         let run = Run { folder: folder.path(), port };
         let beside = match service.beside {
             "" => None,
@@ -68,8 +70,25 @@ impl Server {
         }
     }
 
+    /// Has it work for some seconds, and measures that.
+    ///
+    /// # Errors
+    /// When the load generator fails, or the service ended.
+    pub fn work(&mut self, seconds: u64) -> Result<Done> {
+        let before = self.processor_seconds()?;
+        let done = load::run(self.service, &self.run(), seconds)?;
+        self.check()?;
+        Ok(Done { processor_seconds: self.processor_seconds()? - before, ..done })
+    }
+
+    /// Processor time of the processes that it had when it was ready.
+    fn processor_seconds(&self) -> Result<f64> {
+        let used = self.processes.iter().map(|pid| Ok(Usage::of(*pid)?.processor_seconds));
+        used.sum::<Result<f64>>().with_context(|| format!("its processor time{}", self.said()))
+    }
+
     /// What its scripts and its load are told of this run.
-    pub fn run(&self) -> Run<'_> {
+    fn run(&self) -> Run<'_> {
         Run { folder: self.folder.path(), port: self.port }
     }
 
@@ -91,7 +110,7 @@ impl Server {
     ///
     /// # Errors
     /// When a process ended, or was replaced by another.
-    pub fn check(&mut self) -> Result<()> {
+    fn check(&mut self) -> Result<()> {
         if let Some(status) = self.main.child.try_wait()? {
             bail!("it ended with {status}{}", self.said());
         }

@@ -73,6 +73,8 @@ impl Service {
         command.env("PYTHONDONTWRITEBYTECODE", "1").env("LC_ALL", "C.UTF-8").env("NEXT_TELEMETRY_DISABLED", "1");
         if let Some(run) = run {
             command.env("FOLDER", run.folder).env("PORT", run.port.to_string()).current_dir(run.folder);
+            // Some write to the home of who starts them.
+            command.env("HOME", run.folder);
         }
         command
     }

@@ -2,7 +2,6 @@
 
 use super::service::{Load, Service, Traced};
 
-
 /// Says the versions of Python and of packages.
 macro_rules! python_versions {
     ($names:literal) => {
@@ -74,7 +73,7 @@ pub const SERVICES: &[Service] = &[
         name: "celery",
         what: "a Celery worker with 2 processes, Redis as broker and for results; SQLite and zlib",
         packages: &["python3-venv", "redis-server"],
-        install: pip!("celery==5.7.0 redis==8.1.0"),
+        install: pip!("celery==5.7.0 redis==8.1.0 packaging==26.4"),
         versions: python_versions!("celery redis"),
         beside: "exec redis-server --port 0 --unixsocket \"$FOLDER/redis.sock\" --save '' --dir \"$FOLDER\"",
         start: "cd \"$SOURCE\"; exec \"$BUILD/python/bin/celery\" -A tasks worker --concurrency 2 --loglevel warning",
@@ -132,7 +131,7 @@ pub const SERVICES: &[Service] = &[
         packages: &["openjdk-17-jdk-headless"],
         build: "exec /usr/lib/jvm/java-17-openjdk-*/bin/javac -d \"$BUILD\" \"$SOURCE/Articles.java\"",
         versions: "/usr/lib/jvm/java-17-openjdk-*/bin/java --version | sed -n '1s/ [0-9-]*$//p'",
-        start: "exec /usr/lib/jvm/java-17-openjdk-*/bin/java -Xmx512m -cp \"$BUILD\" Articles",
+        start: "exec /usr/lib/jvm/java-17-openjdk-*/bin/java -Xmx512m -Dsun.net.httpserver.nodelay=true -cp \"$BUILD\" Articles",
         ..HTTP
     },
 ];

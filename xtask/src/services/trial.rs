@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::finding::Finding;
-use super::load::{self, Done};
+use super::load::Done;
 use super::server::Server;
 use super::service::Service;
 use super::tracer::Tracer;
@@ -21,6 +21,8 @@ const ALONE: u64 = 15;
 const TRACED: Duration = Duration::from_secs(60);
 /// How long each of the loads takes that go on while memtrace attaches and detaches, in seconds.
 const AROUND: u64 = 3;
+/// How long after the attach its measurement begins.
+const SETTLED: Duration = Duration::from_secs(1);
 /// How long before the end of the trace its measurement ends.
 const MARGIN: Duration = Duration::from_secs(2);
 /// What memtrace is told to trace a sample.
@@ -31,8 +33,8 @@ const SAMPLE: &[&str] = &["--sample", "512KiB"];
 pub struct Outcome {
     /// The versions of the service's parts.
     pub versions: String,
-    /// Requests or jobs per second without memtrace: before, between and after the traces.
-    pub alone: Vec<f64>,
+    /// What it did without memtrace: before, between and after the traces.
+    pub alone: Vec<Done>,
     /// What was measured with memtrace's default options.
     pub traced: Option<Trace>,
     /// What was measured with `--sample`.
@@ -48,7 +50,9 @@ pub struct Outcome {
 pub struct Trace {
     /// Requests or jobs per second.
     pub rate: f64,
-    /// The mean of those without memtrace, before and after, divided by this rate.
+    /// The mean of the rates without memtrace, before and after, divided by this rate.
+    pub slower: f64,
+    /// Processor time per request or job, divided by the mean of that without memtrace, before and after.
     pub slowdown: f64,
     /// What memtrace found.
     pub finding: Finding,
@@ -57,14 +61,18 @@ pub struct Trace {
 impl Outcome {
     /// A line that tells it.
     pub fn line(&self) -> String {
-        let rates: Vec<String> = self.alone.iter().map(|rate| format!("{rate:.0}")).collect();
+        let rates: Vec<String> = self.alone.iter().map(|done| format!("{:.0}", done.rate())).collect();
         let mut line = format!("alone {}/s", rates.join(", "));
         for (name, trace) in [("traced", &self.traced), ("sampled", &self.sampled)] {
             if let Some(trace) = trace {
-                line += &format!("; {name} {:.0}/s, {:.2} times slower, {}", trace.rate, trace.slowdown, trace.finding);
+                line += &format!(
+                    "; {name} {:.0}/s, {:.2} times slower, {:.2} times the processor time, {}",
+                    trace.rate, trace.slower, trace.slowdown, trace.finding
+                );
             }
         }
-        line + &format!("; {} failed", self.failed) + &self.failure.as_ref().map_or_else(String::new, |why| format!("; FAILED: {why}"))
+        line + &format!("; {} failed", self.failed)
+            + &self.failure.as_ref().map_or_else(String::new, |why| format!("; FAILED: {why}"))
     }
 }
 
@@ -81,59 +89,56 @@ fn attempt(service: &'static Service, memtrace: &Path, outcome: &mut Outcome) ->
     let versions = process::output(&mut service.shell(service.versions, None)).context("its versions")?;
     outcome.versions = versions.lines().map(str::trim).collect::<Vec<_>>().join(", ");
     let mut server = Server::start(service)?;
-    let warm = load::run(service, &server.run(), WARM)?;
-    outcome.failed += warm.failed;
-    alone(service, &mut server, outcome)?;
-    let traced = traced(service, &mut server, memtrace, &[], outcome).context("traced")?;
-    outcome.traced = Some(traced);
-    let sampled = traced_by_sample(service, &mut server, memtrace, outcome)?;
+    outcome.failed += server.work(WARM)?.failed;
+    alone(&mut server, outcome)?;
+    let whole = traced(service, &mut server, memtrace, &[], outcome).context("traced")?;
+    outcome.traced = Some(whole);
+    let sampled = traced(service, &mut server, memtrace, SAMPLE, outcome).context("traced by a sample")?;
     outcome.sampled = Some(sampled);
     judge(service, outcome)
 }
 
-fn traced_by_sample(service: &'static Service, server: &mut Server, memtrace: &Path, outcome: &mut Outcome) -> Result<Trace> {
-    traced(service, server, memtrace, SAMPLE, outcome).context("traced by a sample")
-}
-
-/// Measures without memtrace; the rate.
-fn alone(service: &Service, server: &mut Server, outcome: &mut Outcome) -> Result<f64> {
-    let done = load::run(service, &server.run(), ALONE)?;
+/// Measures without memtrace.
+fn alone(server: &mut Server, outcome: &mut Outcome) -> Result<Done> {
+    let done = server.work(ALONE)?;
     outcome.failed += done.failed;
-    outcome.alone.push(done.rate());
-    server.check()?;
-    Ok(done.rate())
+    outcome.alone.push(done);
+    Ok(done)
 }
 
 /// Measures while memtrace traces, and again when it is gone. The load goes on while it attaches and detaches.
-fn traced(service: &Service, server: &mut Server, memtrace: &Path, flags: &[&str], outcome: &mut Outcome) -> Result<Trace> {
+fn traced(
+    service: &Service,
+    server: &mut Server,
+    memtrace: &Path,
+    flags: &[&str],
+    outcome: &mut Outcome,
+) -> Result<Trace> {
     let before = *outcome.alone.last().context("it was not measured before")?;
     let mut tracer = Tracer::start(memtrace, &server.target()?, flags, TRACED)?;
-    let mut around = |server: &Server| -> Result<()> {
-        let done = load::run(service, &server.run(), AROUND)?;
-        outcome.failed += done.failed;
-        Ok(())
-    };
     while !tracer.is_attached()? {
-        around(server)?;
+        outcome.failed += server.work(AROUND)?.failed;
     }
     let since = Instant::now();
-    // Its first second has more to do than the others.
-    thread::sleep(Duration::from_secs(1));
+    // The first second has more to do than the others.
+    thread::sleep(SETTLED);
     let left = TRACED.saturating_sub(MARGIN + since.elapsed());
-    let done: Done = load::run(service, &server.run(), left.as_secs())?;
-    server.check()?;
+    let during = server.work(left.as_secs())?;
     let report = loop {
-        around(server)?;
+        outcome.failed += server.work(AROUND)?.failed;
         if let Some(report) = tracer.report()? {
             break report;
         }
     };
-    outcome.failed += done.failed;
-    server.check()?;
-    let finding = Finding::of(&report, service.frames);
-    let after = alone(service, server, outcome)?;
-    ensure!(done.requests > 0, "it did nothing");
-    Ok(Trace { rate: done.rate(), slowdown: (before + after) / 2.0 / done.rate(), finding })
+    outcome.failed += during.failed;
+    let after = alone(server, outcome)?;
+    ensure!([before, during, after].iter().all(|done| done.requests > 0), "it did nothing");
+    Ok(Trace {
+        rate: during.rate(),
+        slower: (before.rate() + after.rate()) / 2.0 / during.rate(),
+        slowdown: during.each() / ((before.each() + after.each()) / 2.0),
+        finding: Finding::of(&report, service.frames),
+    })
 }
 
 /// Whether all is as it must be.
@@ -157,10 +162,9 @@ mod tests {
     use crate::services::table;
 
     fn outcome() -> Outcome {
-        let finding =
-            Finding { allocations: 5, stacks: 4, named: 2, state: "level".to_owned(), ..Finding::default() };
-        let trace = Trace { rate: 50.0, slowdown: 2.0, finding };
-        Outcome { alone: vec![100.0], traced: Some(trace.clone()), sampled: Some(trace), ..Outcome::default() }
+        let finding = Finding { allocations: 5, stacks: 4, named: 2, state: "level".to_owned(), ..Finding::default() };
+        let trace = Trace { rate: 50.0, slower: 2.0, slowdown: 2.0, finding };
+        Outcome { traced: Some(trace.clone()), sampled: Some(trace), ..Outcome::default() }
     }
 
     fn changed(change: impl Fn(&mut Finding)) -> Outcome {

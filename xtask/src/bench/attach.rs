@@ -17,8 +17,7 @@ use super::{
     tool::{Tool, attached},
     workload::{self, Size},
 };
-use crate::procfs;
-use crate::{debian, packages, process};
+use crate::{debian, packages, process, procfs};
 
 /// What is attached to.
 const WORKLOADS: [&str; 2] = ["loop", "redis"];

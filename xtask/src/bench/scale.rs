@@ -17,8 +17,7 @@ use super::{
     },
     workload::{Size, Target, ordered::c_program},
 };
-use crate::process;
-use crate::procfs;
+use crate::{process, procfs};
 
 /// So much of one thing.
 #[derive(Clone, Copy)]

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread;
@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
-use tempfile::NamedTempFile;
 
 use crate::process;
 
@@ -22,21 +21,26 @@ pub struct Tracer {
     child: Child,
     lines: Receiver<String>,
     said: Vec<String>,
-    report: NamedTempFile,
+    report: PathBuf,
     since: Instant,
     duration: Duration,
 }
 
 impl Tracer {
-    /// Starts memtrace for some time.
+    /// Starts memtrace for some time; its reports go to the file `report`, a line each.
     ///
     /// # Errors
     /// When it cannot be run.
-    pub fn start(memtrace: &Path, target: &[String], flags: &[&str], duration: Duration) -> Result<Self> {
-        let report = NamedTempFile::new().context("cannot make a file for the report")?;
+    pub fn start(
+        memtrace: &Path,
+        target: &[String],
+        flags: &[&str],
+        duration: Duration,
+        report: PathBuf,
+    ) -> Result<Self> {
         let mut command = Command::new(memtrace);
         command.args(target).args(flags).args(["--interval", "5s", "--duration", &format!("{}s", duration.as_secs())]);
-        command.args(["--format", "json", "--output"]).arg(report.path());
+        command.args(["--format", "json", "--output"]).arg(&report);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         process::ends_with_us(&mut command);
         let mut child = command.spawn().context("cannot run memtrace")?;
@@ -82,7 +86,7 @@ impl Tracer {
         };
         self.said.extend(self.lines.iter());
         ensure!(status.success(), "memtrace ended with {status}: {}", self.said.join(" / "));
-        let text = fs::read_to_string(self.report.path()).context("cannot read the report")?;
+        let text = fs::read_to_string(&self.report).context("cannot read the report")?;
         let last = text.lines().last().context("the report is empty")?;
         let last: Value = serde_json::from_str(last).context("the last report is no JSON")?;
         ensure!(last["final"] == true, "the last report is not the final one");

@@ -25,8 +25,12 @@ const AROUND: u64 = 3;
 const SETTLED: Duration = Duration::from_secs(1);
 /// How long before the end of the trace its measurement ends.
 const MARGIN: Duration = Duration::from_secs(2);
-/// What memtrace is told to trace a sample.
-const SAMPLE: &[&str] = &["--sample", "512KiB"];
+/// How memtrace traces: the name of the file of its reports, and its options.
+type Way = (&'static str, &'static [&'static str]);
+/// Every block.
+const WHOLE: Way = ("traced.json", &[]);
+/// A sample.
+const SAMPLE: Way = ("sampled.json", &["--sample", "512KiB"]);
 
 /// What came of a trial.
 #[derive(Clone, Debug, Default)]
@@ -91,7 +95,7 @@ fn attempt(service: &'static Service, memtrace: &Path, outcome: &mut Outcome) ->
     let mut server = Server::start(service)?;
     outcome.failed += server.work(WARM)?.failed;
     alone(&mut server, outcome)?;
-    let whole = traced(service, &mut server, memtrace, &[], outcome).context("traced")?;
+    let whole = traced(service, &mut server, memtrace, WHOLE, outcome).context("traced")?;
     outcome.traced = Some(whole);
     let sampled = traced(service, &mut server, memtrace, SAMPLE, outcome).context("traced by a sample")?;
     outcome.sampled = Some(sampled);
@@ -111,11 +115,11 @@ fn traced(
     service: &Service,
     server: &mut Server,
     memtrace: &Path,
-    flags: &[&str],
+    (file, flags): Way,
     outcome: &mut Outcome,
 ) -> Result<Trace> {
     let before = *outcome.alone.last().context("it was not measured before")?;
-    let mut tracer = Tracer::start(memtrace, &server.target()?, flags, TRACED)?;
+    let mut tracer = Tracer::start(memtrace, &server.target()?, flags, TRACED, service.place().join(file))?;
     while !tracer.is_attached()? {
         outcome.failed += server.work(AROUND)?.failed;
     }

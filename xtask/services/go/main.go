@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"log"
 	"net/http"
+	_ "net/http/pprof" // As most services have it; without it Go keeps no sample of its heap.
 	"os"
 	"strings"
 	"sync/atomic"

@@ -29,7 +29,7 @@ macro_rules! pip {
 /// Installs packages of npm.
 macro_rules! npm {
     ($names:literal) => {
-        concat!("npm install --no-audit --no-fund --no-save --loglevel error --prefix \"$BUILD\" ", $names)
+        concat!("npm install --no-audit --no-fund --no-save --loglevel error --prefix \"$BUILD\" ", $names, " >&2")
     };
 }
 

@@ -1,7 +1,8 @@
 //! Developer commands: `cargo xtask COMMAND`. One file a command; what they share is below.
 //!
 //! `toolchain` finds or installs the compiler and linker of the BPF side, `compiler` tells compilers apart,
-//! `debian` installs packages, `packages` lists them with their reasons, `process` runs programs, `tree` knows the folders.
+//! `debian` installs packages, `packages` lists them with their reasons, `process` runs programs, `procfs`
+//! tells what running ones take, `tree` knows the folders.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for terminals")]
 
@@ -14,8 +15,10 @@ mod demo;
 mod package;
 mod packages;
 mod process;
+mod procfs;
 mod run;
 mod runtimes;
+mod services;
 mod survive;
 mod test;
 mod toolchain;
@@ -63,7 +66,8 @@ enum Command {
         #[arg(long, alias = "fast")]
         quick: bool,
     },
-    /// Run the tests of interpreters and runtimes on versions that this machine does not have, and write docs/runtimes.md.
+    /// Run the tests of interpreters and runtimes on versions that this machine does not have, trace real services under load, and write
+    /// docs/runtimes.md and docs/services.md.
     Runtimes(runtimes::Options),
     /// Let memtrace come and go while real programs work: they must live, and end as they do without it.
     Survive(survive::Options),

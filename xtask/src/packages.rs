@@ -130,13 +130,26 @@ pub const SURVIVE: &[Package] = &[
     package("linux-perf", "looks at a program beside memtrace"),
 ];
 
+/// What services under load are made of, besides what npm and PyPI have: `services/table.rs`.
+pub const SERVICES: &[Package] = &[
+    package("wrk", "makes HTTP services work, in a closed loop"),
+    package("python3-venv", "makes environments for packages of PyPI"),
+    package("redis-server", "the broker between a worker and who asks it for jobs"),
+    package("nodejs", "a runtime of services"),
+    package("golang-go", "compiles a service"),
+    package("golang-github-mattn-go-sqlite3-dev", "SQLite for Go, through cgo"),
+    package("gcc", "compiles its C side"),
+    package("libc6-dev", "the C library's headers"),
+    package("openjdk-17-jdk-headless", "a virtual machine with threads, and its compiler"),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_package_is_listed_once_and_has_a_reason() {
-        for list in [COMPILER, LINKER, C_COMPILER, TESTS, NODE, BENCH, VM_TEST, SURVIVE] {
+        for list in [COMPILER, LINKER, C_COMPILER, TESTS, NODE, BENCH, VM_TEST, SURVIVE, SERVICES] {
             let mut names: Vec<_> = list.iter().map(|package| package.name).collect();
             names.sort_unstable();
             names.dedup();

@@ -13,11 +13,11 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    procfs, results, table,
+    results, table,
     tool::{Tool, attached},
     workload::{self, Size},
 };
-use crate::{debian, packages, process};
+use crate::{debian, packages, process, procfs};
 
 /// What is attached to.
 const WORKLOADS: [&str; 2] = ["loop", "redis"];

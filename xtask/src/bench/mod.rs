@@ -10,7 +10,6 @@ mod machine;
 mod markdown;
 mod measurement;
 mod plot;
-mod procfs;
 mod results;
 mod scale;
 mod table;

@@ -10,14 +10,14 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::{
-    procfs, table,
+    table,
     tool::{
         Tool,
         attached::{self, lost, number},
     },
     workload::{Size, Target, ordered::c_program},
 };
-use crate::process;
+use crate::{process, procfs};
 
 /// So much of one thing.
 #[derive(Clone, Copy)]

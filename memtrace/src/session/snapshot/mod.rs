@@ -454,6 +454,7 @@ impl Snapshots {
                 leave_to_heap(stack);
             }
             if stack.heap.is_some() && stack.kind == StackKind::Small {
+                self.rule_by_types(key.0, stack, state);
                 say_nobody(stack);
             }
             if let Some(doing) = state.counts.state(*key) {
@@ -462,6 +463,18 @@ impl Snapshots {
         }
         self.wait_for_collections(&mut stacks, state);
         stacks
+    }
+
+    /// Takes back that Python's small objects that no line is known to keep grow, where the objects of all pools are counted by type and
+    /// no type grows: objects that come and go move from pools of before the attach, which are not seen, to those that are.
+    fn rule_by_types(&self, slot: Slot, stack: &mut Stack, state: &State) {
+        let python = Language::Python;
+        if stack.verdict.is_leak()
+            && self.counts_types(slot, python, state)
+            && !self.has_growing_type(slot, python, state)
+        {
+            stack.doubt(", but the objects of no type do");
+        }
     }
 
     /// Takes back that something grows which only collections free, unless what they leave shows it: garbage that waits for one looks
@@ -509,7 +522,7 @@ impl Snapshots {
             samples.last().zip(samples.first()).map_or(0, |(last, first)| last.bytes.saturating_sub(first.bytes));
         if let Some(why) = state.pages.collections.deny(slot, self.clock.now_ns()) {
             stack.doubt(&why);
-        } else if !self.has_growing_type(slot, state) {
+        } else if !self.has_growing_type(slot, Language::Javascript, state) {
             stack.doubt(", but none of its types is known to");
         } else if rise < LEAST_RISE_OF_WHAT_CAN_BE_REACHED {
             stack.doubt(", but by too little to tell from code that is warmed up");
@@ -517,15 +530,16 @@ impl Snapshots {
         true
     }
 
-    /// Whether the objects of any of V8's types are known to grow in a target. What is kept is of some type, and references that are left over by
+    /// Whether the objects of any type of a language are known to grow in a target. What is kept is of some type, and references that are left over by
     /// chance lead now to these and now to those.
-    fn has_growing_type(&self, slot: Slot, state: &State) -> bool {
-        let Some(process) = state.ledger.process(slot) else { return false };
-        let keys = process.counts().map(|count| (slot, count.totals.id, count.totals.kind));
-        let is_meant =
-            |key: &Key| state.counts.type_name(*key).is_some_and(|(_, language)| language == Language::Javascript);
-        let types: Vec<Key> = keys.filter(is_meant).take(MAX_JUDGED).collect();
+    fn has_growing_type(&self, slot: Slot, language: Language, state: &State) -> bool {
+        let types: Vec<Key> = types_of(slot, language, state).take(MAX_JUDGED).collect();
         self.trend.judge_all(&types).iter().any(|judged| judged.verdict.is_leak())
+    }
+
+    /// Whether the objects of a target were counted by type often enough to say that a type grows.
+    fn counts_types(&self, slot: Slot, language: Language, state: &State) -> bool {
+        types_of(slot, language, state).any(|key| self.trend.series(key).len() > MIN_INTERVALS)
     }
 
     /// The heaps that runtimes manage, which are no stacks.
@@ -671,6 +685,13 @@ impl Snapshots {
     fn with_siblings<'a>(&'a self, key: &'a Key) -> &'a [Key] {
         self.siblings.get(key).map_or(std::slice::from_ref(key), Vec::as_slice)
     }
+}
+
+/// Under what the objects of a target's types of one language are counted.
+fn types_of(slot: Slot, language: Language, state: &State) -> impl Iterator<Item = Key> + '_ {
+    let counts = state.ledger.process(slot).into_iter().flat_map(ledger::ProcessLedger::counts);
+    let keys = counts.map(move |count| (slot, count.totals.id, count.totals.kind));
+    keys.filter(move |key| state.counts.type_name(*key).is_some_and(|(_, of)| of == language))
 }
 
 /// Those that grow first, the fastest before the others, and then those that hold the most before the others.

@@ -186,3 +186,43 @@ fn verdicts_after_a_loss_say_so() {
     let whole = sound.intervals(12, |run| run.allocate(LEAK, 100, 1024));
     assert_ne!(leak.evidence, whole.stacks.first().expect("a stack").evidence);
 }
+
+/// What is said of the heap of Python's small objects that seems to grow, after these many intervals in which a type holds as much as told.
+fn heap_beside_a_type(intervals: u64, type_bytes: impl Fn(u64) -> u64) -> Stack {
+    let mut run = Simulated::new(&TraceConfig::default());
+    let totals = |kind, bytes| ledger::StackTotals {
+        id: STEADY,
+        kind,
+        outstanding_bytes: bytes,
+        outstanding_blocks: bytes / 64,
+        allocations: bytes / 64,
+        allocated_bytes: bytes,
+        moves: 0,
+        moved_bytes: 0,
+    };
+    for interval in 0..intervals {
+        let (bytes, at_ms) = (type_bytes(interval), 5000 * (interval + 1));
+        let totals = totals(ledger::Kind::Type, bytes);
+        run.state.ledger.set_count(SLOT, ledger::Count { totals, precision: None });
+        run.snapshots.trend.begin_interval(at_ms, at_ms * 1_000_000);
+        let blocks = bytes / 64;
+        let seen = Observation { bytes, blocks, allocations: blocks, allocated_bytes: bytes, precision: None };
+        run.snapshots.trend.observe((SLOT, STEADY, ledger::Kind::Type), seen);
+    }
+    let mut heap = unjudged(1, &totals(ledger::Kind::Small, 200 << 10), None);
+    heap.verdict = Verdict::Growing;
+    run.snapshots.rule_by_types(SLOT, &mut heap, &run.state);
+    heap
+}
+
+#[test]
+fn small_objects_that_nobody_is_known_to_keep_grow_only_where_a_type_does_if_types_are_counted() {
+    let level = heap_beside_a_type(12, |interval| (5 << 20) + (interval % 3) * 4096);
+    assert_eq!(level.verdict, Verdict::Undecided, "{}", level.evidence);
+    assert!(level.evidence.ends_with("but the objects of no type do"), "{}", level.evidence);
+    let rising = heap_beside_a_type(12, |interval| (5 << 20) + interval * 40_960);
+    assert_eq!(rising.verdict, Verdict::Growing, "{}", rising.evidence);
+    // Before that is known, what is seen of the heap counts.
+    assert_eq!(heap_beside_a_type(4, |_| 5 << 20).verdict, Verdict::Growing);
+    assert_eq!(heap_beside_a_type(0, |_| 0).verdict, Verdict::Growing);
+}

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use super::{Said, Tool, started};
-use crate::bench::procfs::{self, Usage, mapped};
+use crate::procfs::{self, Usage, mapped};
 use crate::{process, tree};
 
 /// A tool at work.

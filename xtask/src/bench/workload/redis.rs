@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{Size, Work, Workload};
-use crate::bench::procfs;
 use crate::process;
+use crate::procfs;
 
 /// Clients at a time.
 const CLIENTS: &str = "20";

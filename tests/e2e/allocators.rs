@@ -336,13 +336,59 @@ fn an_allocator_that_is_loaded_after_the_attach_is_traced() -> Result<()> {
         "{:?}",
         finished.errors
     );
+    check_mallocx(&report, host.pid())?;
+    host.exit()
+}
+
+/// After 40 calls of plugin_jemalloc with 1000 bytes.
+fn check_mallocx(report: &Report, pid: u32) -> Result<()> {
     let leaked: u64 = report.stacks_of("leak_mallocx").map(|stack| stack.outstanding_blocks).sum();
     let bytes: u64 = report.stacks_of("leak_mallocx").map(|stack| stack.outstanding_bytes).sum();
     assert_eq!((leaked, bytes), (40, 40_000), "{:#?}", report.stacks);
     // In each call: three blocks and one that grows, one that grows in place, and one that cannot.
     let made: u64 = report.stacks_of("leak_mallocx").map(|stack| stack.allocations).sum();
     assert_eq!(made, 40 * 5);
-    assert_eq!(report.process(host.pid())?.totals.failed_allocations, 40);
+    assert_eq!(report.process(pid)?.totals.failed_allocations, 40);
+    Ok(())
+}
+
+/// The names of jemalloc's functions that plugin_jemalloc calls.
+const EXTENDED: [&str; 5] = ["mallocx", "rallocx", "xallocx", "dallocx", "sdallocx"];
+
+/// Debian's jemalloc with a prefix before all of its functions' names, as Apache Arrow builds its own.
+fn jemalloc_with_prefix(prefix: &str, folder: &Path) -> Result<PathBuf> {
+    let from = "/usr/lib/x86_64-linux-gnu/libjemalloc_pic.a";
+    let archive = folder.join("libjemalloc_prefixed.a");
+    let plain =
+        ["malloc", "calloc", "realloc", "posix_memalign", "aligned_alloc", "memalign", "valloc", "free", "mallctl"];
+    let renamed = plain.iter().chain(&EXTENDED).map(|name| format!("--redefine-sym={name}={prefix}{name}"));
+    let renamed: Vec<String> = renamed.collect();
+    let mut arguments: Vec<&str> = renamed.iter().map(String::as_str).collect();
+    arguments.extend([from, text(&archive)?]);
+    run("objcopy", &arguments)?;
+    Ok(archive)
+}
+
+#[test]
+fn a_jemalloc_under_arrows_prefix_is_counted_exactly() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let archive = jemalloc_with_prefix("je_arrow_", folder.path())?;
+    let library = folder.path().join("plugin.so");
+    let source = fixture::sources().join("plugin_jemalloc.c");
+    let names = EXTENDED.map(|name| format!("-D{name}=je_arrow_{name}"));
+    let mut arguments = vec!["-O1", "-g", "-shared", "-fPIC", "-fno-builtin", "-fno-omit-frame-pointer", "-pthread"];
+    arguments.extend(names.iter().map(String::as_str));
+    // Arrow does not export them either: the names are in the full table alone.
+    arguments.extend([text(&source)?, text(&archive)?, "-Wl,--exclude-libs,ALL", "-lm", "-o", text(&library)?]);
+    run("gcc", &arguments)?;
+    let mut host = host(&library, true)?;
+    let memtrace = Memtrace::attach(host.pid(), &[])?;
+    call(&mut host, 40, 1000)?;
+    let finished = memtrace.interrupt()?;
+    let report = finished.final_report()?;
+    assert!(finished.errors.iter().any(|line| line.contains("has jemalloc in")), "{:?}", finished.errors);
+    assert!(report.losses().is_empty(), "{:?}", report.loss);
+    check_mallocx(&report, host.pid())?;
     host.exit()
 }
 

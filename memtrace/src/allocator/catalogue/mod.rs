@@ -179,7 +179,9 @@ mod tests {
         assert_eq!(role_of(&["malloc", "free", "__libc_start_main"]), role(true, true, &[]));
         assert_eq!(role_of(&["malloc", "free"]), role(false, true, &[Family::Unknown]));
         assert_eq!(role_of(&["malloc", "free", "mallctl"]), role(false, true, &[Family::Jemalloc]));
-        assert_eq!(role_of(&["_rjem_malloc"]), role(false, false, &[Family::Jemalloc]));
+        for prefixed in ["_rjem_malloc", "_rjem_je_malloc", "je_mallctl", "je_arrow_malloc"] {
+            assert_eq!(role_of(&[prefixed]), role(false, false, &[Family::Jemalloc]), "{prefixed}");
+        }
         assert_eq!(
             role_of(&["malloc", "free", "gnu_get_libc_version", "mi_malloc"]),
             role(true, true, &[Family::Mimalloc])
@@ -209,6 +211,7 @@ mod tests {
         }
         assert_eq!(known["mi_heap_recalloc"].signature, Signature::product(2, 3).of(1));
         assert_eq!(known["mi_calloc"].signature, Signature::product(0, 1));
+        assert_eq!(known["je_arrow_rallocx"].signature, Signature::size(1).of(0));
         assert_eq!(known["_rjem_xallocx"].signature, Signature::size(1).of(0).in_place());
     }
 }

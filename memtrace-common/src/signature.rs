@@ -1,7 +1,8 @@
 //! Where a heap call has its arguments and its result, packed into 32 bits of the attach cookie.
 //!
 //! Bits 0-2: the argument that is the size; 4-6: the one that it is multiplied by; 8-10: the block that is released or
-//! replaced; 12-14: the address where the result is stored. Each counts from 1, and 0 is none. From bit 16 on: flags.
+//! replaced; 12-14: the address where the result is stored. Each counts from 1, and 0 is none. Bits 16-20: flags. Bits
+//! 21-31: the size where the function has only one, in words of 8 bytes.
 
 /// Where a heap call has what.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -25,6 +26,9 @@ const EXITS: u32 = 1 << 19;
 /// The result may be known at the entry (see [`crate::prediction`]).
 const PREDICTED: u32 = 1 << 20;
 
+/// The size that every block of the function has, in words of 8 bytes.
+const FIXED_WORDS: u32 = 21;
+
 /// Integer arguments that are passed in registers (System V ABI for x86-64, section 3.2.3).
 pub const REGISTER_ARGUMENTS: u8 = 6;
 
@@ -37,6 +41,12 @@ impl Signature {
     /// `function(count, size)`: the size is a product, whose overflow is a failure.
     pub const fn product(count: u8, size: u8) -> Self {
         Self::size(size).with(COUNT, count)
+    }
+
+    /// The signature `function()` of a function all of whose blocks have this size in bytes: a multiple of 8 below 16 KiB.
+    pub const fn fixed(bytes: u32) -> Self {
+        assert!(bytes.is_multiple_of(8) && bytes / 8 < 1 << (32 - FIXED_WORDS), "the size does not fit");
+        Self((bytes / 8) << FIXED_WORDS)
     }
 
     /// The signature `function(block)`, with the block in this argument (1 is the first).
@@ -87,6 +97,11 @@ impl Signature {
     /// Which argument is the size, from 1 on; 0 for none.
     pub const fn size_selector(self) -> u32 {
         self.0 >> SIZE & 7
+    }
+
+    /// The size in bytes that every block of the function has; 0 where an argument says it.
+    pub const fn fixed_bytes(self) -> u64 {
+        (self.0 >> FIXED_WORDS) as u64 * 8
     }
 
     /// Which argument is the count, from 1 on; 0 for none.
@@ -158,6 +173,10 @@ mod tests {
         assert!(signature.predicted().is_predicted() && !signature.is_predicted());
         let signature = Signature::size(2).stored_at(0);
         assert_eq!((signature.size_selector(), signature.result_selector(), signature.arguments()), (3, 1, 0b101));
+        let signature = Signature::fixed(3072).with_exits();
+        assert_eq!((signature.fixed_bytes(), signature.size_selector(), signature.arguments()), (3072, 0, 0));
+        assert!(signature.ends_at_exits() && !signature.is_predicted() && Signature::size(0).fixed_bytes() == 0);
+        assert_eq!(Signature::fixed(16 * 1024 - 8).fixed_bytes(), 16 * 1024 - 8);
         let signature = Signature::size(5).of(0).in_place().freeing_on_failure().throwing();
         assert_eq!((signature.size_selector(), signature.block_selector(), signature.arguments()), (6, 1, 0b10_0001));
         assert!(

@@ -108,7 +108,8 @@ pub fn entry<const SESSION: bool>(context: &ProbeContext, site: Site) -> bool {
     }
     let signature = cookie::signature(site.cookie);
     let arguments = arch::arguments(regs);
-    let mut size = Some(argument(arguments, signature.size_selector()));
+    // One of the two is 0.
+    let mut size = Some(argument(arguments, signature.size_selector()) | signature.fixed_bytes());
     if signature.count_selector() != 0 {
         size = product(argument(arguments, signature.count_selector()), size.unwrap_or(0));
     }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use memtrace_tests::{
     Build, Memtrace, Report, Target, fixture, go,
-    report::{Outstanding, Totals},
+    report::{Outstanding, Stack, Totals},
 };
 use serde::Deserialize;
 
@@ -336,14 +336,119 @@ fn an_allocator_that_is_loaded_after_the_attach_is_traced() -> Result<()> {
         "{:?}",
         finished.errors
     );
+    check_mallocx(&report, host.pid())?;
+    host.exit()
+}
+
+/// After 40 calls of plugin_jemalloc with 1000 bytes.
+fn check_mallocx(report: &Report, pid: u32) -> Result<()> {
     let leaked: u64 = report.stacks_of("leak_mallocx").map(|stack| stack.outstanding_blocks).sum();
     let bytes: u64 = report.stacks_of("leak_mallocx").map(|stack| stack.outstanding_bytes).sum();
     assert_eq!((leaked, bytes), (40, 40_000), "{:#?}", report.stacks);
     // In each call: three blocks and one that grows, one that grows in place, and one that cannot.
     let made: u64 = report.stacks_of("leak_mallocx").map(|stack| stack.allocations).sum();
     assert_eq!(made, 40 * 5);
-    assert_eq!(report.process(host.pid())?.totals.failed_allocations, 40);
+    assert_eq!(report.process(pid)?.totals.failed_allocations, 40);
+    Ok(())
+}
+
+/// The names of jemalloc's functions that plugin_jemalloc calls.
+const EXTENDED: [&str; 5] = ["mallocx", "rallocx", "xallocx", "dallocx", "sdallocx"];
+
+/// Debian's jemalloc with a prefix before all of its functions' names, as Apache Arrow builds its own.
+fn jemalloc_with_prefix(prefix: &str, folder: &Path) -> Result<PathBuf> {
+    let from = "/usr/lib/x86_64-linux-gnu/libjemalloc_pic.a";
+    let archive = folder.join("libjemalloc_prefixed.a");
+    let plain =
+        ["malloc", "calloc", "realloc", "posix_memalign", "aligned_alloc", "memalign", "valloc", "free", "mallctl"];
+    let renamed = plain.iter().chain(&EXTENDED).map(|name| format!("--redefine-sym={name}={prefix}{name}"));
+    let renamed: Vec<String> = renamed.collect();
+    let mut arguments: Vec<&str> = renamed.iter().map(String::as_str).collect();
+    arguments.extend([from, text(&archive)?]);
+    run("objcopy", &arguments)?;
+    Ok(archive)
+}
+
+#[test]
+fn a_jemalloc_under_arrows_prefix_is_counted_exactly() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let archive = jemalloc_with_prefix("je_arrow_", folder.path())?;
+    let library = folder.path().join("plugin.so");
+    let source = fixture::sources().join("plugin_jemalloc.c");
+    let names = EXTENDED.map(|name| format!("-D{name}=je_arrow_{name}"));
+    let mut arguments = vec!["-O1", "-g", "-shared", "-fPIC", "-fno-builtin", "-fno-omit-frame-pointer", "-pthread"];
+    arguments.extend(names.iter().map(String::as_str));
+    // Arrow does not export them either: the names are in the full table alone.
+    arguments.extend([text(&source)?, text(&archive)?, "-Wl,--exclude-libs,ALL", "-lm", "-o", text(&library)?]);
+    run("gcc", &arguments)?;
+    let mut host = host(&library, true)?;
+    let memtrace = Memtrace::attach(host.pid(), &[])?;
+    call(&mut host, 40, 1000)?;
+    let finished = memtrace.interrupt()?;
+    let report = finished.final_report()?;
+    assert!(finished.errors.iter().any(|line| line.contains("has jemalloc in")), "{:?}", finished.errors);
+    assert!(report.losses().is_empty(), "{:?}", report.loss);
+    check_mallocx(&report, host.pid())?;
     host.exit()
+}
+
+#[test]
+fn duckdbs_buffers_are_counted_exactly_and_its_exceptions_find_their_handlers() -> Result<()> {
+    let mut host = host(&Build::cpp("plugin_duckdb.cpp").flag("-shared").flag("-fPIC").compile()?, true)?;
+    let memtrace = Memtrace::attach(host.pid(), &[])?;
+    call(&mut host, 40, 1000)?;
+    let finished = memtrace.interrupt()?;
+    let report = finished.final_report()?;
+    assert!(finished.errors.iter().any(|line| line.contains("has DuckDB's allocator in")), "{:?}", finished.errors);
+    assert!(report.losses().is_empty(), "{:?}", report.loss);
+    // In each call: one block is kept, one is released, and one is made three times as large and kept.
+    let sum = |part: fn(&Stack) -> u64| {
+        report.stacks.iter().filter(|stack| stack.mentions("leak_data")).map(part).sum::<u64>()
+    };
+    assert_eq!(
+        (sum(|stack| stack.outstanding_blocks), sum(|stack| stack.outstanding_bytes)),
+        (80, 160_000),
+        "{:#?}",
+        report.stacks
+    );
+    assert_eq!(sum(|stack| stack.allocations), 160);
+    assert_eq!(report.process(host.pid())?.totals.failed_allocations, 80);
+    host.exit()
+}
+
+#[test]
+fn phps_blocks_are_counted_exactly_and_its_chunks_are_not_counted_beside_them() -> Result<()> {
+    const COUNT: u64 = 20_000;
+    let script = fixture::sources().join("php_blocks.php");
+    let mut php = Target::spawn(Command::new("php").args(["-n", text(&script)?]))?;
+    ensure!(php.hear()?.starts_with("ready "), "the script runs");
+    let memtrace = Memtrace::attach(php.pid(), &[])?;
+    php.tell(&format!("keep {COUNT}"))?;
+    ensure!(php.hear()? == "done", "blocks are kept");
+    let finished = memtrace.interrupt()?;
+    let report = finished.final_report()?;
+    assert!(finished.errors.iter().any(|line| line.contains("has PHP's memory manager in")), "{:?}", finished.errors);
+    assert!(report.losses().is_empty(), "{:?}", report.loss);
+    let held: Vec<(u64, u64)> = report
+        .stacks
+        .iter()
+        .filter(|stack| stack.outstanding_blocks >= COUNT)
+        .map(|stack| (stack.outstanding_blocks, stack.outstanding_bytes))
+        .collect();
+    assert_eq!(held, [(COUNT, COUNT * 1031), (COUNT, COUNT * 88)], "{:#?}", report.stacks);
+    assert_eq!(report.process(php.pid())?.totals.mapped_bytes, 0, "{:?}", report.processes);
+
+    // The next run of memtrace sees them go.
+    let memtrace = Memtrace::attach(php.pid(), &[])?;
+    for word in [format!("keep {COUNT}"), "drop".to_owned()] {
+        php.tell(&word)?;
+        ensure!(php.hear()? == "done", "{word}");
+    }
+    let report = memtrace.interrupt()?.final_report()?;
+    let most = report.stacks.iter().map(|stack| stack.outstanding_blocks).max();
+    assert!(most < Some(10), "{:#?}", report.stacks);
+    assert!(report.process(php.pid())?.totals.frees_unmatched >= 2 * COUNT, "those of the time before");
+    php.exit()
 }
 
 #[test]

@@ -2,11 +2,13 @@
 
 pub mod c;
 pub mod cpp;
+pub mod duckdb;
 pub mod jemalloc;
 pub mod mimalloc;
 pub mod rust;
 pub mod snmalloc;
 pub mod tcmalloc;
+pub mod zend;
 
 use std::fmt;
 
@@ -40,9 +42,13 @@ const fn reallocate(name: &'static str, signature: Signature) -> Function {
     Function { name, call: Call::Reallocate, signature }
 }
 
-/// Every release has the block as its first argument.
+/// Nearly every release has the block as its first argument.
 const fn release(name: &'static str) -> Function {
-    Function { name, call: Call::Release, signature: Signature::block(0) }
+    release_of(name, 0)
+}
+
+const fn release_of(name: &'static str, block: u8) -> Function {
+    Function { name, call: Call::Release, signature: Signature::block(block) }
 }
 
 const fn call(name: &'static str, call: Call) -> Function {
@@ -90,6 +96,10 @@ families! {
     Mimalloc, "mimalloc", mimalloc::MARKS, [mimalloc::FUNCTIONS, mimalloc::MORE];
     /// microsoft/snmalloc.
     Snmalloc, "snmalloc", snmalloc::MARKS, [snmalloc::FUNCTIONS];
+    /// PHP's.
+    Zend, "PHP's memory manager", zend::MARKS, [zend::FUNCTIONS, zend::FIXED];
+    /// DuckDB's.
+    DuckDb, "DuckDB's allocator", duckdb::MARKS, [duckdb::FUNCTIONS];
     /// A Rust program's own global allocator.
     Rust, "a global allocator of its own", &[], [rust::FUNCTIONS];
     /// It defines malloc and free, and nothing else tells what it is.
@@ -179,7 +189,9 @@ mod tests {
         assert_eq!(role_of(&["malloc", "free", "__libc_start_main"]), role(true, true, &[]));
         assert_eq!(role_of(&["malloc", "free"]), role(false, true, &[Family::Unknown]));
         assert_eq!(role_of(&["malloc", "free", "mallctl"]), role(false, true, &[Family::Jemalloc]));
-        assert_eq!(role_of(&["_rjem_malloc"]), role(false, false, &[Family::Jemalloc]));
+        for prefixed in ["_rjem_malloc", "_rjem_je_malloc", "je_mallctl", "je_arrow_malloc"] {
+            assert_eq!(role_of(&[prefixed]), role(false, false, &[Family::Jemalloc]), "{prefixed}");
+        }
         assert_eq!(
             role_of(&["malloc", "free", "gnu_get_libc_version", "mi_malloc"]),
             role(true, true, &[Family::Mimalloc])
@@ -190,6 +202,8 @@ mod tests {
             role(true, true, &[]),
             "a static program that never frees"
         );
+        assert_eq!(role_of(&["_emalloc", "_zend_mm_alloc"]), role(false, false, &[Family::Zend]));
+        assert_eq!(role_of(duckdb::MARKS), role(false, false, &[Family::DuckDb]));
         assert_eq!(role_of(&["malloc"]), Role::default());
         assert!(!role_of(&[]).allocates());
     }
@@ -203,12 +217,15 @@ mod tests {
                 let other = *known.entry(function.name).or_insert(function);
                 assert_eq!(other, function, "{}", function.name);
                 assert_eq!(function.call.is_mapping(), function.signature == Signature(0), "{}", function.name);
-                let replaces = matches!(function.call, Call::Reallocate | Call::Release);
+                let replaces = function.call == Call::Reallocate || function.call.is_release();
                 assert_eq!(function.signature.block_selector() != 0, replaces, "{}", function.name);
             }
         }
         assert_eq!(known["mi_heap_recalloc"].signature, Signature::product(2, 3).of(1));
         assert_eq!(known["mi_calloc"].signature, Signature::product(0, 1));
+        assert_eq!(known["_emalloc_3072"].signature.fixed_bytes(), 3072);
+        assert_eq!(known["_efree_3072"].signature, Signature::block(0));
+        assert_eq!(known["je_arrow_rallocx"].signature, Signature::size(1).of(0));
         assert_eq!(known["_rjem_xallocx"].signature, Signature::size(1).of(0).in_place());
     }
 }

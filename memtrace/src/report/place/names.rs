@@ -97,7 +97,7 @@ const SYSTEM_FILES: [&str; 8] =
     ["./csu/", "../csu/", "../sysdeps/", "./sysdeps/", "./nptl/", "./malloc/", "./libio/", "./elf/"];
 
 /// How functions begin that make room for others: operators, containers, and allocating parts of standard libraries.
-const WRAPPER_PREFIXES: [&str; 26] = [
+const WRAPPER_PREFIXES: [&str; 27] = [
     "operator new",
     "std::",
     "__gnu_cxx::",
@@ -105,6 +105,7 @@ const WRAPPER_PREFIXES: [&str; 26] = [
     "boost::alignment::",
     "absl::container_internal::",
     "folly::detail::",
+    "duckdb::Allocator::",
     "QArrayData::",
     "QTypedArrayData",
     "alloc::",

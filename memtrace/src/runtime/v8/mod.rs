@@ -53,7 +53,7 @@ const MARK: &str = "v8dbg_HeapObjectTag";
 const ALLOCATOR: &str = "v8::internal::MemoryAllocator::";
 
 /// How the names of the functions begin that make memory which only collections free: what ArrayBuffers, and so Buffers, hold.
-const COLLECTED: [&str; 10] = [
+const COLLECTED: [&str; 11] = [
     "v8::ArrayBuffer::",
     "v8::SharedArrayBuffer::",
     "v8::BackingStore::",
@@ -64,6 +64,7 @@ const COLLECTED: [&str; 10] = [
     "v8::internal::Builtin_SharedArrayBuffer",
     "node::Buffer::",
     "node::BaseObject::",
+    "node::EmitToJSStreamListener::OnStreamRead",
 ];
 
 /// How the names of V8's constants begin.

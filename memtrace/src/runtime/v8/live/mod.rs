@@ -46,7 +46,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// where objects were.
 const ASTRAY: u64 = 10;
 
-/// How many more than twice as many as ever tell that objects were moved.
+/// How many more than twice as many as in the look before tell that objects were moved.
 const LEAST_UNUSUAL: u64 = 40;
 
 /// How many may in a look that is better than none: objects were being moved.
@@ -70,8 +70,8 @@ pub struct Live {
     readable: ((u32, u32), u64),
     /// What types are called, by the word that refers to them, with what stands for the name.
     known: HashMap<u64, ((u64, u64), Arc<str>)>,
-    /// The fewest references that led to no object in a look.
-    least_astray: u64,
+    /// How many references led to no object in the last look that counted.
+    usual_astray: Option<u64>,
     types: ByType,
     turns: Turns,
 }
@@ -94,7 +94,7 @@ impl Live {
             names,
             readable,
             known: HashMap::new(),
-            least_astray: u64::MAX,
+            usual_astray: None,
             types: ByType::new(Language::Javascript, MAX_NAMES),
             turns: Turns::with_credit(CREDIT),
         })
@@ -128,16 +128,18 @@ impl Live {
             }
             let objects: u64 = reached.tallies.iter().map(|tally| tally.objects).sum();
             let astray = (reached.astray + reached.absent).saturating_mul(1000) / objects.max(1);
-            self.least_astray = self.least_astray.min(reached.astray);
-            let is_usual = reached.astray <= self.least_astray.saturating_mul(2).saturating_add(LEAST_UNUSUAL);
-            if is_steady && is_usual && astray <= ASTRAY {
-                return Some(reached);
+            let unusual = |usual: u64| reached.astray > usual.saturating_mul(2).saturating_add(LEAST_UNUSUAL);
+            if is_steady && astray <= ASTRAY && !self.usual_astray.is_some_and(unusual) {
+                best = Some((objects, reached));
+                break;
             }
             if astray <= MAX_ASTRAY && best.as_ref().is_none_or(|(most, _)| objects > *most) {
                 best = Some((objects, reached));
             }
         }
-        best.map(|(_, reached)| reached)
+        let (_, reached) = best?;
+        self.usual_astray = Some(reached.astray);
+        Some(reached)
     }
 
     /// Looks once, and says whether V8 has neither taken nor given back a page meanwhile, as it does to move objects and for large ones. `None`

@@ -207,6 +207,12 @@ impl Counts {
         self.said.names.get(&key.1).filter(|_| key.2 == Kind::Type).map(|(name, language)| (&**name, *language))
     }
 
+    /// What a type is called from now on.
+    #[cfg(test)]
+    pub(super) fn name_type(&mut self, id: StackId, name: &str, language: Language) {
+        self.said.names.insert(id, (name.into(), language));
+    }
+
     /// Whether a target's runtime keeps books that are read.
     pub(super) fn has(&self, slot: Slot) -> bool {
         self.programs.contains_key(&slot)

@@ -154,10 +154,11 @@ impl Pages {
             if v8::is_own_thread(own) {
                 return Owner::Inside;
             }
-            if named().any(|(function, _)| v8::makes_collected(function)) {
+            let asks = named().map(|(function, _)| function).find(|function| !v8::is_library(function));
+            let is_collected = named().any(|(function, _)| v8::makes_collected(function));
+            if is_collected || asks.is_some_and(v8::reads_into_buffers) {
                 return Owner::Collected;
             }
-            let asks = named().map(|(function, _)| function).find(|function| !v8::is_library(function));
             if kind == Kind::Heap && asks.is_some_and(v8::is_inside) { Owner::Inside } else { Owner::Program }
         })
     }

@@ -53,7 +53,7 @@ const MARK: &str = "v8dbg_HeapObjectTag";
 const ALLOCATOR: &str = "v8::internal::MemoryAllocator::";
 
 /// How the names of the functions begin that make memory which only collections free: what ArrayBuffers, and so Buffers, hold.
-const COLLECTED: [&str; 11] = [
+const COLLECTED: [&str; 10] = [
     "v8::ArrayBuffer::",
     "v8::SharedArrayBuffer::",
     "v8::BackingStore::",
@@ -64,7 +64,6 @@ const COLLECTED: [&str; 11] = [
     "v8::internal::Builtin_SharedArrayBuffer",
     "node::Buffer::",
     "node::BaseObject::",
-    "node::EmitToJSStreamListener::OnStreamRead",
 ];
 
 /// How the names of V8's constants begin.
@@ -172,6 +171,12 @@ pub fn read_any(data: &[u8]) -> Option<i64> {
 pub fn makes_collected(function: &str) -> bool {
     // Templates of libraries have it in their names.
     COLLECTED.iter().any(|name| function.starts_with(name)) || function.contains("v8::BackingStore")
+}
+
+/// Whether this function of Node's itself allocates only what goes with a Buffer that it has read into. All that its program does with what is
+/// read is called by it.
+pub fn reads_into_buffers(function: &str) -> bool {
+    function.starts_with("node::EmitToJSStreamListener::OnStreamRead")
 }
 
 /// How the names of the functions begin that are V8's inside, the tasks that Node's threads run for it, and the inspector: what they

@@ -190,6 +190,7 @@ fn verdicts_after_a_loss_say_so() {
 /// What is said of the heap of Python's small objects that seems to grow, after these many intervals in which a type holds as much as told.
 fn heap_beside_a_type(intervals: u64, type_bytes: impl Fn(u64) -> u64) -> Stack {
     let mut run = Simulated::new(&TraceConfig::default());
+    run.state.counts.name_type(STEADY, "Session", Language::Python);
     let totals = |kind, bytes| ledger::StackTotals {
         id: STEADY,
         kind,

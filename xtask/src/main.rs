@@ -12,6 +12,8 @@ mod check_ebpf;
 mod compiler;
 mod debian;
 mod demo;
+mod markdown;
+mod outcomes;
 mod package;
 mod packages;
 mod process;

@@ -1,5 +1,7 @@
 //! Every Debian package that xtask installs, each with its reason.
 
+use crate::process;
+
 /// A Debian package.
 #[derive(Clone, Copy, Debug)]
 pub struct Package {
@@ -7,6 +9,12 @@ pub struct Package {
     pub name: &'static str,
     /// Why we want it.
     pub why: &'static str,
+}
+
+/// Those packages whose names `is_needed` accepts. A Node from elsewhere than Debian will do.
+pub fn needed(packages: &[Package], is_needed: impl Fn(&str) -> bool) -> Vec<Package> {
+    let is_there = |name: &str| name == "nodejs" && process::find("node").is_some();
+    packages.iter().copied().filter(|package| is_needed(package.name) && !is_there(package.name)).collect()
 }
 
 const fn package(name: &'static str, why: &'static str) -> Package {

@@ -4,8 +4,9 @@ use std::env;
 use std::ffi::OsStr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -97,6 +98,25 @@ pub fn build_memtrace() -> Result<PathBuf> {
 /// The path as an argument of another program, which must be UTF-8 for cargo's flags.
 pub fn utf8(path: &Path) -> Result<&str> {
     path.to_str().with_context(|| format!("{} is not UTF-8, which the build's flags need", path.display()))
+}
+
+/// Waits until a started program ends, at most so long; it is ended then, and there is no status.
+///
+/// # Errors
+/// When it cannot be waited for or ended.
+pub fn end_within(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if begun.elapsed() > limit {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// Has the kernel end the started program when this one ends, however that comes.

@@ -9,6 +9,7 @@ use super::{
     runtime::{Origin, Runtime},
     trial::Outcome,
 };
+use crate::markdown::cell;
 use crate::tree;
 
 /// Writes the page.
@@ -59,11 +60,6 @@ fn groups(tests: &[&'static str]) -> Vec<&'static str> {
     let mut groups: Vec<_> = tests.iter().map(|test| test.split("::").next().unwrap_or(test)).collect();
     groups.dedup();
     groups
-}
-
-/// Text that stays in its cell.
-fn cell(text: &str) -> String {
-    text.replace('|', "\\|").replace('\n', " ")
 }
 
 #[cfg(test)]

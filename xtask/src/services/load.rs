@@ -2,10 +2,9 @@
 
 use std::io::Read as _;
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::service::{Load, Run, Service};
 use crate::process;
@@ -65,19 +64,8 @@ fn within(command: &mut Command, limit: Duration) -> Result<String> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     process::ends_with_us(command);
     let mut child = command.spawn().context("cannot run the load generator")?;
-    let begun = Instant::now();
     // It says a few lines, which the pipes hold.
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        if begun.elapsed() > limit {
-            child.kill()?;
-            child.wait()?;
-            bail!("the load generator does not end");
-        }
-        thread::sleep(Duration::from_millis(10));
-    };
+    let status = process::end_within(&mut child, limit)?.context("the load generator does not end")?;
     let (mut printed, mut errors) = (String::new(), String::new());
     child.stdout.take().context("standard output is piped")?.read_to_string(&mut printed)?;
     child.stderr.take().context("standard error is piped")?.read_to_string(&mut errors)?;

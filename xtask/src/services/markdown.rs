@@ -6,9 +6,10 @@ use std::fs;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::results::Results;
 use super::service::{Load, Service, Traced};
 use super::table;
+use crate::markdown::cell;
+use crate::outcomes::Outcomes;
 use crate::tree;
 
 /// Between which lines of the README its table stands.
@@ -19,7 +20,7 @@ const END: &str = "<!-- services: end -->\n";
 ///
 /// # Errors
 /// When one cannot be written, or the README has no place for the table.
-pub fn write(results: &Results) -> Result<()> {
+pub fn write(results: &Outcomes) -> Result<()> {
     let root = tree::root();
     let place = |name: &str| root.join(name);
     fs::write(place("docs/services.md"), page(results)?).context("cannot write docs/services.md")?;
@@ -36,7 +37,7 @@ fn with_table(readme: &str, table: &str) -> Option<String> {
 }
 
 /// The README's table.
-fn short(results: &Results) -> Result<String> {
+fn short(results: &Outcomes) -> Result<String> {
     let mut text =
         "| service under load | traced | slowdown | with `--sample 512KiB` |\n|---|---|---:|---:|\n".to_owned();
     for (service, row) in tried(results) {
@@ -46,7 +47,7 @@ fn short(results: &Results) -> Result<String> {
     Ok(text)
 }
 
-fn page(results: &Results) -> Result<String> {
+fn page(results: &Outcomes) -> Result<String> {
     let kernel = rustix::system::uname();
     let mut page = format!(
         "# Real services that were traced under load\n\n\
@@ -104,8 +105,8 @@ fn page(results: &Results) -> Result<String> {
 }
 
 /// The services that were put on trial, with their outcomes.
-fn tried(results: &Results) -> impl Iterator<Item = (&'static Service, &Value)> {
-    table::SERVICES.iter().filter_map(|service| Some((service, results.of(service)?)))
+fn tried(results: &Outcomes) -> impl Iterator<Item = (&'static Service, &Value)> {
+    table::SERVICES.iter().filter_map(|service| Some((service, results.of(service.name)?)))
 }
 
 /// Which of its processes are traced.
@@ -128,11 +129,6 @@ fn times(slowdown: &Value) -> String {
     slowdown.as_f64().map_or_else(|| "-".to_owned(), |slowdown| format!("{slowdown:.2}x"))
 }
 
-/// Text that stays in its cell.
-fn cell(text: &str) -> String {
-    text.replace('|', "\\|").replace('\n', " ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,7 +140,7 @@ mod tests {
         Done { requests, seconds: 1.0, ..Done::default() }
     }
 
-    fn results() -> Results {
+    fn results() -> Outcomes {
         let finding =
             Finding { said: "no | leak".to_owned(), allocations: 600, stacks: 9, named: 4, ..Finding::default() };
         let outcome = Outcome {
@@ -153,9 +149,9 @@ mod tests {
             traced: Some(Trace { rate: 40.0, slower: 2.5, slowdown: 2.38, finding }),
             ..Outcome::default()
         };
-        let mut results = Results::default();
-        results.take(&table::SERVICES[0], &outcome);
-        results.take(&table::SERVICES[1], &Outcome { failure: Some("it ended".to_owned()), ..outcome });
+        let mut results = Outcomes::none("services");
+        results.take(table::SERVICES[0].name, outcome.row());
+        results.take(table::SERVICES[1].name, Outcome { failure: Some("it ended".to_owned()), ..outcome }.row());
         results
     }
 

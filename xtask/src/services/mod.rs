@@ -2,12 +2,12 @@
 //! after. Part of the `runtimes` command; `xtask/services/` has the services' sources.
 //!
 //! `service` is what one is and `table` lists all of them; `server` is one that runs, `load` makes it work, `tracer` is memtrace beside
-//! it, `trial` a service's whole trial and `finding` what a report says of it; `results` keeps outcomes between runs and `markdown` shows them.
+//! it, `trial` a service's whole trial and `finding` what a report says of it; `markdown` shows the outcomes, which are
+//! kept between runs.
 
 mod finding;
 mod load;
 mod markdown;
-mod results;
 mod server;
 mod service;
 mod table;
@@ -20,8 +20,12 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 pub use self::service::Service;
-use self::{results::Results, trial::Outcome};
+use self::trial::Outcome;
+use crate::outcomes::Outcomes;
 use crate::{debian, packages, process};
+
+/// The folder of the target folder in which outcomes are kept.
+const KEPT: &str = "services";
 
 /// The services whose names this accepts.
 pub fn wanted(accepts: impl Fn(&str) -> bool) -> Vec<&'static Service> {
@@ -35,7 +39,7 @@ pub fn wanted(accepts: impl Fn(&str) -> bool) -> Vec<&'static Service> {
 /// When packages of Debian cannot be installed, or results not be kept.
 pub fn run(services: &[&'static Service], memtrace: &Path, is_written: bool) -> Result<bool> {
     install(services)?;
-    let mut results = Results::read()?;
+    let mut results = Outcomes::read(KEPT)?;
     let mut passed = true;
     for service in services {
         eprintln!("\n{}", service.name);
@@ -45,7 +49,7 @@ pub fn run(services: &[&'static Service], memtrace: &Path, is_written: bool) -> 
         };
         println!("{:<26} {}", service.name, outcome.line());
         passed &= outcome.failure.is_none();
-        results.take(service, &outcome);
+        results.take(service.name, outcome.row());
         results.keep()?;
     }
     if is_written {
@@ -56,10 +60,7 @@ pub fn run(services: &[&'static Service], memtrace: &Path, is_written: bool) -> 
 
 fn install(services: &[&Service]) -> Result<()> {
     let is_needed = |name: &str| name == "wrk" || services.iter().any(|service| service.packages.contains(&name));
-    let needed = packages::SERVICES.iter().copied().filter(|package| is_needed(package.name));
-    // A Node from elsewhere than Debian will do.
-    let needed: Vec<_> = needed.filter(|package| package.name != "nodejs" || process::find("node").is_none()).collect();
-    debian::install("The services that are traced under load", &needed)
+    debian::install("The services that are traced under load", &packages::needed(packages::SERVICES, is_needed))
 }
 
 /// Installs what a service needs of public registries, unless that was done by the same script, and builds it.

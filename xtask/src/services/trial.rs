@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
 
 use super::finding::Finding;
 use super::load::Done;
@@ -63,6 +64,22 @@ pub struct Trace {
 }
 
 impl Outcome {
+    /// It as a row of results.
+    pub fn row(&self) -> Value {
+        let trace = |trace: &Option<Trace>| {
+            trace.as_ref().map(|Trace { rate, slower, slowdown, finding }| {
+                json!({ "rate": rate, "slower": slower, "slowdown": slowdown, "finding": finding.row() })
+            })
+        };
+        json!({
+            "versions": self.versions,
+            "alone": self.alone.iter().map(Done::rate).collect::<Vec<_>>(),
+            "traced": trace(&self.traced),
+            "sampled": trace(&self.sampled),
+            "failure": self.failure,
+        })
+    }
+
     /// A line that tells it.
     pub fn line(&self) -> String {
         let rates: Vec<String> = self.alone.iter().map(|done| format!("{:.0}", done.rate())).collect();

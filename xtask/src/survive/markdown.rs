@@ -6,19 +6,21 @@ use std::fs;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::{results::Results, table};
+use super::table;
+use crate::markdown::cell;
+use crate::outcomes::Outcomes;
 use crate::tree;
 
 /// Writes the page.
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn write(results: &Results) -> Result<()> {
+pub fn write(results: &Outcomes) -> Result<()> {
     let path = tree::root().join("docs/survive.md");
     fs::write(&path, page(results)?).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn page(results: &Results) -> Result<String> {
+fn page(results: &Outcomes) -> Result<String> {
     let kernel = rustix::system::uname();
     let mut page = format!(
         "# The target survives\n\n\
@@ -35,7 +37,7 @@ fn page(results: &Results) -> Result<String> {
         kernel.machine().to_string_lossy(),
     );
     for program in table::PROGRAMS {
-        let Some(row) = results.of(program) else { continue };
+        let Some(row) = results.of(program.name) else { continue };
         let outcome = match (&row["failure"], row["refused"].as_u64()) {
             (Value::String(why), _) => cell(why),
             (_, Some(refused)) if refused > 0 => format!("survived; {refused} refused"),
@@ -55,11 +57,6 @@ fn page(results: &Results) -> Result<String> {
     Ok(page)
 }
 
-/// Text that stays in its cell.
-fn cell(text: &str) -> String {
-    text.replace('|', "\\|").replace('\n', " ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,11 +65,11 @@ mod tests {
     #[test]
     fn a_program_that_was_tried_has_a_row_and_a_failure_is_told() {
         let (first, second) = (&table::PROGRAMS[0], &table::PROGRAMS[1]);
-        let mut results = Results::default();
+        let mut results = Outcomes::none("survive");
         let outcome =
             Outcome { version: "1 | 2".to_owned(), rounds: 20, attached: 15, cut_short: 5, ..Outcome::default() };
-        results.take(first, outcome.clone());
-        results.take(second, Outcome { failure: Some("it ended".to_owned()), ..outcome });
+        results.take(first.name, outcome.row());
+        results.take(second.name, Outcome { failure: Some("it ended".to_owned()), ..outcome }.row());
         let page = page(&results).expect("a page");
         let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| threads")).collect();
         assert_eq!(rows.len(), 2, "{page}");

@@ -2,11 +2,10 @@
 //! without it. `xtask/survive/` has the programs that are not Debian's.
 //!
 //! `program` is what runs and `table` lists all of it, `worker` is one run, `visit` one attach and its end, `trial` a program's
-//! whole trial; `results` keeps outcomes between runs and `markdown` shows them.
+//! whole trial, and `markdown` shows the outcomes, which are kept between runs.
 
 mod markdown;
 mod program;
-mod results;
 mod table;
 mod trial;
 mod visit;
@@ -18,8 +17,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 
-use self::{program::Program, results::Results};
+use self::program::Program;
+use crate::outcomes::Outcomes;
 use crate::{debian, packages, process, tree};
+
+/// The folder of the target folder in which outcomes are kept, and what is built.
+const KEPT: &str = "survive";
 
 /// How often memtrace comes and goes where nobody says.
 const ROUNDS: u32 = 200;
@@ -61,10 +64,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     install(&programs)?;
     let memtrace = process::memtrace(options.memtrace.as_deref())?;
     if options.quick {
-        let survived = each(&programs, &memtrace, QUICK_ROUNDS, &mut Results::default())?;
+        let survived = each(&programs, &memtrace, QUICK_ROUNDS, &mut Outcomes::none(KEPT))?;
         return Ok(if survived { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    let mut results = Results::read()?;
+    let mut results = Outcomes::read(KEPT)?;
     let survived = each(&programs, &memtrace, options.rounds, &mut results)?;
     results.keep()?;
     if options.write {
@@ -92,23 +95,19 @@ impl Options {
 
 fn install(programs: &[&Program]) -> Result<()> {
     let is_needed = |name: &str| programs.iter().any(|program| program.packages.contains(&name));
-    let needed: Vec<_> = packages::SURVIVE.iter().copied().filter(|package| is_needed(package.name)).collect();
-    // A runtime from elsewhere than Debian will do.
-    let needed: Vec<_> =
-        needed.into_iter().filter(|package| package.name != "nodejs" || process::find("node").is_none()).collect();
-    debian::install("The programs that have to survive", &needed)
+    debian::install("The programs that have to survive", &packages::needed(packages::SURVIVE, is_needed))
 }
 
 /// Tries one program after the other; whether all survived.
-fn each(programs: &[&'static Program], memtrace: &Path, rounds: u32, results: &mut Results) -> Result<bool> {
-    let built = tree::target().join("survive");
+fn each(programs: &[&'static Program], memtrace: &Path, rounds: u32, results: &mut Outcomes) -> Result<bool> {
+    let built = tree::target().join(KEPT);
     fs::create_dir_all(&built).with_context(|| format!("cannot create {}", built.display()))?;
     let mut survived = true;
     for program in programs {
         let outcome = trial::run(program, memtrace, rounds, &built);
         println!("{:<18} {outcome}", program.name);
         survived &= outcome.survived();
-        results.take(program, outcome);
+        results.take(program.name, outcome.row());
     }
     Ok(survived)
 }

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
 
 use super::program::Program;
 use super::visit::{self, Visit};
@@ -41,6 +42,18 @@ impl Outcome {
     /// Whether the program ended as it does without memtrace.
     pub fn survived(&self) -> bool {
         self.failure.is_none()
+    }
+
+    /// It as a row of results.
+    pub fn row(&self) -> Value {
+        json!({
+            "version": self.version,
+            "rounds": self.rounds,
+            "attached": self.attached,
+            "cut_short": self.cut_short,
+            "refused": self.refused(),
+            "failure": self.failure,
+        })
     }
 
     /// Visits in which memtrace did not attach and said why.

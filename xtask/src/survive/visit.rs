@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::process;
+
 /// How long memtrace may take to attach, or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -110,18 +112,8 @@ pub fn pay(memtrace: &Path, pids: &[u32], flags: &[&str], round: u32) -> Result<
         }
         Way::Over => {}
     }
-    let ended = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        if ended.elapsed() > PATIENCE {
-            child.kill()?;
-            child.wait()?;
-            bail!("memtrace did not end ({way:?})");
-        }
-        thread::sleep(Duration::from_millis(2));
-    };
+    let status = process::end_within(&mut child, PATIENCE)?;
+    let status = status.with_context(|| format!("memtrace did not end ({way:?})"))?;
     said.extend(lines.iter());
     let is_killed = matches!(way, Way::Killed(_) | Way::KilledEarly(_));
     match status.code() {

@@ -45,6 +45,11 @@ pub struct Mapping {
 }
 
 impl Mapping {
+    /// Whether it is the memory from the program's end on, which `malloc` makes longer.
+    pub fn is_heap(&self) -> bool {
+        self.path.as_ref().is_some_and(|path| path.as_os_str() == "[heap]")
+    }
+
     /// Whether it is memory without a file that the program or a library asked the system for: neither the memory from the program's end on
     /// nor a stack, which have names in brackets, but under a name that it gave itself (`[anon:...]`).
     pub fn is_anonymous(&self) -> bool {

@@ -260,9 +260,14 @@ pub(super) fn unjudged_group(id: u64, kind: ledger::Kind, last: &Sample) -> Stac
     unjudged(0, &totals, None)
 }
 
-/// A stack's frames for a report, the innermost first, with those marked that are the user's own code.
+/// A stack's frames, the innermost first.
 pub(super) fn frames(resolved: Vec<ResolvedFrame>) -> Vec<Frame> {
-    let mut frames: Vec<Frame> = resolved.into_iter().map(frame).collect();
+    resolved.into_iter().map(frame).collect()
+}
+
+/// A stack's frames as a report shows them: with those marked that are the user's own code, for which all their names are looked through.
+pub(super) fn shown_frames(resolved: Vec<ResolvedFrame>) -> Vec<Frame> {
+    let mut frames = frames(resolved);
     place::mark_own(&mut frames);
     frames
 }
@@ -291,7 +296,7 @@ pub(super) fn enlargers(state: &mut State, (slot, id, kind): Key) -> Vec<Enlarge
         calls,
         bytes,
         share: bytes as f64 / all.bytes.max(1) as f64,
-        frames: frames(state.symbols.frames(slot, caller).frames),
+        frames: shown_frames(state.symbols.frames(slot, caller).frames),
     });
     shown.collect()
 }

@@ -350,6 +350,7 @@ impl Grouping {
         sum.frames = if level >= FUNCTION {
             let until = common.ends.get(own.wrapping_sub(2)).copied().unwrap_or(0);
             let mut frames = resolved.first().map(|(frames, _)| frames.clone()).unwrap_or_default();
+            place::mark_own(&mut frames);
             // The allocating function first: it is what the group is called by.
             frames.truncate(until);
             frames.drain(..common.function.min(frames.len()));

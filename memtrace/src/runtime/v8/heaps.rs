@@ -212,8 +212,7 @@ impl Heaps {
 
 /// Whether a mapping may be what `malloc` gives: isolates are in it.
 fn may_have_heaps(mapping: &Mapping) -> bool {
-    let is_named = mapping.path.as_ref().is_some_and(|path| path.as_os_str() != "[heap]");
-    mapping.readable && mapping.writable && mapping.inode == 0 && !is_named
+    mapping.readable && mapping.writable && mapping.inode == 0 && (mapping.path.is_none() || mapping.is_heap())
 }
 
 /// The layout by the one function in all of the file's code that does what `Heap::MarkCompact` does; `None` if there is none, or

@@ -651,7 +651,7 @@ impl Snapshots {
                 stack.reserved_bytes = self.reserved(&key, state);
                 if until.is_none_or(|until| Instant::now() < until) {
                     let resolved = state.symbols.frames(key.0, key.1);
-                    stack.frames = describe::frames(resolved.frames);
+                    stack.frames = describe::shown_frames(resolved.frames);
                     stack.truncated = resolved.truncated.map(str::to_owned);
                     stack.enlarged_by = enlargers(state, key);
                 }

@@ -41,7 +41,7 @@ pub fn ranges<'m>(
             (Some(stack), None) => stack.saturating_sub(RED_ZONE).max(mapping.start) & !7..mapping.end,
             _ => mapping.start..mapping.end,
         };
-        Root { range, is_heap: mapping.path.as_ref().is_some_and(|path| path.as_os_str() == "[heap]") }
+        Root { range, is_heap: mapping.is_heap() }
     })
 }
 

@@ -9,6 +9,7 @@ use crate::{
     event::{Block, Event, What},
     kernel::{RememberedCounts, tables::Fill},
     report::headline::State as Answer,
+    runtime::Language,
     session::{GateConfig, footprint::Footprint},
     target::Pid,
     trend::{Verdict, footprint::Span},

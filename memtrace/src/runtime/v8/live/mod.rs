@@ -6,6 +6,7 @@
 //! what is made, moved or dropped in the milliseconds of a look is in it or not.
 
 mod chunks;
+mod contents;
 pub(super) mod kinds;
 mod malloc;
 mod names;

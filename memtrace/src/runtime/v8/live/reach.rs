@@ -14,18 +14,12 @@ use std::{
 use super::{
     super::layout::{ELEMENTS, SIZE},
     chunks::{CHUNK, Chunk, PAGE, index_of},
+    contents::{Cache, each_piece},
     kinds::{self, Kind, Kinds},
     malloc,
     roots::{Root, is_arena, is_weak_handle},
 };
-use crate::{
-    runtime::{Memory, memory::word_at},
-    target::pages::Pages,
-    turns::thread_time,
-};
-
-/// How many pages of a heap are kept at once: 16 MiB.
-const CACHED: usize = 64;
+use crate::{runtime::Memory, target::pages::Pages, turns::thread_time};
 
 /// The most bytes outside of the heaps that are looked at.
 const MAX_ROOT_BYTES: u64 = 8 << 30;
@@ -157,16 +151,6 @@ struct Search<'m> {
     found: Reached,
 }
 
-/// The contents of some pages, the latest that were read.
-#[derive(Default)]
-struct Cache {
-    contents: Vec<(usize, Box<[u8]>)>,
-    /// The one that was asked for last.
-    last: usize,
-    /// The one that was read last of those that took another's place.
-    next: usize,
-}
-
 impl Search<'_> {
     /// Takes all words that refer to objects.
     fn begin(&mut self, roots: impl Iterator<Item = Root>) -> Option<()> {
@@ -278,10 +262,10 @@ impl Search<'_> {
         let mut contents = self.cache.get(self.memory, index, &self.chunks[index]);
         let at = (address - base) as usize;
         // There was nothing yet when the page was read.
-        if word_at(&self.cache.contents[contents].1, at) == Some(0) && self.renew(index) {
+        if self.cache.word(contents, at) == Some(0) && self.renew(index) {
             contents = self.cache.get(self.memory, index, &self.chunks[index]);
         }
-        let word = |search: &Self, offset: u64| word_at(&search.cache.contents[contents].1, at + offset as usize);
+        let word = |search: &Self, offset: u64| search.cache.word(contents, at + offset as usize);
         let Some((map, second)) = word(self, 0).zip(word(self, SIZE)) else { return };
         let Some(tally) = self.type_of(map) else {
             // The object has just been moved, and its new place stands here.
@@ -470,70 +454,6 @@ impl Search<'_> {
     fn lives(&self, word: u64) -> bool {
         word & MARK_BITS == MARK
             && index_of(&self.chunks, word - MARK).is_none_or(|index| self.chunks[index].has_reached(word - MARK))
-    }
-}
-
-impl Cache {
-    /// A page is read anew the next time.
-    fn forget(&mut self, index: usize) {
-        if let Some((of, _)) = self.contents.iter_mut().find(|(of, _)| *of == index) {
-            *of = usize::MAX;
-        }
-    }
-
-    /// Where the contents of the first [`CHUNK`] of a page are among those that are kept.
-    fn get(&mut self, memory: &Memory, index: usize, chunk: &Chunk) -> usize {
-        if self.contents.get(self.last).is_some_and(|(of, _)| *of == index) {
-            return self.last;
-        }
-        if let Some(place) = self.contents.iter().position(|(of, _)| *of == index) {
-            self.last = place;
-            return place;
-        }
-        let place = if self.contents.len() < CACHED {
-            self.contents.push((index, vec![0; CHUNK as usize].into()));
-            self.contents.len() - 1
-        } else {
-            self.next = (self.next + 1) % CACHED;
-            self.contents[self.next].0 = index;
-            self.next
-        };
-        fill(memory, chunk, &mut self.contents[place].1);
-        self.last = place;
-        place
-    }
-}
-
-/// Reads what is present of the first [`CHUNK`] of a page; the rest is 0.
-fn fill(memory: &Memory, chunk: &Chunk, contents: &mut [u8]) {
-    contents.fill(0);
-    let all = ((chunk.end - chunk.base).min(CHUNK) / PAGE) as usize;
-    let is_present = |page: usize| {
-        let from = chunk.base + page as u64 * PAGE;
-        chunk.is_present(&(from..from + PAGE))
-    };
-    let mut page = 0;
-    while page < all {
-        let run = (page..all).take_while(|&page| is_present(page)).count();
-        let bytes = page * PAGE as usize..(page + run) * PAGE as usize;
-        if run > 0 && memory.fill(chunk.base + page as u64 * PAGE, &mut contents[bytes.clone()]).is_none() {
-            contents[bytes].fill(0);
-        }
-        page += run + 1;
-    }
-}
-
-/// Calls `found` with the address and the contents of pages at these addresses, as many at once as lie side by side. Those that cannot be
-/// read are left out.
-fn each_piece(memory: &Memory, pages: &[u64], mut found: impl FnMut(u64, &mut [u8])) {
-    let mut buffer = vec![0; CHUNK as usize];
-    for run in pages.chunk_by(|a, b| a + PAGE == *b) {
-        for piece in run.chunks(buffer.len() / PAGE as usize) {
-            let bytes = &mut buffer[..piece.len() * PAGE as usize];
-            if memory.fill(piece[0], bytes).is_some() {
-                found(piece[0], bytes);
-            }
-        }
     }
 }
 

@@ -53,7 +53,7 @@ pub struct Heap {
     pub name: String,
     /// Bytes of the objects that are held.
     pub bytes: u64,
-    /// How many they are; `None` where only the pages of the heap are known.
+    /// How many they are; `None` where only the bytes or the pages of the heap are known.
     pub count: Option<u64>,
     /// How well these are known; `None` where they are counted.
     #[serde(default)]
@@ -163,7 +163,7 @@ impl Heap {
             pid: stack.pid,
             name: name.to_owned(),
             bytes: stack.outstanding_bytes,
-            count: stack.heap.is_none().then_some(stack.outstanding_blocks),
+            count: Some(stack.outstanding_blocks).filter(|&blocks| stack.heap.is_none() && blocks > 0),
             estimate: stack.estimate,
             collections: None,
             left_bytes: None,

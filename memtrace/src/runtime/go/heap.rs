@@ -115,14 +115,14 @@ struct Drawn {
 }
 
 /// Finds where the list of records is: the first of these places that leads to records. A program that has not drawn an object
-/// yet has none, and is taken for one that will if there is but one such place.
+/// yet has none, and is taken for one that will if there is but one such place, or but one that several functions name.
 pub fn prove(places: &[u64], rates: &[u64], memory: &Memory) -> Option<Heap> {
     let mut pages = Pages::of(memory);
     let is_list = |&&place: &&u64| {
         let record = memory.word(place).filter(|&record| record != 0);
         record.and_then(|record| head(record, &mut pages)).is_some()
     };
-    let empty = || places.first().filter(|&&place| places.len() == 1 && memory.word(place) == Some(0));
+    let empty = || only(places).filter(|&&place| memory.word(place) == Some(0));
     let &first = places.iter().find(is_list).or_else(empty)?;
     // By symbol there is one; of several the one that has the usual value.
     let usual = |&&place: &&u64| rates.len() == 1 || memory.word(place) == Some(USUAL_RATE);
@@ -136,6 +136,14 @@ pub fn prove(places: &[u64], rates: &[u64], memory: &Memory) -> Option<Heap> {
         pending: [0; 3],
         current: None,
     })
+}
+
+/// The place that there is no choice about: the only one, or the only one that is there twice, since two functions name it.
+fn only(places: &[u64]) -> Option<&u64> {
+    let named_twice = |(at, place): &(usize, &u64)| places[..*at].contains(place);
+    let mut found = places.iter().enumerate().filter(|place| places.len() == 1 || named_twice(place));
+    let (_, place) = found.next()?;
+    found.next().is_none().then_some(place)
 }
 
 /// The mean distance of sampling points, where the program does not set another one.
@@ -380,6 +388,13 @@ mod tests {
             all.push((record.held(&drawn(&profile.counters, known)), profile.live));
         }
         all
+    }
+
+    #[test]
+    fn of_several_places_the_one_that_two_functions_name_is_the_list() {
+        assert_eq!(only(&[8]), Some(&8));
+        assert_eq!(only(&[8, 16, 24, 16, 32]), Some(&16));
+        assert_eq!((only(&[]), only(&[8, 16]), only(&[8, 16, 8, 16])), (None, None, None));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Go 1.18 and later: its heap by where objects were allocated, and its goroutines.
+//! Go 1.18 and later: its heap by where objects were allocated and as a whole, and its goroutines.
 //!
 //! A file with Go's table of functions is a Go program or library. The runtime keeps a sample of the heap for
 //! `runtime/pprof`, and a list of all goroutines; both are read from outside, without a probe. Where they are is told by symbols, or in a
@@ -6,12 +6,16 @@
 
 mod goroutines;
 mod heap;
+mod size;
 mod variables;
 
 use std::{cell::RefCell, collections::HashMap, fs::File, rc::Rc};
 
-use self::{goroutines::Goroutines, heap::Heap, variables::Variables};
-use super::{CREDIT, LONGEST_TURN, Memory, PARTS, count::Count};
+use self::{goroutines::Goroutines, heap::Heap, size::Size, variables::Variables};
+use super::{
+    CREDIT, LONGEST_TURN, Memory, PARTS,
+    count::{Count, Counted},
+};
 use crate::{
     object::{
         Pid,
@@ -29,6 +33,7 @@ pub struct Program {
     memory: Memory,
     code: Code,
     heap: Option<Heap>,
+    size: Option<Size>,
     goroutines: Option<Goroutines>,
     /// What was counted the last time, and when the next look may be.
     last: Vec<Count>,
@@ -94,11 +99,13 @@ impl Program {
         let places = |variable| -> Vec<u64> {
             variables.places(variable).into_iter().map(|place| place.wrapping_add(moved)).collect()
         };
-        let [buckets, rates, lists, reasons] =
-            [variables::BUCKETS, variables::RATE, variables::GOROUTINES, variables::REASONS].map(places);
+        let [buckets, rates, lists, reasons, controllers] =
+            [variables::BUCKETS, variables::RATE, variables::GOROUTINES, variables::REASONS, variables::CONTROLLER]
+                .map(places);
         let code = Code { table, moved, names: RefCell::default() };
         Some(Program {
             heap: heap::prove(&buckets, &rates, &memory),
+            size: size::prove(&controllers, &memory),
             goroutines: goroutines::prove(&lists, &reasons, &memory, &code),
             code,
             memory,
@@ -139,8 +146,13 @@ impl Program {
     }
 
     fn look(&mut self, now_ns: u64) {
-        let Self { memory, code, heap, goroutines, last, .. } = self;
-        let objects = heap.as_mut().and_then(|heap| heap.count(memory));
+        let Self { memory, code, heap, size, goroutines, last, .. } = self;
+        let mut objects = heap.as_mut().and_then(|heap| heap.count(memory));
+        if let (Some(size), Some(objects)) = (size, &mut objects) {
+            // What is counted needs no estimate from the sample. Where it cannot be read now, what was known stays.
+            objects.retain(|count| count.counted != Counted::Heap);
+            objects.extend(size.look(memory));
+        }
         let goroutines = goroutines.as_mut().and_then(|goroutines| goroutines.count(memory, code, now_ns));
         // A process that ends while it is read keeps what it had.
         if objects.is_some() || goroutines.is_some() {

@@ -42,7 +42,13 @@ pub const REASONS: Variable = Variable {
     users: &["runtime.waitReason.String", "runtime.goroutineheader", "runtime.waitReason.isMutexWait"],
 };
 
-const ALL: [Variable; 4] = [BUCKETS, RATE, GOROUTINES, REASONS];
+/// The state of the collector's pacing, with what it counts of the heap.
+pub const CONTROLLER: Variable = Variable {
+    name: "runtime.gcController",
+    users: &["runtime.gcControllerCommit", "runtime.gcStart", "runtime.gcMark", "runtime.gcinit"],
+};
+
+const ALL: [Variable; 5] = [BUCKETS, RATE, GOROUTINES, REASONS, CONTROLLER];
 
 /// The variables of one program, all addresses as linked.
 pub struct Variables<'a> {

@@ -20,7 +20,10 @@ use crate::{
         pages::heap_of,
         state::State,
     },
-    trend::{MIN_INTERVALS, thresholds::LEAST_RISE_OF_WHAT_CAN_BE_REACHED},
+    trend::{
+        MIN_INTERVALS, Verdict,
+        thresholds::{LEAST_PART_OF_A_COUNTED_HEAP, LEAST_RISE_OF_A_COUNTED_HEAP, LEAST_RISE_OF_WHAT_CAN_BE_REACHED},
+    },
 };
 
 /// The most types of objects in one report.
@@ -29,6 +32,14 @@ const MAX_TYPES: usize = 50;
 /// The least part of the JavaScript heap, as one part in this many, that stacks of its objects hold where they stand for it: pages have room
 /// for objects to come, and for garbage.
 const EXPLAINED_PARTS: u64 = 4;
+
+/// The least part of what was drawn of a growing heap, as one part in this many, that a place has to have for it to be accused.
+const LEAST_PART_OF_A_RISE: u64 = 4;
+
+/// Whether this is a heap as a whole, counted and not drawn.
+fn is_counted_whole(key: Key, whole: &Stack) -> bool {
+    key.2 == ledger::Kind::WholeHeap && whole.estimate.is_none()
+}
 
 impl Snapshots {
     /// Takes back that Python's small objects that no line is known to keep grow, where the objects of all pools are counted by type and
@@ -106,6 +117,51 @@ impl Snapshots {
     /// Whether the objects of a target were counted by type often enough to say that a type grows.
     fn counts_types(&self, slot: Slot, language: Language, state: &State) -> bool {
         types_of(slot, language, state).any(|key| self.trend.series(key).len() > MIN_INTERVALS)
+    }
+
+    /// Takes back that a heap grows that is counted as a whole, where the rise may be what waits for a collection. Where it grows and what was
+    /// drawn of it is too little to say so of any place, the place is accused of which the most was drawn: that there is a leak is
+    /// known, and what was drawn is the best that is known of where.
+    pub(super) fn rule_by_counted_heaps(&self, stacks: &mut [(Key, Stack)]) {
+        for (key, whole) in stacks.iter_mut().filter(|(key, whole)| is_counted_whole(*key, whole)) {
+            let least = LEAST_RISE_OF_A_COUNTED_HEAP.max(whole.outstanding_bytes / LEAST_PART_OF_A_COUNTED_HEAP);
+            if whole.verdict.is_leak() && self.rise(*key) < least {
+                whole.doubt(", but by too little to tell from what is allocated while the collector runs");
+            }
+        }
+        let is_of = |slot: Slot, key: &Key| key.0 == slot && key.2 == ledger::Kind::Managed;
+        let grows = |(key, whole): &&(Key, Stack)| is_counted_whole(*key, whole) && whole.verdict.is_leak();
+        let wholes: Vec<(Slot, Stack)> =
+            stacks.iter().filter(grows).map(|(key, whole)| (key.0, whole.clone())).collect();
+        for (slot, whole) in wholes {
+            if stacks.iter().any(|(key, stack)| is_of(slot, key) && stack.verdict.is_leak()) {
+                continue;
+            }
+            let places = stacks.iter_mut().filter(|(key, _)| is_of(slot, key));
+            let places: Vec<(&mut Stack, u64)> = places.map(|(key, stack)| (stack, self.rise(*key))).collect();
+            let all: u64 = places.iter().map(|(_, rise)| rise).sum();
+            let Some((stack, rise)) = places.into_iter().max_by_key(|(_, rise)| *rise) else { continue };
+            if rise > all / LEAST_PART_OF_A_RISE {
+                let part = rise as f64 / all as f64;
+                stack.verdict = Verdict::Growing;
+                stack.confidence = part * whole.confidence;
+                stack.growth_bytes_per_hour = part * whole.growth_bytes_per_hour;
+                stack.growth_interval_bytes_per_hour = None;
+                stack.evidence = format!(
+                    "the heap as a whole {}; of what was drawn of its growth, {:.0} % was allocated here",
+                    whole.evidence,
+                    100.0 * part
+                );
+            }
+        }
+    }
+
+    /// How much more a stack holds at its last sample than at the first one of all; 0 where it holds less.
+    fn rise(&self, key: Key) -> u64 {
+        let samples = self.trend.series(key);
+        // One that begins later held nothing before.
+        let first = samples.first().filter(|_| samples.len() > MIN_INTERVALS).map_or(0, |first| first.bytes);
+        samples.last().map_or(0, |last| last.bytes.saturating_sub(first))
     }
 
     /// The heaps that runtimes manage, which are no stacks.

@@ -453,6 +453,7 @@ impl Snapshots {
             }
         }
         self.wait_for_collections(&mut stacks, state);
+        self.rule_by_counted_heaps(&mut stacks);
         stacks
     }
 

@@ -188,30 +188,37 @@ fn verdicts_after_a_loss_say_so() {
     assert_ne!(leak.evidence, whole.stacks.first().expect("a stack").evidence);
 }
 
+fn totals(id: StackId, kind: ledger::Kind, bytes: u64) -> ledger::StackTotals {
+    let blocks = bytes / 64;
+    ledger::StackTotals {
+        id,
+        kind,
+        outstanding_bytes: bytes,
+        outstanding_blocks: blocks,
+        allocations: blocks,
+        allocated_bytes: bytes,
+        moves: 0,
+        moved_bytes: 0,
+    }
+}
+
+fn seen(bytes: u64) -> Observation {
+    let blocks = bytes / 64;
+    Observation { bytes, blocks, allocations: blocks, allocated_bytes: bytes, precision: None }
+}
+
 /// What is said of the heap of Python's small objects that seems to grow, after these many intervals in which a type holds as much as told.
 fn heap_beside_a_type(intervals: u64, type_bytes: impl Fn(u64) -> u64) -> Stack {
     let mut run = Simulated::new(&TraceConfig::default());
     run.state.counts.name_type(STEADY, "Session", Language::Python);
-    let totals = |kind, bytes| ledger::StackTotals {
-        id: STEADY,
-        kind,
-        outstanding_bytes: bytes,
-        outstanding_blocks: bytes / 64,
-        allocations: bytes / 64,
-        allocated_bytes: bytes,
-        moves: 0,
-        moved_bytes: 0,
-    };
     for interval in 0..intervals {
         let (bytes, at_ms) = (type_bytes(interval), 5000 * (interval + 1));
-        let totals = totals(ledger::Kind::Type, bytes);
+        let totals = totals(STEADY, ledger::Kind::Type, bytes);
         run.state.ledger.set_count(SLOT, ledger::Count { totals, precision: None });
         run.snapshots.trend.begin_interval(at_ms, at_ms * 1_000_000);
-        let blocks = bytes / 64;
-        let seen = Observation { bytes, blocks, allocations: blocks, allocated_bytes: bytes, precision: None };
-        run.snapshots.trend.observe((SLOT, STEADY, ledger::Kind::Type), seen);
+        run.snapshots.trend.observe((SLOT, STEADY, ledger::Kind::Type), seen(bytes));
     }
-    let mut heap = unjudged(1, &totals(ledger::Kind::Small, 200 << 10), None);
+    let mut heap = unjudged(1, &totals(STEADY, ledger::Kind::Small, 200 << 10), None);
     heap.verdict = Verdict::Growing;
     run.snapshots.rule_by_types(SLOT, &mut heap, &run.state);
     heap
@@ -227,4 +234,51 @@ fn small_objects_that_nobody_is_known_to_keep_grow_only_where_a_type_does_if_typ
     // Before that is known, what is seen of the heap counts.
     assert_eq!(heap_beside_a_type(4, |_| 5 << 20).verdict, Verdict::Growing);
     assert_eq!(heap_beside_a_type(0, |_| 0).verdict, Verdict::Growing);
+}
+
+/// What is said of a heap that is counted and seems to grow, and of the places of which most and least was drawn, which do not: the heap has
+/// these bytes at each interval, and the places two thirds and a third of what it has more than at the first.
+fn a_counted_heap(bytes: impl Fn(u64) -> u64) -> [Stack; 3] {
+    let mut snapshots = Simulated::new(&TraceConfig::default()).snapshots;
+    let keys = [(LEAK, ledger::Kind::Managed), (STEADY, ledger::Kind::Managed), (StackId(3), ledger::Kind::WholeHeap)];
+    let held = |interval| {
+        let more = bytes(interval) - bytes(0);
+        [more / 3 * 2, more / 3, bytes(interval)]
+    };
+    for interval in 0..8 {
+        let at_ms = 5000 * (interval + 1);
+        snapshots.trend.begin_interval(at_ms, at_ms * 1_000_000);
+        for ((id, kind), bytes) in keys.into_iter().zip(held(interval)) {
+            // What a runtime holds when it is first asked it may have held for long.
+            match interval {
+                0 => snapshots.trend.observe_first((SLOT, id, kind), seen(bytes)),
+                _ => snapshots.trend.observe((SLOT, id, kind), seen(bytes)),
+            }
+        }
+    }
+    let mut stacks: Vec<(Key, Stack)> = keys
+        .into_iter()
+        .zip(held(7))
+        .map(|((id, kind), bytes)| ((SLOT, id, kind), unjudged(1, &totals(id, kind, bytes), None)))
+        .collect();
+    stacks[2].1.verdict = Verdict::Growing;
+    stacks[2].1.confidence = 0.9;
+    snapshots.rule_by_counted_heaps(&mut stacks);
+    let [most, least, whole] = [0, 1, 2].map(|at| stacks[at].1.clone());
+    [most, least, whole]
+}
+
+#[test]
+fn where_a_counted_heap_grows_the_place_is_accused_of_which_the_most_was_drawn() {
+    let [most, least, whole] = a_counted_heap(|interval| (40 + 3 * interval) << 20);
+    assert_eq!((most.verdict, least.verdict), (Verdict::Growing, Verdict::Undecided));
+    assert_eq!(whole.verdict, Verdict::Growing, "{}", whole.evidence);
+    assert!((most.confidence - 0.6).abs() < 0.01, "{}", most.confidence);
+    assert!(most.evidence.contains("67 % was allocated here"), "{}", most.evidence);
+    // Less than an eighth, and less than four objects that Go draws.
+    for bytes in [(40u64 << 20, 500u64 << 10), (1 << 20, 200 << 10)] {
+        let [most, _, whole] = a_counted_heap(|interval| bytes.0 + bytes.1 * interval);
+        assert_eq!((most.verdict, whole.verdict), (Verdict::Undecided, Verdict::Undecided), "{bytes:?}");
+        assert!(whole.evidence.contains("while the collector runs"), "{}", whole.evidence);
+    }
 }

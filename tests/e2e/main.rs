@@ -3,6 +3,7 @@
 mod agree;
 mod allocators;
 mod ask;
+mod ask_java;
 mod bad_input;
 mod budget;
 mod census;

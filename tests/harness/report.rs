@@ -32,6 +32,8 @@ pub struct Report {
     pub at: String,
     /// Milliseconds since the attach.
     pub elapsed_ms: u64,
+    /// What the report says first.
+    pub headline: Headline,
     /// The targets.
     pub processes: Vec<Process>,
     /// Targets that ended long ago.
@@ -52,6 +54,13 @@ pub struct Report {
     pub budget: Value,
     /// Live objects of interpreters, by type.
     pub types: Vec<Type>,
+}
+
+/// What a report says first.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Headline {
+    /// A sentence.
+    pub text: String,
 }
 
 /// Live objects of one type.

@@ -76,6 +76,7 @@ pub const TESTS: &[Package] = &[
     package("mawk", "a program whose allocations are compared"),
     package("bpftrace", "another tool with probes on the same functions"),
     package("golang-go", "go tool pprof, which has to open our profiles, and programs that call C"),
+    package("default-jdk-headless", "a virtual machine that counts its objects by class"),
     package("chromium", "the browser that opens our pages and flame graphs"),
     package("fonts-dejavu-core", "letters for its screenshots"),
 ];

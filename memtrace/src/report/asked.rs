@@ -6,20 +6,24 @@ use super::{
     escape::escape,
     number::{count, of},
 };
+use crate::runtime::Language;
 
 /// What the runtime of a process was asked.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Asked {
+    /// The language of its objects: `javascript` for Node, which is asked by its inspector, and `java` for HotSpot, by its attach socket.
+    #[serde(default = "javascript")]
+    pub language: Language,
     /// Where its inspector listens, as in `127.0.0.1:9229`, in the network namespace of the process; `None` where it was not reached.
     pub inspector: Option<String>,
-    /// Whether memtrace opened the inspector.
+    /// Whether memtrace opened the inspector, or the attach socket.
     pub opened: bool,
     /// What has become of the inspector; `None` while it is used, and where it was not reached.
     pub left: Option<Left>,
-    /// How many profiles have come.
+    /// How many profiles have come, or histograms of classes.
     pub profiles: u64,
-    /// The longest time that a profile took, in milliseconds: for most of it V8 collected the heap, and no JavaScript ran.
+    /// The longest time that one took, in milliseconds: for most of it the heap was collected, and no code of this language ran.
     pub longest_ms: u64,
     /// Why it is asked no more, as a sentence; `None` where it was asked until the end.
     pub problem: Option<String>,
@@ -38,10 +42,18 @@ pub enum Left {
     Open,
 }
 
+/// The language of reports that do not say it.
+const fn javascript() -> Language {
+    Language::Javascript
+}
+
 impl Asked {
     /// `asked: 12 profiles of the objects allocated since the attach that live, each after a collection of the whole heap (32 ms at most)`
     /// and so on.
     pub fn sentence(&self) -> String {
+        if self.language == Language::Java {
+            return self.about_java();
+        }
         let mut said = format!(
             "asked: {} of JavaScript's objects that were allocated since the attach and live, each after a collection of the whole heap",
             of(self.profiles, "profile", "profiles")
@@ -59,6 +71,25 @@ impl Asked {
             };
             said += &format!("; inspector at {}, {by}{now}", escape(inspector));
         }
+        self.end(said)
+    }
+
+    /// `asked: 12 histograms of all classes whose objects live, each after a collection of the whole heap (32 ms at most)` and so on.
+    fn about_java(&self) -> String {
+        let mut said = format!(
+            "asked: {} of all classes whose objects live, each after a collection of the whole heap",
+            of(self.profiles, "histogram", "histograms")
+        );
+        if self.profiles > 0 {
+            said += &format!(" ({} ms at most)", count(self.longest_ms));
+        }
+        if self.opened {
+            said += "; its attach socket, opened for memtrace, stays until it ends";
+        }
+        self.end(said)
+    }
+
+    fn end(&self, mut said: String) -> String {
         if let Some(problem) = &self.problem {
             said += &format!(". {}", escape(problem));
         }
@@ -73,6 +104,7 @@ mod tests {
     #[test]
     fn what_was_done_to_the_target_is_said() {
         let asked = Asked {
+            language: Language::Javascript,
             inspector: Some("127.0.0.1:9229".into()),
             opened: true,
             left: Some(Left::Closed),
@@ -85,6 +117,11 @@ mod tests {
         assert!(said.ends_with("inspector at 127.0.0.1:9229, opened by memtrace and closed again"), "{said}");
         let open = Asked { left: Some(Left::Open), ..asked.clone() };
         assert!(open.sentence().ends_with("it stays open until the process ends"), "{}", open.sentence());
+        let java = Asked { language: Language::Java, inspector: None, left: None, ..asked.clone() };
+        assert!(java.sentence().starts_with("asked: 12 histograms"), "{}", java.sentence());
+        assert!(
+            java.sentence().ends_with("(32 ms at most); its attach socket, opened for memtrace, stays until it ends")
+        );
         let refused = Asked { problem: Some("It does not.".into()), ..Asked::default() };
         assert!(refused.sentence().ends_with("the whole heap. It does not."), "{}", refused.sentence());
     }

@@ -404,12 +404,12 @@ fn blamed_place(frames: &[Frame]) -> String {
     }
 }
 
-/// The type of which the objects in a process's heap that a runtime manages grow the fastest, in bytes: one that its program made, if there is one, and not what stands in
-/// parentheses.
+/// The type of which the objects in a process's heap that a runtime manages grow the fastest, in bytes: one that its program made, if there is one, and not its
+/// runtime.
 fn fastest_type(types: &[Type], pid: u32) -> Option<String> {
     let of_heap = |of: &&Type| of.pid == pid && of.language != Language::Native;
     let growing = || types.iter().filter(of_heap).filter(|of| of.judged.verdict.is_leak());
-    let named = growing().find(|of| !of.name.starts_with('('));
+    let named = growing().find(|of| !of.is_of_runtime());
     named.or_else(|| growing().next()).map(|of| escape(&of.name).into_owned())
 }
 

@@ -19,6 +19,8 @@ pub enum Language {
     Go,
     /// JavaScript, as V8 runs it, interpreted or compiled.
     Javascript,
+    /// Java, as HotSpot names its classes.
+    Java,
     /// A language that a later memtrace tells, in a report that this one reads.
     #[serde(other)]
     Other,
@@ -30,7 +32,7 @@ impl Language {
         match self {
             Language::Python => "[python]",
             Language::Javascript => "[javascript]",
-            Language::Native | Language::Go | Language::Other => "[interpreted]",
+            Language::Native | Language::Go | Language::Java | Language::Other => "[interpreted]",
         }
     }
 
@@ -65,6 +67,7 @@ mod tests {
             (Language::Python, "\"python\""),
             (Language::Go, "\"go\""),
             (Language::Javascript, "\"javascript\""),
+            (Language::Java, "\"java\""),
         ] {
             assert_eq!(serde_json::to_string(&language).unwrap(), name);
             assert_eq!(serde_json::from_str::<Language>(name).unwrap(), language);

@@ -20,9 +20,9 @@ use crate::{
     object::maps::{self, Mapping},
     report::asked::{Asked, Left},
     runtime::{
-        Code, Language, Without,
+        self, Code, Language,
         ask::{
-            self, Conversation, Inspector, Told,
+            Answerer, Conversation, Inspector, Known, Told,
             profile::{Drawn, Function, Held},
         },
         code::LineTable,
@@ -50,8 +50,7 @@ pub(super) struct Asks {
     targets: HashMap<Slot, Target>,
     /// Conversations with what targets were before, which are ending.
     ending: Vec<Conversation>,
-    /// Files that have no V8.
-    known: Without,
+    known: Known,
     /// Targets of which a profile came when they were asked the last time.
     fresh: HashSet<Slot>,
     has_begun: bool,
@@ -59,11 +58,14 @@ pub(super) struct Asks {
 
 struct Target {
     pid: Pid,
+    answerer: Answerer,
     conversation: Conversation,
     said: Asked,
     /// The last profile, until it is put into the ledger.
     held: Option<Vec<Held>>,
-    /// When a profile was wished for.
+    /// What its objects hold by class, likewise.
+    counts: Option<Vec<runtime::count::Count>>,
+    /// When this was wished for.
     wished: Instant,
 }
 
@@ -76,17 +78,23 @@ impl Asks {
 
     /// Begins to ask a target if it can be asked.
     pub(super) fn look(&mut self, slot: Slot, pid: Pid, mappings: &[Mapping]) {
-        if self.every.is_none() || self.targets.contains_key(&slot) || !ask::is_node(pid, mappings, &mut self.known) {
+        if self.every.is_none() || self.targets.contains_key(&slot) {
             return;
         }
+        let Some(answerer) = Answerer::find(pid, mappings, &mut self.known) else { return };
         self.has_begun = true;
         if self.targets.len() >= MAX_ASKED {
             return notice::runtime_refused(pid, &format!("{MAX_ASKED} processes are asked, so it is not."));
         }
-        match self.converse(pid) {
+        match self.converse(pid, answerer) {
             Ok(Some(conversation)) => {
-                let (said, wished) = (Asked::default(), Instant::now());
-                self.targets.insert(slot, Target { pid, conversation, said, held: None, wished });
+                let language = match answerer {
+                    Answerer::Node => Language::Javascript,
+                    Answerer::Jvm => Language::Java,
+                };
+                let (said, wished) = (Asked { language, ..Asked::default() }, Instant::now());
+                self.targets
+                    .insert(slot, Target { pid, answerer, conversation, said, held: None, counts: None, wished });
             }
             // It has ended.
             Ok(None) => {}
@@ -95,12 +103,12 @@ impl Asks {
     }
 
     /// Begins a conversation with a process; `None` if it is another one by now.
-    fn converse(&mut self, pid: Pid) -> io::Result<Option<Conversation>> {
+    fn converse(&mut self, pid: Pid, answerer: Answerer) -> io::Result<Option<Conversation>> {
         let id = rustix::process::Pid::from_raw(pid.0.cast_signed()).ok_or(io::ErrorKind::NotFound)?;
         let process = pidfd_open(id, PidfdFlags::empty())?;
         // Now that it is held: whoever has this id is the one that is asked.
-        let is_node = maps::read(pid).is_ok_and(|mappings| ask::is_node(pid, &mappings, &mut self.known));
-        is_node.then(|| Conversation::begin(pid, process)).transpose()
+        let found = maps::read(pid).ok().and_then(|mappings| Answerer::find(pid, &mappings, &mut self.known));
+        (found == Some(answerer)).then(|| Conversation::begin(pid, process, answerer)).transpose()
     }
 
     /// The target has ended: what its objects held stays what they hold.
@@ -125,14 +133,23 @@ impl Asks {
         self.targets.values_mut().for_each(Target::hear);
     }
 
-    /// Puts what has been said into the ledger, and wishes for more: a report has what was held at the one before.
-    pub(super) fn ask(&mut self, ledger: &mut Ledger, symbols: &mut Symbolizer) {
+    /// Puts what has been said into the ledger, and wishes for more: a report has what was held at the one before. What objects hold by class
+    /// is `counted`.
+    pub(super) fn ask(
+        &mut self,
+        ledger: &mut Ledger,
+        symbols: &mut Symbolizer,
+        mut counted: impl FnMut(Slot, &[runtime::count::Count], &mut Ledger, &mut Symbolizer),
+    ) {
         self.fresh.clear();
         for (&slot, target) in &mut self.targets {
             target.hear();
             if let Some(held) = target.held.take() {
                 self.fresh.insert(slot);
                 held.iter().for_each(|held| put(slot, held, ledger, symbols));
+            }
+            if let Some(counts) = target.counts.take() {
+                counted(slot, &counts, ledger, symbols);
             }
             if let Some(every) = self.every
                 && (target.said.profiles == 0 || target.wished.elapsed() >= every)
@@ -150,7 +167,8 @@ impl Asks {
 
     /// Whether a target says which stacks hold its heap, and has not stopped to.
     pub(super) fn has_profile(&self, slot: Slot) -> bool {
-        self.targets.get(&slot).is_some_and(|target| target.said.profiles > 0 && target.said.problem.is_none())
+        let node = self.targets.get(&slot).filter(|target| target.answerer == Answerer::Node);
+        node.is_some_and(|target| target.said.profiles > 0 && target.said.problem.is_none())
     }
 
     /// What a target was asked; `None` for one that is not asked.
@@ -173,7 +191,7 @@ impl Asks {
             for told in target.conversation.wait(until) {
                 target.take(told);
             }
-            if target.said.opened && target.said.left.is_none() {
+            if target.answerer == Answerer::Node && target.said.opened && target.said.left.is_none() {
                 target.said.left = Some(Left::Open);
             }
             if target.said.left == Some(Left::Open) {
@@ -201,6 +219,12 @@ impl Target {
         }
     }
 
+    fn answered(&mut self, took: Duration) {
+        self.said.profiles += 1;
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.said.longest_ms = self.said.longest_ms.max(took_ms);
+    }
+
     fn take(&mut self, told: Told) {
         match told {
             Told::Begun { address, is_ours } => {
@@ -208,11 +232,17 @@ impl Target {
                 notice::asking(self.pid, &address, is_ours);
                 (self.said.inspector, self.said.opened) = (Some(address), is_ours);
             }
+            Told::Attached { is_ours } => {
+                notice::asking_for_classes(self.pid, is_ours);
+                self.said.opened = is_ours;
+            }
             Told::Profile { held, took } => {
-                self.said.profiles += 1;
-                let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-                self.said.longest_ms = self.said.longest_ms.max(took_ms);
+                self.answered(took);
                 self.held = Some(held);
+            }
+            Told::Counts { counts, took } => {
+                self.answered(took);
+                self.counts = Some(counts);
             }
             Told::Silent(silence) => {
                 let why = silence.to_string();

@@ -175,6 +175,16 @@ impl Counts {
         });
     }
 
+    /// Puts what a target's runtime told of its objects, since it was asked, into the ledger. After [`Self::ask`].
+    pub(super) fn take_told(&mut self, slot: Slot, told: &[Count], ledger: &mut Ledger, symbols: &mut Symbolizer) {
+        for count in told {
+            if self.fresh.insert((slot, count.language)) {
+                self.turns.entry((slot, count.language)).or_default().next();
+            }
+            self.said.take(slot, count, ledger, symbols);
+        }
+    }
+
     /// Where the blocks are that objects of a target hold which can be reached, and when that was so, by the monotonic clock; `None` where it is
     /// not known.
     pub(super) fn reachable_blocks(&self, slot: Slot) -> Option<(u64, &[u64])> {
@@ -187,6 +197,7 @@ impl Counts {
         let turn = match kind {
             _ if kind.begins_at_attach() => None,
             Kind::Type => self.turns.get(&(slot, self.language(key))),
+            _ if is_java_heap(key) => self.turns.get(&(slot, Language::Java)),
             _ => self.programs.get(&slot).map(|program| &program.turn),
         };
         turn.is_some_and(|turn| turn.is_first)
@@ -194,7 +205,10 @@ impl Counts {
 
     /// Whether what a key holds was looked at when runtimes were asked the last time: censuses make pauses.
     pub(super) fn is_known_now(&self, key: Key) -> bool {
-        key.2 != Kind::Type || self.fresh.contains(&(key.0, self.language(key)))
+        match key.2 {
+            Kind::Type => self.fresh.contains(&(key.0, self.language(key))),
+            _ => !is_java_heap(key) || self.fresh.contains(&(key.0, Language::Java)),
+        }
     }
 
     /// The language of a type. That of all that can be reached of V8's heap, which has no name, is JavaScript.
@@ -251,8 +265,19 @@ impl Said {
     }
 }
 
+/// By which id the heap of a Java virtual machine is one stack.
+const JAVA_HEAP: StackId = StackId(0x6a61_7661_6865_6170);
+
+/// Whether a key is that of such a heap.
+pub(super) fn is_java_heap((_, id, kind): Key) -> bool {
+    id == JAVA_HEAP && kind == Kind::Managed
+}
+
 /// What tells a place from all others.
 fn key(slot: Slot, count: &Count) -> Key {
+    if (count.counted, count.language) == (Counted::Heap, Language::Java) {
+        return (slot, JAVA_HEAP, Kind::Managed);
+    }
     let kind = match count.counted {
         Counted::Objects => Kind::Managed,
         Counted::Goroutines => Kind::Goroutine,

@@ -340,9 +340,20 @@ pub(super) fn asking(pid: Pid, inspector: &str, is_ours: bool) {
     );
 }
 
+/// A virtual machine of Java is asked what it holds: what that means for it.
+pub(super) fn asking_for_classes(pid: Pid, is_ours: bool) {
+    let opened = if is_ours { "opened at SIGQUIT, which stays until it ends" } else { "which was open before" };
+    eprintln!(
+        "memtrace: asking process {pid} by its attach socket, {opened}: it counts its objects by class, and collects its whole heap for \
+         that before each report"
+    );
+}
+
 /// No target can be asked.
 pub(super) fn nothing_to_ask() {
-    eprintln!("memtrace: warning: --ask had nothing to ask: no target is a program of Node's");
+    eprintln!(
+        "memtrace: warning: --ask had nothing to ask: no target is a program of Node's or a Java virtual machine"
+    );
 }
 
 /// An inspector that memtrace opened could not be closed.

@@ -4,12 +4,17 @@ use std::collections::{HashMap, HashSet};
 
 use memtrace_common::{Slot, StackId};
 
-use super::{collections::Collections, counts::reachable, key::Key, small};
+use super::{
+    collections::Collections,
+    counts::{is_java_heap, reachable},
+    key::Key,
+    small,
+};
 use crate::{
     ledger::{Count, Kind, Ledger, StackTotals},
     object::maps::Mapping,
     report::snapshot::Stack,
-    runtime::{go, python, v8},
+    runtime::{ask::jvm, go, python, v8},
     symbol::Symbolizer,
     target::Pid,
 };
@@ -165,8 +170,10 @@ impl Pages {
 }
 
 /// What reports call the heap that a stack stands for; `None` for all other stacks.
-pub(super) fn heap_of((_, id, kind): Key) -> Option<&'static str> {
+pub(super) fn heap_of(key: Key) -> Option<&'static str> {
+    let (_, id, kind) = key;
     match kind {
+        Kind::Managed if is_java_heap(key) => Some(jvm::HEAP),
         Kind::Managed if id == V8_HEAP => Some(v8::HEAP),
         Kind::Small if id == small::NOBODY => Some(python::small::HEAP),
         _ => None,

@@ -64,7 +64,10 @@ impl State {
         self.counts.ask(now_ns, &mut self.ledger, &mut self.symbols);
         self.small.ask(&mut self.ledger, &mut self.symbols);
         self.pages.sum(&mut self.ledger, &mut self.symbols);
-        self.asks.ask(&mut self.ledger, &mut self.symbols);
+        let counts = &mut self.counts;
+        self.asks.ask(&mut self.ledger, &mut self.symbols, |slot, found, ledger, symbols| {
+            counts.take_told(slot, found, ledger, symbols);
+        });
     }
 
     /// Looks at what runtimes count of their collections, when it is time to.

@@ -12,15 +12,16 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket, accept};
 
 use super::{
     Told,
     devtools::{NoAnswer, Session, path},
-    inspector, is_caught,
+    is_caught,
     listeners::Listener,
-    profiles,
+    node::{inspector, profiles},
 };
 
 /// Longer than any answer takes that comes.
@@ -272,9 +273,9 @@ fn there_is_a_profile_for_each_wish_until_one_is_none() {
 
 #[test]
 fn whether_the_signal_is_caught_is_told_by_the_tenth_bit() {
-    assert!(is_caught("Name:\tnode\nSigIgn:\t0000000000000000\nSigCgt:\t0000000108004602\n"));
-    assert!(!is_caught("SigIgn:\tffffffffffffffff\nSigCgt:\t0000000108004402\n"));
+    assert!(is_caught("Name:\tnode\nSigIgn:\t0000000000000000\nSigCgt:\t0000000108004602\n", Signal::USR1));
+    assert!(!is_caught("SigIgn:\tffffffffffffffff\nSigCgt:\t0000000108004402\n", Signal::USR1));
     for odd in ["", "SigCgt:\t", "SigCgt:\tzz", "SigCgt:\t10000000000000200"] {
-        assert!(!is_caught(odd), "{odd}");
+        assert!(!is_caught(odd, Signal::USR1), "{odd}");
     }
 }

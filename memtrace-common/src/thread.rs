@@ -141,6 +141,8 @@ pub struct Walk {
     pub fp: u64,
     /// Not 0 when `ip` is an instruction and not a return address.
     pub exact: u64,
+    /// The stack pointer with which the stack was left that the walk began on ([`crate::unwind::Frame::left`]).
+    pub left: u64,
     /// The hash of the frames so far.
     pub hash: u64,
     /// How many frames there are so far.

@@ -2,9 +2,6 @@
 
 use super::{Entry, GoTable, MAX_STEPS};
 
-/// The bit of a function's flags that says that it has no caller (`FuncFlagTopFrame` in `internal/abi/symtab.go`).
-const TOP_FRAME: u64 = 1;
-
 /// A function in the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Listed {
@@ -34,12 +31,6 @@ impl GoTable {
         self.pieces.fill(self.offset + at, bytes)?;
         let own = bytes.split(|&byte| byte == 0).next()?;
         names.iter().find(|name| name.as_bytes() == own).copied()
-    }
-
-    /// Whether the function is the first of its stack.
-    pub fn is_outermost(&self, function: &Listed) -> bool {
-        let counts = if self.is_18 { 36 } else { 40 };
-        self.number(function.entry.record + counts + 1, 1).is_some_and(|flags| flags & TOP_FRAME != 0)
     }
 
     /// How many bytes the stack pointer is below the return address from each address of the function on, up to the next one; the last

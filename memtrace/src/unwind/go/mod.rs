@@ -76,20 +76,10 @@ impl Rules {
             if first >= MAX_ROWS {
                 break;
             }
-            let mut end = listed.end;
-            if table.is_outermost(&listed) {
-                rules.rows.push((listed.begin, Rule::EndOfStack.pack()));
-            } else {
-                rules.rows.extend(depths.iter().filter_map(|&(address, depth)| Some((address, by_depth(depth?).pack()))));
-                end = depths.last().map_or(listed.begin, |&(address, _)| address);
-            }
-            if end > listed.begin {
-                rules.functions.push(Ruled {
-                    begin: listed.begin,
-                    end,
-                    rows: first..rules.rows.len(),
-                    is_first: false,
-                });
+            rules.rows.extend(depths.iter().filter_map(|&(address, depth)| Some((address, by_depth(depth?).pack()))));
+            let (begin, end) = (listed.begin, depths.last().map_or(listed.begin, |&(address, _)| address));
+            if begin < end {
+                rules.functions.push(Ruled { begin, end, rows: first..rules.rows.len(), is_first: false });
             }
         }
         for (range, rows) in changes.rules() {

@@ -15,8 +15,8 @@ const SYSTEM: &str = "runtime.systemstack";
 const CALLBACK: &str = "runtime.cgocallback";
 const FROM_C: &str = "crosscall2";
 
-/// The scheduler's way to the thread's own stack, on which it does not return: what runs there is nobody's call.
-const LEAVES: &str = "runtime.mcall";
+/// Where stacks begin: a goroutine's, a thread's, the program's, and the scheduler's, to which a goroutine goes without coming back.
+const FIRST: [&str; 4] = ["runtime.goexit", "runtime.mstart", "runtime.rt0_go", "runtime.mcall"];
 
 /// A function that needs more stack has one made on the thread's. Who it is stands in the goroutine, as a place and not as a call.
 const GROWS: &str = "runtime.morestack";
@@ -25,7 +25,9 @@ const GROWS: &str = "runtime.morestack";
 const ALIGNS: [&str; 3] = ["runtime.callCgoMmap", "runtime.callCgoMunmap", "runtime.callCgoSigaction"];
 
 /// The functions whose code is looked at. Some share their name with a small one that calls them, which nothing is found in.
-pub const NAMES: &[&str] = &[CALL, SYSTEM, CALLBACK, FROM_C, LEAVES, GROWS, ALIGNS[0], ALIGNS[1], ALIGNS[2]];
+pub const NAMES: &[&str] = &[
+    CALL, SYSTEM, CALLBACK, FROM_C, GROWS, FIRST[0], FIRST[1], FIRST[2], FIRST[3], ALIGNS[0], ALIGNS[1], ALIGNS[2],
+];
 
 /// The most instructions of one function.
 const MAX_INSTRUCTIONS: usize = 512;
@@ -92,8 +94,8 @@ impl Changes {
                     Change::Known(rows)
                 })
             }
-            LEAVES => sets_stack(&code).then(|| whole(Rule::EndOfStack)),
             GROWS => sets_stack(&code).then(|| whole(unknown())),
+            name if FIRST.contains(&name) => Some(whole(Rule::EndOfStack)),
             _ => aligned(&code, &function).map(Change::Known).or_else(|| sets_stack(&code).then(|| whole(unknown()))),
         };
         if let Some(change) = change {

@@ -27,7 +27,11 @@ pub struct Remembered {
     /// The stack's id; 0 while nothing is remembered here.
     pub id: u64,
     /// How many words are compared.
-    pub count: u64,
+    pub count: u32,
+    /// The first of the pieces that are on the goroutine's stack, from which Go called C; 0 if there is none.
+    pub second: u16,
+    /// The place in the window of the word that says how deep that stack is. The next word is the goroutine.
+    pub depth_place: u16,
     /// How many of them come before a second piece of the stack must be read.
     pub near: u16,
     /// Not 0 if a rule used the frame pointer that the walk started with.
@@ -46,7 +50,8 @@ pub struct Remembered {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Piece {
-    /// Where it begins: words above the return address that the walk started from.
+    /// Where it begins: words above the return address that the walk started from, or of the second stack above the word below the
+    /// one that the goroutine left its stack with.
     pub above: u16,
     /// Its place in the window; it ends where the next one begins.
     pub place: u16,
@@ -66,6 +71,7 @@ impl Remembered {
         self.fp_decides = 0;
         self.pieces = 1;
         self.total = 1;
+        self.second = 0;
         self.piece[0] = Piece { above: 0, place: 0 };
     }
 
@@ -76,6 +82,27 @@ impl Remembered {
         let Some(place) = self.place(above) else { return false };
         let Some(packed) = pack(place, value) else { return false };
         self.push(packed)
+    }
+
+    /// Notes that the walk goes on to the goroutine's stack, by two words: how many words the first of them is above the return address,
+    /// and its value, which says how deep that stack is; the second is the goroutine, which may be another one the next time. What is
+    /// noted from here on is on that stack. `false` if there is no room, or the walk has done so before.
+    #[inline(always)]
+    pub fn change(&mut self, above: u64, depth: u64) -> bool {
+        if self.second != 0 {
+            return false;
+        }
+        // The goroutine's word is to be in the window as well. It is higher than all words that were noted before, and where a piece
+        // begins with it the word below belongs to the piece.
+        let Some(place) = self.place_behind(above + 1) else { return false };
+        let place = place.wrapping_sub(1);
+        let Some(packed) = pack(place, depth) else { return false };
+        if !self.push(packed) {
+            return false;
+        }
+        self.depth_place = place as u16;
+        self.second = self.pieces;
+        true
     }
 
     /// The walk is noted. False if there is no room.
@@ -93,17 +120,27 @@ impl Remembered {
     #[inline(always)]
     fn place(&mut self, above: u64) -> Option<u64> {
         let last = usize::from(self.pieces).wrapping_sub(1);
-        let piece = *self.piece.get(last)?;
-        let total = u64::from(self.total);
-        if above < u64::from(piece.above) {
+        // Not so of the first word on the second stack.
+        if self.second != self.pieces && above < u64::from(self.piece.get(last)?.above) {
             return self.place_in_earlier(last, above);
         }
-        let place = u64::from(piece.place) + (above - u64::from(piece.above));
-        if place < total + PIECE_GAP && place < WINDOW_WORDS as u64 {
-            self.total = self.total.max(place as u16 + 1);
-            return Some(place);
+        self.place_behind(above)
+    }
+
+    /// The same of a word that is above the beginning of the last piece.
+    #[inline(always)]
+    fn place_behind(&mut self, above: u64) -> Option<u64> {
+        let last = usize::from(self.pieces).wrapping_sub(1);
+        let piece = *self.piece.get(last)?;
+        let total = u64::from(self.total);
+        if self.second != self.pieces {
+            let place = u64::from(piece.place) + above.checked_sub(u64::from(piece.above))?;
+            if place < total + PIECE_GAP && place < WINDOW_WORDS as u64 {
+                self.total = self.total.max(place as u16 + 1);
+                return Some(place);
+            }
         }
-        if above > u64::from(u16::MAX) || total + 2 > WINDOW_WORDS as u64 {
+        if above == 0 || above > u64::from(u16::MAX) || total + 2 > WINDOW_WORDS as u64 {
             return None;
         }
         *self.piece.get_mut(last + 1)? = Piece { above: (above - 1) as u16, place: self.total };
@@ -124,6 +161,9 @@ impl Remembered {
         for index in 0..MAX_PIECES - 1 {
             if index >= last {
                 break;
+            }
+            if index < usize::from(self.second) {
+                continue;
             }
             let piece = self.piece[index];
             let inside = above.wrapping_sub(u64::from(piece.above));
@@ -237,6 +277,8 @@ mod tests {
             fp_decides: 0,
             pieces: 0,
             total: 0,
+            second: 0,
+            depth_place: 0,
             piece: [Piece { above: 0, place: 0 }; MAX_PIECES],
             words: [0; MAX_REMEMBERED_WORDS],
         };

@@ -242,7 +242,7 @@ extern "C" fn one_frame(index: u32, context: *mut c_void) -> i64 {
             walk.depth = place as u64 + 1;
             state.frames[place] = caller.registers.ip;
             interpreter::note_depth(state, place, caller.registers.sp);
-            walk_cache::note_step(state, Rule::unpack(used), &frame.registers, &caller.registers, &remember::OwnStack);
+            walk_cache::note_step(state, Rule::unpack(used), &frame, &caller, &remember::OwnStack);
             if used == Rule::WithoutRules.pack() && !caller.exact {
                 interpreter::note_frame(state, place, frame.registers.fp);
             }

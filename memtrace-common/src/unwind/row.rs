@@ -301,16 +301,17 @@ mod tests {
             slot().prop_map(FramePointer::AtFp),
         ];
         let words = || 0..if range > 8191 { 256 } else { 32 };
-        let switch = prop_oneof![
-            (words(), words(), any::<bool>()).prop_map(|(depth, left, saves_fp)| Switch::Call {
-                depth: depth as u8,
-                left: left as u8,
-                saves_fp
-            }),
-            (-range..=range, any::<u8>(), any::<bool>())
-                .prop_map(|(goroutine, current, saves_fp)| Switch::System { goroutine, current, saves_fp }),
-            any::<u8>().prop_map(|frame| Switch::Callback { frame }),
-        ];
+        let switch =
+            prop_oneof![
+                (words(), words(), any::<bool>()).prop_map(|(depth, left, saves_fp)| Switch::Call {
+                    depth: depth as u8,
+                    left: left as u8,
+                    saves_fp
+                }),
+                (-range..=range, any::<u8>(), any::<bool>())
+                    .prop_map(|(goroutine, current, saves_fp)| Switch::System { goroutine, current, saves_fp }),
+                any::<u8>().prop_map(|frame| Switch::Callback { frame }),
+            ];
         prop_oneof![
             8 => (cfa, fp).prop_map(|(cfa, fp)| Rule::Frame { cfa, fp }),
             2 => switch.prop_map(Rule::Switch),

@@ -25,9 +25,8 @@ const GROWS: &str = "runtime.morestack";
 const ALIGNS: [&str; 3] = ["runtime.callCgoMmap", "runtime.callCgoMunmap", "runtime.callCgoSigaction"];
 
 /// The functions whose code is looked at. Some share their name with a small one that calls them, which nothing is found in.
-pub const NAMES: &[&str] = &[
-    CALL, SYSTEM, CALLBACK, FROM_C, GROWS, FIRST[0], FIRST[1], FIRST[2], FIRST[3], ALIGNS[0], ALIGNS[1], ALIGNS[2],
-];
+pub const NAMES: &[&str] =
+    &[CALL, SYSTEM, CALLBACK, FROM_C, GROWS, FIRST[0], FIRST[1], FIRST[2], FIRST[3], ALIGNS[0], ALIGNS[1], ALIGNS[2]];
 
 /// The most instructions of one function.
 const MAX_INSTRUCTIONS: usize = 512;
@@ -186,8 +185,11 @@ fn system(code: &[Instruction]) -> Option<Rule> {
         }
         let goroutine = i32::try_from(offset / 8).ok()?;
         let current = u8::try_from(current_at / 8).ok()?;
-        (offset % 8 == 0 && current_at % 8 == 0)
-            .then_some(Rule::Switch(Switch::System { goroutine, current, saves_fp }))
+        (offset % 8 == 0 && current_at % 8 == 0).then_some(Rule::Switch(Switch::System {
+            goroutine,
+            current,
+            saves_fp,
+        }))
     })
 }
 
@@ -233,7 +235,8 @@ fn saves_frame_pointer(code: &[Instruction]) -> bool {
 
 /// Whether the stack pointer is set to something that does not follow from what it was.
 fn sets_stack(code: &[Instruction]) -> bool {
-    code.iter().any(|instruction| instruction.mnemonic() == Mnemonic::Mov && instruction.op0_register() == Register::RSP)
+    code.iter()
+        .any(|instruction| instruction.mnemonic() == Mnemonic::Mov && instruction.op0_register() == Register::RSP)
 }
 
 /// `and $~15, %rsp`.

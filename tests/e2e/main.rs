@@ -6,6 +6,7 @@ mod ask;
 mod bad_input;
 mod budget;
 mod census;
+mod cgo;
 mod classes;
 mod debuginfod;
 mod doctor;

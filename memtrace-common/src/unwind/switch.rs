@@ -13,11 +13,11 @@ use crate::arch::USER_ADDRESS_END;
 /// In Go's `g`, the goroutine: where its stack ends (`stack.hi`), its thread (`m`), and the stack pointer that was saved when it left
 /// its stack (`sched.sp`). Go 1.18 to 1.26 agree.
 pub mod goroutine {
-    /// Where `stack.hi` is, in bytes.
+    /// Where `stack.hi` is, in bytes from the beginning of `g`.
     pub const STACK_END: u64 = 8;
-    /// Where `m` is, in bytes.
+    /// Where `m` is, in bytes from the beginning of `g`.
     pub const THREAD: u64 = 48;
-    /// Where `sched.sp` is, in bytes.
+    /// Where `sched.sp` is, in bytes from the beginning of `g`.
     pub const SAVED_SP: u64 = 56;
 }
 

@@ -113,7 +113,7 @@ impl FrameFile {
         Ok(elf)
     }
 
-    /// Whether it is of Go.
+    /// Whether the file has code of Go, by its sections.
     pub fn is_go(&self) -> bool {
         MARKS.iter().any(|name| self.sections.named(name).is_some())
     }

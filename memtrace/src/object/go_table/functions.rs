@@ -2,7 +2,7 @@
 
 use super::{Entry, GoTable, MAX_STEPS};
 
-/// A function in the table.
+/// A function in Go's table, with the addresses of its code.
 #[derive(Clone, Copy, Debug)]
 pub struct Listed {
     /// Where its code begins, as linked.

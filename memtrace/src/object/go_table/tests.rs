@@ -20,9 +20,9 @@ fn table() -> (Vec<u8>, GoTable) {
     // Changes of the value, doubled, each with the number of bytes for which it holds: file 0; line 7, then 12, then 8; no inlined
     // function, then the first one, then none.
     let values = [&[0][..], &[2, 32, 0], &[16, 8, 10, 8, 7, 16, 0], &[0, 8, 2, 8, 1, 16, 0]].concat();
-    let function = |begin: u32, name: u32, runs: u32, index: u32, tree: u32| {
+    let function = |begin: u32, name: u32, depths: u32, runs: u32, index: u32, tree: u32| {
         [
-            words(&[begin, name, 0, 0, 0, 1, 4, runs, 0, 0]),
+            words(&[begin, name, 0, 0, depths, 1, 4, runs, 0, 0]),
             vec![0, 0, 0, 4],
             words(&[0, 0, index]),
             words(&[u32::MAX; 3]),
@@ -32,7 +32,8 @@ fn table() -> (Vec<u8>, GoTable) {
         .chain(tree.to_le_bytes())
         .collect::<Vec<u8>>()
     };
-    let (f, g) = (function(0, 1, 3, 11, 0), function(32, 8, 3, 0, u32::MAX));
+    // The depths of the stack are the numbers of the lines.
+    let (f, g) = (function(0, 1, 4, 3, 11, 0), function(32, 8, 0, 3, 0, u32::MAX));
     let list = words(&[0, 20, 32, 20 + f.len() as u32, 64]);
     let mut bytes = Vec::new();
     let mut place = |part: &[u8]| {
@@ -95,6 +96,9 @@ fn a_table_that_is_damaged_anywhere_is_read_to_an_end() {
             damaged[at] ^= damage;
             let table = GoTable { pieces: Pieces::of(Rc::new(file(&damaged))), ..table().1 };
             let _ = (table.functions_at(TEXT + 9), table.find("main.g"));
+            for listed in table.functions().take(100) {
+                let _ = (table.which(&listed, &["main.g"]), table.depths(&listed));
+            }
         }
     }
     drop(whole);
@@ -124,5 +128,23 @@ proptest! {
             trees: Some(trees),
         };
         let _ = (table.functions_at(address), table.function_at(address), table.find("main.g"));
+        for listed in table.functions().take(100) {
+            let _ = (table.which(&listed, &["main.g"]), table.depths(&listed));
+        }
     }
+}
+
+#[test]
+fn all_functions_are_listed_with_how_deep_their_stacks_are() {
+    let (_, table) = table();
+    let listed: Vec<_> = table.functions().collect();
+    let ranges: Vec<_> = listed.iter().map(|function| (function.begin, function.end)).collect();
+    assert_eq!(ranges, [(TEXT, TEXT + 32), (TEXT + 32, TEXT + 64)]);
+    let names = ["main.ff", "main.g", "main.f"];
+    let which: Vec<_> = listed.iter().map(|function| table.which(function, &names)).collect();
+    assert_eq!(which, [Some("main.f"), Some("main.g")]);
+    assert_eq!(table.which(&listed[0], &["main", "main.function"]), None);
+    let depths = [(TEXT, Some(7)), (TEXT + 8, Some(12)), (TEXT + 16, Some(8)), (TEXT + 32, None)];
+    assert_eq!(table.depths(&listed[0]), depths);
+    assert_eq!(table.depths(&listed[1]), []);
 }

@@ -34,7 +34,7 @@ const MAX_INSTRUCTIONS: usize = 512;
 /// The stack's alignment at calls of C, in bytes.
 const ALIGNMENT: i64 = 16;
 
-/// A function of Go's table.
+/// A function of Go's table, whose name is one of those that are looked at.
 #[derive(Clone, Copy, Debug)]
 pub struct Function<'a> {
     /// One of [`NAMES`].
@@ -68,7 +68,7 @@ enum Change {
 }
 
 impl Changes {
-    /// Looks at a function.
+    /// Looks at a function, and keeps what its code tells.
     pub fn add(&mut self, function: Function<'_>) {
         let deepest = function.depths.iter().filter_map(|&(_, depth)| depth).max().unwrap_or(0);
         let code = function.instructions();

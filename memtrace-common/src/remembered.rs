@@ -86,22 +86,37 @@ impl Remembered {
 
     /// Notes that the walk goes on to the goroutine's stack, by two words: how many words the first of them is above the return address,
     /// and its value, which says how deep that stack is; the second is the goroutine, which may be another one the next time. What is
-    /// noted from here on is on that stack. `false` if there is no room, or the walk has done so before.
+    /// noted from here on is on that stack, and each word above the one before. `false` if there is no room, or the walk has done so
+    /// before.
     #[inline(always)]
     pub fn change(&mut self, above: u64, depth: u64) -> bool {
         if self.second != 0 {
             return false;
         }
-        // The goroutine's word is to be in the window as well. It is higher than all words that were noted before, and where a piece
-        // begins with it the word below belongs to the piece.
-        let Some(place) = self.place_behind(above + 1) else { return false };
-        let place = place.wrapping_sub(1);
-        let Some(packed) = pack(place, depth) else { return false };
-        if !self.push(packed) {
+        // Just above the return address that was noted last, and so in the last piece.
+        let last = usize::from(self.pieces).wrapping_sub(1);
+        let Some(piece) = self.piece.get(last) else { return false };
+        let place = u64::from(piece.place).wrapping_add(above.wrapping_sub(u64::from(piece.above)));
+        let ends = place.max(u64::from(self.total)) + 3;
+        if place >= u64::from(self.total) + PIECE_GAP || ends > WINDOW_WORDS as u64 || last + 1 >= MAX_PIECES {
             return false;
         }
+        let Some(packed) = pack(place, depth) else { return false };
+        if !self.push(packed) || (last == 0 && !self.fill()) {
+            return false;
+        }
+        if last == 0 {
+            self.near = self.count as u16;
+        }
+        // The goroutine's word is to be in the window as well. Behind it the first piece of the second stack begins.
+        self.total = self.total.max(place as u16 + 2);
         self.depth_place = place as u16;
         self.second = self.pieces;
+        // A number of which the compiler knows nothing: it leaves the mask in place that the verifier needs.
+        let next = core::hint::black_box(last + 1) & (MAX_PIECES - 1);
+        self.piece[next] = Piece { above: 0, place: self.total };
+        self.pieces += 1;
+        self.total += 1;
         true
     }
 
@@ -120,36 +135,20 @@ impl Remembered {
     #[inline(always)]
     fn place(&mut self, above: u64) -> Option<u64> {
         let last = usize::from(self.pieces).wrapping_sub(1);
-        // Not so of the first word on the second stack.
-        if self.second != self.pieces && above < u64::from(self.piece.get(last)?.above) {
-            return self.place_in_earlier(last, above);
-        }
-        self.place_behind(above)
-    }
-
-    /// The same of a word that is above the beginning of the last piece.
-    #[inline(always)]
-    fn place_behind(&mut self, above: u64) -> Option<u64> {
-        let last = usize::from(self.pieces).wrapping_sub(1);
         let piece = *self.piece.get(last)?;
         let total = u64::from(self.total);
-        if self.second != self.pieces {
-            let place = u64::from(piece.place) + above.checked_sub(u64::from(piece.above))?;
-            if place < total + PIECE_GAP && place < WINDOW_WORDS as u64 {
-                self.total = self.total.max(place as u16 + 1);
-                return Some(place);
-            }
+        if above < u64::from(piece.above) {
+            return self.place_in_earlier(last, above);
         }
-        if above == 0 || above > u64::from(u16::MAX) || total + 2 > WINDOW_WORDS as u64 {
+        let place = u64::from(piece.place) + (above - u64::from(piece.above));
+        if place < total + PIECE_GAP && place < WINDOW_WORDS as u64 {
+            self.total = self.total.max(place as u16 + 1);
+            return Some(place);
+        }
+        if above > u64::from(u16::MAX) || total + 2 > WINDOW_WORDS as u64 {
             return None;
         }
-        // A number of which the compiler knows nothing: it leaves the mask in place that the verifier needs.
-        let next = core::hint::black_box(last + 1);
-        if next >= MAX_PIECES {
-            return None;
-        }
-        self.piece[core::hint::black_box(next) & (MAX_PIECES - 1)] =
-            Piece { above: (above - 1) as u16, place: self.total };
+        *self.piece.get_mut(last + 1)? = Piece { above: (above - 1) as u16, place: self.total };
         if last == 0 {
             if !self.fill() {
                 return None;
@@ -167,9 +166,6 @@ impl Remembered {
         for index in 0..MAX_PIECES - 1 {
             if index >= last {
                 break;
-            }
-            if index < usize::from(self.second) {
-                continue;
             }
             let piece = self.piece[index];
             let inside = above.wrapping_sub(u64::from(piece.above));

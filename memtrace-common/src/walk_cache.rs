@@ -188,7 +188,7 @@ pub fn note_step<S: Stack>(state: &mut ThreadState, rule: Rule, frame: &Frame, c
             };
             let at = caller.sp.wrapping_sub(if saves_fp { 16 } else { 8 });
             stack.note_change(state, address, depth, at.wrapping_sub(8));
-            if saves_fp { Some(at) } else { None }
+            None
         }
         _ => {
             state.walk.uncacheable = 1;
@@ -205,6 +205,11 @@ pub fn note_step<S: Stack>(state: &mut ThreadState, rule: Rule, frame: &Frame, c
 /// A rule used the frame pointer: what it came from decides the walk.
 #[inline(always)]
 fn frame_pointer_decides<S: Stack>(state: &mut ThreadState, fp: u64, stack: &S) {
+    // Beyond a change of stacks words are noted in their order only, and Go's rules do without the frame pointer.
+    if state.walks.remembered[state.walk.entry as usize & (REMEMBERED_WALKS - 1)].second != 0 {
+        state.walk.uncacheable = 1;
+        return;
+    }
     match state.walk.fp_state {
         fp_state::REGISTER => {
             let entry = &mut state.walks.remembered[state.walk.entry as usize & (REMEMBERED_WALKS - 1)];

@@ -250,15 +250,17 @@ impl Call {
         let (goroutine, end) = GOROUTINES[self.goroutine];
         let end = end + 0x1000 * self.moved;
         let asmcgocall = 0x5555_0000_0000 + 0x100 * c_frames as u64;
-        rules
-            .insert(asmcgocall, Rule::Switch(Switch::Call { depth: 2, left: 3, saves_fp: self.frames.len() % 2 == 0 }));
+        rules.insert(
+            asmcgocall,
+            Rule::Switch(Switch::Call { depth: 2, left: 3, saves_fp: self.frames.len().is_multiple_of(2) }),
+        );
         let sp = BASE + 8 + 8 * 30 * c_frames as u64;
         let at = |address: u64| ((address - BASE) / 8) as usize;
         (memory.0[at(sp + 16)], memory.0[at(sp + 24)]) = (depth, goroutine);
         memory.1.insert(goroutine + 8, end);
         // So many words that no read of a piece fails.
         memory.1.extend((0..2000).map(|word| (end - depth - 64 + 8 * word, 0x7777)));
-        let mut place = end - depth + if self.frames.len() % 2 == 0 { 8 } else { 0 };
+        let mut place = end - depth + if self.frames.len().is_multiple_of(2) { 8 } else { 0 };
         for &(words, code) in &self.frames {
             memory.1.insert(place, code);
             rules.insert(code, Rule::Frame { cfa: Cfa::Sp(8 * words as i32), fp: FramePointer::Unchanged });

@@ -45,8 +45,11 @@ const CALLS_IT: &[u8] = &[0x48, 0x83, 0xec, 0x18, 0xe8, 0, 0, 0, 0, 0x48, 0x83, 
 /// Saves where it is and goes to another stack: mov [r14+56], rbx; mov rsp, [r14+56].
 const LEAVES: &[u8] = &[0x49, 0x89, 0x5e, 0x38, 0x49, 0x8b, 0x66, 0x38];
 
-/// The rules of functions whose stacks are so deep from these offsets on.
-fn rules(functions: &[(&str, &[u8], &[(u64, i64)])]) -> Vec<Vec<(u64, Rule)>> {
+/// A function by its name, its code, and how deep its stack is from which offset on.
+type Made<'a> = (&'a str, &'a [u8], &'a [(u64, i64)]);
+
+/// The rules of each of the functions that change stacks, by offset.
+fn rules(functions: &[Made<'_>]) -> Vec<Vec<(u64, Rule)>> {
     let mut changes = Changes::default();
     for &(name, code, depths) in functions {
         let end = BEGIN + code.len() as u64;
@@ -69,8 +72,8 @@ fn a_call_of_c_keeps_the_goroutine_and_the_depth_of_its_stack_where_its_version_
     assert_eq!(rules(&[(CALL, CALL_19, &[])]), [call(5, 8, false)]);
     assert_eq!(rules(&[(CALL, CALL_26, &[])]), [call(0, 2, true)]);
     // Go was called by C, which aligned the stack: how Go aligned it anew follows from how deep it was then.
-    let from_c: (&str, &[u8], &[(u64, i64)]) = (FROM_C, FROM_C_19, &[(0, 0), (4, 0x30), (18, 0x48)]);
-    let callback: (&str, &[u8], &[(u64, i64)]) = (CALLBACK, LEAVES, &[(0, 0x20)]);
+    let from_c: Made<'_> = (FROM_C, FROM_C_19, &[(0, 0), (4, 0x30), (18, 0x48)]);
+    let callback: Made<'_> = (CALLBACK, LEAVES, &[(0, 0x20)]);
     assert_eq!(rules(&[(CALL, CALL_19, &[]), callback, from_c])[0], call(5, 9, false));
     let from_c = (FROM_C, FROM_C_19, &[(0, 0), (18, 0x50)][..]);
     assert_eq!(rules(&[(CALL, CALL_26, &[]), callback, from_c])[0], call(0, 2, true));

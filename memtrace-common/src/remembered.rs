@@ -27,7 +27,11 @@ pub struct Remembered {
     /// The stack's id; 0 while nothing is remembered here.
     pub id: u64,
     /// How many words are compared.
-    pub count: u64,
+    pub count: u32,
+    /// The first of the pieces that are on the goroutine's stack, from which Go called C; 0 if there is none.
+    pub second: u16,
+    /// The place in the window of the word that says how deep that stack is. The next word is the goroutine.
+    pub depth_place: u16,
     /// How many of them come before a second piece of the stack must be read.
     pub near: u16,
     /// Not 0 if a rule used the frame pointer that the walk started with.
@@ -46,7 +50,8 @@ pub struct Remembered {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Piece {
-    /// Where it begins: words above the return address that the walk started from.
+    /// Where it begins: words above the return address that the walk started from, or of the second stack above the word below the
+    /// one that the goroutine left its stack with.
     pub above: u16,
     /// Its place in the window; it ends where the next one begins.
     pub place: u16,
@@ -66,6 +71,7 @@ impl Remembered {
         self.fp_decides = 0;
         self.pieces = 1;
         self.total = 1;
+        self.second = 0;
         self.piece[0] = Piece { above: 0, place: 0 };
     }
 
@@ -76,6 +82,42 @@ impl Remembered {
         let Some(place) = self.place(above) else { return false };
         let Some(packed) = pack(place, value) else { return false };
         self.push(packed)
+    }
+
+    /// Notes that the walk goes on to the goroutine's stack, by two words: how many words the first of them is above the return address,
+    /// and its value, which says how deep that stack is; the second is the goroutine, which may be another one the next time. What is
+    /// noted from here on is on that stack, and each word above the one before. `false` if there is no room, or the walk has done so
+    /// before.
+    #[inline(always)]
+    pub fn change(&mut self, above: u64, depth: u64) -> bool {
+        if self.second != 0 {
+            return false;
+        }
+        // Just above the return address that was noted last, and so in the last piece.
+        let last = usize::from(self.pieces).wrapping_sub(1);
+        let Some(piece) = self.piece.get(last) else { return false };
+        let place = u64::from(piece.place).wrapping_add(above.wrapping_sub(u64::from(piece.above)));
+        let ends = place.max(u64::from(self.total)) + 3;
+        if place >= u64::from(self.total) + PIECE_GAP || ends > WINDOW_WORDS as u64 || last + 1 >= MAX_PIECES {
+            return false;
+        }
+        let Some(packed) = pack(place, depth) else { return false };
+        if !self.push(packed) || (last == 0 && !self.fill()) {
+            return false;
+        }
+        if last == 0 {
+            self.near = self.count as u16;
+        }
+        // The goroutine's word is to be in the window as well. Behind it the first piece of the second stack begins.
+        self.total = self.total.max(place as u16 + 2);
+        self.depth_place = place as u16;
+        self.second = self.pieces;
+        // A number of which the compiler knows nothing: it leaves the mask in place that the verifier needs.
+        let next = core::hint::black_box(last + 1) & (MAX_PIECES - 1);
+        self.piece[next] = Piece { above: 0, place: self.total };
+        self.pieces += 1;
+        self.total += 1;
+        true
     }
 
     /// The walk is noted. False if there is no room.
@@ -237,6 +279,8 @@ mod tests {
             fp_decides: 0,
             pieces: 0,
             total: 0,
+            second: 0,
+            depth_place: 0,
             piece: [Piece { above: 0, place: 0 }; MAX_PIECES],
             words: [0; MAX_REMEMBERED_WORDS],
         };

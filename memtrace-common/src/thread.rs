@@ -141,6 +141,8 @@ pub struct Walk {
     pub fp: u64,
     /// Not 0 when `ip` is an instruction and not a return address.
     pub exact: u64,
+    /// The stack pointer with which the stack was left that the walk began on ([`crate::unwind::Frame::left`]).
+    pub left: u64,
     /// The hash of the frames so far.
     pub hash: u64,
     /// How many frames there are so far.
@@ -169,7 +171,8 @@ pub struct Walk {
     pub found: u64,
     /// A count of the walks that were not expected, whose low bits choose the way of a set that is evicted.
     pub victim: u64,
-    /// The address of the return address that the walk started from.
+    /// The address of the return address that the walk started from; on a goroutine's stack, from which Go called C, the address
+    /// below the one that it was left with.
     pub base: u64,
     /// The index of the scratch buffer of this processor that holds the beginning of the stack; [`crate::limits::WINDOWS`]
     /// when none was free.

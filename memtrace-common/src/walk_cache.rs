@@ -3,10 +3,10 @@
 //! What differs between the kernel and a test is a [`Stack`]: how words are read, and how a word is noted.
 
 use crate::{
-    limits::{EXPECTED_WALKS, MAX_PIECES, MAX_REMEMBERED_WORDS, REMEMBERED_WALKS, REMEMBERED_WAYS},
+    limits::{EXPECTED_WALKS, MAX_PIECES, MAX_REMEMBERED_WORDS, REMEMBERED_WALKS, REMEMBERED_WAYS, WINDOW_WORDS},
     remembered::{GROUP, Remembered, Window},
     thread::{ThreadState, fp_state},
-    unwind::{Cfa, FramePointer, Registers, Rule},
+    unwind::{Cfa, Frame, FramePointer, Rule, Switch, switch::goroutine},
 };
 
 /// The stack of the running thread.
@@ -15,8 +15,14 @@ pub trait Stack {
     /// fit.
     fn read(&self, window: &mut Window, place: usize, address: u64, words: u64) -> bool;
 
+    /// The word at `address`, or `None` if it cannot be read.
+    fn word(&self, address: u64) -> Option<u64>;
+
     /// Calls [`note_word`]. The kernel's verifier looks at it once if it is a function of its own.
     fn note(&self, state: &mut ThreadState, address: u64, value: u64);
+
+    /// Calls [`note_change`], likewise.
+    fn note_change(&self, state: &mut ThreadState, address: u64, depth: u64, base: u64);
 }
 
 /// The index of the first entry of the set in which a walk that starts like this may be cached.
@@ -101,11 +107,16 @@ fn unchanged(entry: &Remembered, window: &Window, from: usize, to: usize) -> boo
 /// Reads the pieces behind the first one.
 #[inline(always)]
 fn read_rest<S: Stack>(entry: &Remembered, window: &mut Window, base: u64, stack: &S) -> bool {
+    let mut base = base;
     // They come behind the first piece of this walk, over what was read for another.
     window.near = entry.piece_words(0).min(window.near);
     for index in 1..MAX_PIECES {
         if index >= usize::from(entry.pieces) {
             break;
+        }
+        if index == usize::from(entry.second) {
+            let Some(second) = second_base(entry, window, stack) else { return false };
+            base = second;
         }
         let piece = entry.piece[index];
         let address = base.wrapping_add(8 * u64::from(piece.above));
@@ -114,6 +125,19 @@ fn read_rest<S: Stack>(entry: &Remembered, window: &mut Window, base: u64, stack
         }
     }
     true
+}
+
+/// The word below the one that the goroutine left its stack with, from which pieces of that stack count.
+#[inline(always)]
+fn second_base<S: Stack>(entry: &Remembered, window: &Window, stack: &S) -> Option<u64> {
+    let place = usize::from(entry.depth_place) & (WINDOW_WORDS - 1);
+    let (depth, goroutine) = (window.words[place], window.words[place + 1]);
+    if goroutine == 0 {
+        return None;
+    }
+    let end = stack.word(goroutine.wrapping_add(goroutine::STACK_END))?;
+    let base = end.wrapping_sub(depth).wrapping_sub(8);
+    if base & 7 != 0 { None } else { Some(base) }
 }
 
 /// A walk begins, where `state.walk` stands, that is to be remembered.
@@ -132,7 +156,9 @@ pub fn begin(state: &mut ThreadState) {
 
 /// The walk took a step by `rule` from `frame` to `caller`. Code without rules stands for `Rule::WithoutRules`.
 #[inline(always)]
-pub fn note_step<S: Stack>(state: &mut ThreadState, rule: Rule, frame: &Registers, caller: &Registers, stack: &S) {
+pub fn note_step<S: Stack>(state: &mut ThreadState, rule: Rule, frame: &Frame, caller: &Frame, stack: &S) {
+    let is_left = caller.left != frame.left;
+    let (frame, caller) = (&frame.registers, &caller.registers);
     let saved_fp = match rule {
         Rule::Frame { cfa, fp } => {
             if matches!(cfa, Cfa::Fp(_) | Cfa::DerefFp { .. }) || matches!(fp, FramePointer::AtFp(_)) {
@@ -154,6 +180,16 @@ pub fn note_step<S: Stack>(state: &mut ThreadState, rule: Rule, frame: &Register
             frame_pointer_decides(state, frame.fp, stack);
             Some(frame.fp)
         }
+        Rule::Switch(Switch::Call { depth, saves_fp, .. }) if is_left => {
+            let address = frame.sp.wrapping_add(8 * depth as u64);
+            let Some(depth) = stack.word(address) else {
+                state.walk.uncacheable = 1;
+                return;
+            };
+            let at = caller.sp.wrapping_sub(if saves_fp { 16 } else { 8 });
+            stack.note_change(state, address, depth, at.wrapping_sub(8));
+            None
+        }
         _ => {
             state.walk.uncacheable = 1;
             return;
@@ -169,6 +205,11 @@ pub fn note_step<S: Stack>(state: &mut ThreadState, rule: Rule, frame: &Register
 /// A rule used the frame pointer: what it came from decides the walk.
 #[inline(always)]
 fn frame_pointer_decides<S: Stack>(state: &mut ThreadState, fp: u64, stack: &S) {
+    // Beyond a change of stacks words are noted in their order only, and Go's rules do without the frame pointer.
+    if state.walks.remembered[state.walk.entry as usize & (REMEMBERED_WALKS - 1)].second != 0 {
+        state.walk.uncacheable = 1;
+        return;
+    }
     match state.walk.fp_state {
         fp_state::REGISTER => {
             let entry = &mut state.walks.remembered[state.walk.entry as usize & (REMEMBERED_WALKS - 1)];
@@ -204,6 +245,18 @@ pub fn note_word(state: &mut ThreadState, address: u64, value: u64) {
     if above & 7 != 0 || !entry.add(above >> 3, value) {
         state.walk.uncacheable = 1;
     }
+}
+
+/// The walk goes on to a goroutine's stack, by the word at `address`, which says how deep it is; `base` is the word below the one that
+/// the goroutine left it with.
+#[inline(always)]
+pub fn note_change(state: &mut ThreadState, address: u64, depth: u64, base: u64) {
+    let above = address.wrapping_sub(state.walk.base);
+    let entry = &mut state.walks.remembered[state.walk.entry as usize & (REMEMBERED_WALKS - 1)];
+    if above & 7 != 0 || !entry.change(above >> 3, depth) {
+        state.walk.uncacheable = 1;
+    }
+    state.walk.base = base;
 }
 
 #[cfg(test)]

@@ -181,6 +181,16 @@ extern "C" fn note_word(state: *mut ThreadState, address: u64, value: u64) -> u3
     0
 }
 
+/// [`walk_cache::note_change`], a global function as well.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn note_change(state: *mut ThreadState, address: u64, depth: u64, base: u64) -> u32 {
+    // SAFETY: null, or a reference of the caller's.
+    let Some(state) = (unsafe { state.as_mut() }) else { return 0 };
+    walk_cache::note_change(state, address, depth, base);
+    0
+}
+
 /// The running thread's stack, read by the kernel's helper.
 pub struct OwnStack;
 
@@ -188,6 +198,16 @@ impl Stack for OwnStack {
     #[inline(always)]
     fn read(&self, window: &mut Window, place: usize, address: u64, words: u64) -> bool {
         read_words(window, place, address, words)
+    }
+
+    #[inline(always)]
+    fn word(&self, address: u64) -> Option<u64> {
+        thread::read_word(address)
+    }
+
+    #[inline(always)]
+    fn note_change(&self, state: &mut ThreadState, address: u64, depth: u64, base: u64) {
+        let _ = note_change(state, address, depth, base);
     }
 
     #[inline(always)]

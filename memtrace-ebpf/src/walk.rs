@@ -84,6 +84,11 @@ impl MemoryReader for UserMemory {
         // SAFETY: the helper checks the address.
         unsafe { bpf_probe_read_user(address as *const [u64; 2]).ok() }
     }
+
+    #[inline(always)]
+    fn thread_pointer(&self) -> Option<u64> {
+        thread::pointer()
+    }
 }
 
 struct Tables;
@@ -141,6 +146,7 @@ pub fn stack_id(state: &mut ThreadState, slot: u16, start: Registers) -> u64 {
     walk.end = StackEnd::ReadFault as u64;
     if first != 0 {
         walk.exact = 0;
+        walk.left = 0;
         walk.hash = stack::mix(walk.hash, first);
         walk.depth = 1;
         walk.end = StackEnd::TooDeep as u64;
@@ -195,7 +201,11 @@ extern "C" fn one_frame(index: u32, context: *mut c_void) -> i64 {
         return 1;
     }
     let walk = &mut state.walk;
-    let frame = Frame { registers: Registers { ip: walk.ip, sp: walk.sp, fp: walk.fp }, exact: walk.exact != 0 };
+    let frame = Frame {
+        registers: Registers { ip: walk.ip, sp: walk.sp, fp: walk.fp },
+        exact: walk.exact != 0,
+        left: walk.left,
+    };
     let address = frame.lookup_address();
     if !walk.segment.contains(address) {
         let (first, count) = segment::unpack_range(walk.range);
@@ -227,11 +237,12 @@ extern "C" fn one_frame(index: u32, context: *mut c_void) -> i64 {
             walk.sp = caller.registers.sp;
             walk.fp = caller.registers.fp;
             walk.exact = u64::from(caller.exact);
+            walk.left = caller.left;
             walk.hash = stack::mix(walk.hash, caller.registers.ip);
             walk.depth = place as u64 + 1;
             state.frames[place] = caller.registers.ip;
             interpreter::note_depth(state, place, caller.registers.sp);
-            walk_cache::note_step(state, Rule::unpack(used), &frame.registers, &caller.registers, &remember::OwnStack);
+            walk_cache::note_step(state, Rule::unpack(used), &frame, &caller, &remember::OwnStack);
             if used == Rule::WithoutRules.pack() && !caller.exact {
                 interpreter::note_frame(state, place, frame.registers.fp);
             }

@@ -49,7 +49,9 @@ fn kind(state: &State, address: u64, rule: Option<Rule>) -> Kind {
     let (cfa, fp) = match rule {
         None | Some(Rule::Gap | Rule::WithoutRules) => return Kind::NoRule,
         Some(Rule::Frame { cfa, fp }) => (cfa, fp),
-        Some(Rule::EndOfStack | Rule::SignalFrame | Rule::Unsupported(_)) => return Kind::Unsupported,
+        Some(Rule::EndOfStack | Rule::SignalFrame | Rule::Switch(_) | Rule::Unsupported(_)) => {
+            return Kind::Unsupported;
+        }
     };
     if !matches!(state.rule(), Rule::Frame { .. }) {
         return Kind::Unknown;

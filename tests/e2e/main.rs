@@ -7,6 +7,7 @@ mod ask_java;
 mod bad_input;
 mod budget;
 mod census;
+mod cgo;
 mod classes;
 mod debuginfod;
 mod doctor;

@@ -311,6 +311,8 @@ pub struct Frame {
     pub kind: String,
     /// `native`, `python`, `go`, `javascript`, ...
     pub language: String,
+    /// Whether it is the user's own code.
+    pub user: bool,
 }
 
 impl Report {

@@ -10,12 +10,14 @@ pub mod row;
 pub mod search;
 pub mod segment;
 pub mod step;
+pub mod switch;
 
 pub use end::{Short, StackEnd};
 pub use row::{Cfa, FramePointer, Rule, Unsupported};
 pub use search::Rows;
 pub use segment::{Segment, Segments};
 pub use step::{Frame, step, step_frame_pointer, step_without_table};
+pub use switch::Switch;
 
 /// Reads words of a target's memory.
 pub trait MemoryReader {
@@ -24,6 +26,11 @@ pub trait MemoryReader {
 
     /// The two 8-byte words at `address` and `address + 8`, or `None` if they cannot be read.
     fn read_pair(&self, address: u64) -> Option<[u64; 2]>;
+
+    /// The thread pointer of the thread whose stack is walked, where its thread-local storage is; `None` if it is not known.
+    fn thread_pointer(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// What a step starts from and arrives at.

@@ -4,13 +4,14 @@
 //! [`Rule`]. Rows are sorted as plain integers. The packed rule, from its lowest bit:
 //!
 //! ```text
-//! bits 0..3    kind: special, sp, fp, *sp, *fp, plt; 6 and 7 are free
+//! bits 0..3    kind: special, sp, fp, *sp, *fp, plt, switch; 7 is free
 //! bits 3..5    where the caller's frame pointer is: unchanged, [cfa + 8 slot], [fp + 8 slot]; 3 is free
 //! bits 5..13   slot, signed
 //! bits 13..32  sp, fp:   the offset in words, signed: 2 MiB either way
 //!              *sp, *fp: bits 13..18 what is added to the word that is read, bits 18..32 where it is, in words, signed
 //!              plt:      the threshold
 //!              special:  which
+//! bits 3..32   switch:   see [`Switch`]
 //! ```
 //!
 //! All offsets are multiples of 8, as x86-64 code has them; one that is not, or does not fit, makes the rule
@@ -20,6 +21,8 @@
 //! with `ip = x30`, allowed in the first frame and after a signal only), else it is saved next to the frame pointer at
 //! `[cfa + 8 slot + 8]`, which the same slot gives. Saved return addresses may carry a pointer authentication code,
 //! which the step strips with a mask. `plt` has no meaning there, and the offsets of the signal frame are others.
+
+use super::Switch;
 
 /// How a frame is undone. `cfa` is the frame's canonical address: the stack pointer before the call, and so the
 /// caller's. `[a]` is the word in memory at `a`.
@@ -43,6 +46,8 @@ pub enum Rule {
     /// A stretch of code that has no rules, such as a language runtime's built-in functions: by frame pointer, if the
     /// register holds one. `cfa = fp + 16`, `ip' = [fp + 8]`, `fp' = [fp]`.
     WithoutRules,
+    /// Code of Go that goes on to another stack.
+    Switch(Switch),
     /// There is a rule, and this format has no place for it.
     Unsupported(Unsupported),
 }
@@ -134,6 +139,7 @@ const FP: u32 = 2;
 const DEREF_SP: u32 = 3;
 const DEREF_FP: u32 = 4;
 const PLT: u32 = 5;
+const SWITCH: u32 = 6;
 
 const FP_UNCHANGED: u32 = 0;
 const FP_AT_CFA: u32 = 1;
@@ -173,6 +179,12 @@ impl Rule {
     const fn packed(self) -> Option<u32> {
         let special = match self {
             Rule::Frame { cfa, fp } => return packed_frame(cfa, fp),
+            Rule::Switch(switch) => {
+                return match switch.packed() {
+                    Some(packed) => Some(SWITCH | packed << 3),
+                    None => None,
+                };
+            }
             Rule::Gap => GAP,
             Rule::WithoutRules => WITHOUT_RULES,
             Rule::EndOfStack => END_OF_STACK,
@@ -194,6 +206,12 @@ impl Rule {
             DEREF_FP => Cfa::DerefFp { offset: read, add },
             PLT => Cfa::Plt { threshold: (packed >> 13 & 15) as u8 },
             SPECIAL => return unpack_special(packed >> 13),
+            SWITCH => {
+                return match Switch::unpack(packed >> 3) {
+                    Some(switch) => Rule::Switch(switch),
+                    None => Rule::Unsupported(Unsupported::Malformed),
+                };
+            }
             _ => return Rule::Unsupported(Unsupported::Malformed),
         };
         let slot = bytes(packed, 5, 8);
@@ -282,8 +300,21 @@ mod tests {
             slot().prop_map(FramePointer::AtCfa),
             slot().prop_map(FramePointer::AtFp),
         ];
+        let words = || 0..if range > 8191 { 256 } else { 32 };
+        let switch =
+            prop_oneof![
+                (words(), words(), any::<bool>()).prop_map(|(depth, left, saves_fp)| Switch::Call {
+                    depth: depth as u8,
+                    left: left as u8,
+                    saves_fp
+                }),
+                (-range..=range, any::<u8>(), any::<bool>())
+                    .prop_map(|(goroutine, current, saves_fp)| Switch::System { goroutine, current, saves_fp }),
+                any::<u8>().prop_map(|frame| Switch::Callback { frame }),
+            ];
         prop_oneof![
             8 => (cfa, fp).prop_map(|(cfa, fp)| Rule::Frame { cfa, fp }),
+            2 => switch.prop_map(Rule::Switch),
             1 => Just(Rule::SignalFrame),
             1 => Just(Rule::EndOfStack),
             1 => Just(Rule::Gap),

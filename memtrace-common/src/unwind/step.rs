@@ -3,6 +3,7 @@
 use super::{
     MemoryReader, Registers, StackEnd,
     row::{Cfa, FramePointer, Rule},
+    switch,
 };
 use crate::arch::{PAGE_BYTES, USER_ADDRESS_END, is_signal_return, ucontext};
 
@@ -14,17 +15,20 @@ pub struct Frame {
     /// Whether `ip` is the very instruction at which the frame stands, as in a thread's innermost frame and one that
     /// a signal interrupted. In all others it is a return address, and so the instruction after the call.
     pub exact: bool,
+    /// The stack pointer with which the stack was left that the walk began on, or has come back to: 0 as long as it was not left, 1
+    /// when the walk has come back to it ([`Switch`](super::Switch)).
+    pub left: u64,
 }
 
 impl Frame {
     /// The innermost frame: `ip` is the instruction that is executed next.
     pub const fn innermost(registers: Registers) -> Frame {
-        Frame { registers, exact: true }
+        Frame { registers, exact: true, left: 0 }
     }
 
     /// A caller's frame: `ip` is the address to which its callee returns.
     pub const fn caller(registers: Registers) -> Frame {
-        Frame { registers, exact: false }
+        Frame { registers, exact: false, left: 0 }
     }
 
     /// The address by which its rule is found. A call may be a function's last instruction (to one that never
@@ -45,7 +49,8 @@ pub fn step<M: MemoryReader>(rule: Rule, frame: &Frame, memory: &M) -> Result<Fr
     let registers = &frame.registers;
     let (cfa, fp) = match rule {
         Rule::Frame { cfa, fp } => (cfa, fp),
-        Rule::SignalFrame => return interrupted(registers, memory),
+        Rule::SignalFrame => return interrupted(frame, memory),
+        Rule::Switch(switch) => return switch::step(switch, frame, memory),
         Rule::EndOfStack => return Err(StackEnd::Complete),
         Rule::Gap => return Err(StackEnd::FdeGap),
         Rule::WithoutRules => return step_without_rules(frame, memory, StackEnd::FdeGap),
@@ -81,7 +86,7 @@ pub fn step<M: MemoryReader>(rule: Rule, frame: &Frame, memory: &M) -> Result<Fr
     if !is_user_code(ip) {
         return Err(StackEnd::BadReturnAddress);
     }
-    Ok(Frame::caller(Registers { ip, sp: cfa, fp: caller_fp }))
+    Ok(Frame { registers: Registers { ip, sp: cfa, fp: caller_fp }, exact: false, left: frame.left })
 }
 
 /// The caller's frame in code that has no table: just-in-time compiled, or stripped of its rules. By frame pointer,
@@ -98,7 +103,7 @@ pub fn step_without_table<M: MemoryReader>(frame: &Frame, memory: &M) -> Result<
 #[inline(always)]
 fn step_without_rules<M: MemoryReader>(frame: &Frame, memory: &M, end: StackEnd) -> Result<Frame, StackEnd> {
     if memory.read_pair(frame.registers.ip).is_some_and(is_signal_return) {
-        return interrupted(&frame.registers, memory);
+        return interrupted(frame, memory);
     }
     match step_frame_pointer(frame, memory) {
         Err(StackEnd::NoFramePointer) => Err(end),
@@ -129,22 +134,23 @@ pub fn step_frame_pointer<M: MemoryReader>(frame: &Frame, memory: &M) -> Result<
     if !is_user_code(ip) {
         return Err(StackEnd::NoFramePointer);
     }
-    Ok(Frame::caller(Registers { ip, sp: fp + 16, fp: caller_fp }))
+    Ok(Frame { registers: Registers { ip, sp: fp + 16, fp: caller_fp }, exact: false, left: frame.left })
 }
 
 /// The frame that a signal interrupted. It need not be above the handler's: that one may have a stack of its own.
 #[inline(always)]
-fn interrupted<M: MemoryReader>(handler: &Registers, memory: &M) -> Result<Frame, StackEnd> {
+fn interrupted<M: MemoryReader>(frame: &Frame, memory: &M) -> Result<Frame, StackEnd> {
+    let handler = &frame.registers;
     let [sp, ip] = pair(memory, handler.sp.wrapping_add(ucontext::STACK_POINTER))?;
     let fp = word(memory, handler.sp.wrapping_add(ucontext::FRAME_POINTER))?;
     if !is_user_code(ip) {
         return Err(StackEnd::BadReturnAddress);
     }
-    Ok(Frame { registers: Registers { ip, sp, fp }, exact: true })
+    Ok(Frame { registers: Registers { ip, sp, fp }, exact: true, left: frame.left })
 }
 
 #[inline(always)]
-fn is_user_code(ip: u64) -> bool {
+pub(super) fn is_user_code(ip: u64) -> bool {
     (PAGE_BYTES..USER_ADDRESS_END).contains(&ip)
 }
 
@@ -154,12 +160,12 @@ fn plus(address: u64, offset: i32) -> u64 {
 }
 
 #[inline(always)]
-fn word<M: MemoryReader>(memory: &M, address: u64) -> Result<u64, StackEnd> {
+pub(super) fn word<M: MemoryReader>(memory: &M, address: u64) -> Result<u64, StackEnd> {
     memory.read_word(address).ok_or(StackEnd::ReadFault)
 }
 
 #[inline(always)]
-fn pair<M: MemoryReader>(memory: &M, address: u64) -> Result<[u64; 2], StackEnd> {
+pub(super) fn pair<M: MemoryReader>(memory: &M, address: u64) -> Result<[u64; 2], StackEnd> {
     memory.read_pair(address).ok_or(StackEnd::ReadFault)
 }
 

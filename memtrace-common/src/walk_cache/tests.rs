@@ -3,24 +3,22 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    limits::WINDOW_WORDS,
-    unwind::{Frame, MemoryReader, StackEnd, step},
-};
+use crate::unwind::{MemoryReader, Registers, StackEnd, step};
 
 /// Where the return address of the walk stands.
 const BASE: u64 = 0x7ffc_0000_1000;
 const WORDS: usize = 4000;
 const ENTRY: usize = 17;
 
-/// Words from [`BASE`] up.
+/// Words from [`BASE`] up, and words elsewhere.
 #[derive(Clone)]
-struct Memory(Vec<u64>);
+struct Memory(Vec<u64>, BTreeMap<u64, u64>);
 
 impl Memory {
     fn at(&self, address: u64) -> Option<u64> {
-        let above = address.checked_sub(BASE)?;
-        if above % 8 != 0 { None } else { self.0.get((above / 8) as usize).copied() }
+        let above = address.checked_sub(BASE).filter(|above| above % 8 == 0);
+        let here = above.and_then(|above| self.0.get((above / 8) as usize));
+        here.or_else(|| self.1.get(&address)).copied()
     }
 }
 
@@ -47,8 +45,16 @@ impl Stack for Memory {
         })
     }
 
+    fn word(&self, address: u64) -> Option<u64> {
+        self.at(address)
+    }
+
     fn note(&self, state: &mut ThreadState, address: u64, value: u64) {
         note_word(state, address, value);
+    }
+
+    fn note_change(&self, state: &mut ThreadState, address: u64, depth: u64, base: u64) {
+        note_change(state, address, depth, base);
     }
 }
 
@@ -73,7 +79,7 @@ fn walk(state: &mut ThreadState, rules: &BTreeMap<u64, Rule>, start: Registers, 
         let rule = rules.get(&frame.registers.ip).copied().unwrap_or(Rule::EndOfStack);
         match step(rule, &frame, memory) {
             Ok(caller) => {
-                note_step(state, rule, &frame.registers, &caller.registers, memory);
+                note_step(state, rule, &frame, &caller, memory);
                 frames.push(caller.registers.ip);
                 frame = caller;
             }
@@ -152,7 +158,7 @@ fn build(shapes: &[Shape]) -> (BTreeMap<u64, Rule>, Memory, Registers) {
             Shape::Plain(_) | Shape::Aligned(_) => {}
         }
     }
-    (rules, Memory(words), Registers { ip: code(0), sp: start, fp: register })
+    (rules, Memory(words, BTreeMap::new()), Registers { ip: code(0), sp: start, fp: register })
 }
 
 proptest! {
@@ -225,4 +231,98 @@ fn walks_are_expected_in_the_order_in_which_they_came() {
     }
     assert_eq!(set(1, 2) % REMEMBERED_WAYS, 0);
     assert!(set(u64::MAX, u64::MAX) < REMEMBERED_WALKS);
+}
+
+/// The goroutines that call C, and where each one's stack ends.
+const GOROUTINES: [(u64, u64); 2] = [(0xc0_0000_61a0, 0xc0_0010_0000), (0xc0_0000_7380, 0xc0_0020_0000)];
+
+/// Puts a call of C that a goroutine makes behind the frames of C: the goroutine's return addresses lie so many words apart, and may be
+/// on a stack that has been moved.
+#[derive(Clone, Debug)]
+struct Call {
+    goroutine: usize,
+    moved: u64,
+    frames: Vec<(u64, u64)>,
+}
+
+impl Call {
+    fn place(&self, rules: &mut BTreeMap<u64, Rule>, memory: &mut Memory, c_frames: usize, depth: u64) {
+        let (goroutine, end) = GOROUTINES[self.goroutine];
+        let end = end + 0x1000 * self.moved;
+        let asmcgocall = 0x5555_0000_0000 + 0x100 * c_frames as u64;
+        rules.insert(
+            asmcgocall,
+            Rule::Switch(Switch::Call { depth: 2, left: 3, saves_fp: self.frames.len().is_multiple_of(2) }),
+        );
+        let sp = BASE + 8 + 8 * 30 * c_frames as u64;
+        let at = |address: u64| ((address - BASE) / 8) as usize;
+        (memory.0[at(sp + 16)], memory.0[at(sp + 24)]) = (depth, goroutine);
+        memory.1.insert(goroutine + 8, end);
+        // So many words that no read of a piece fails.
+        memory.1.extend((0..2000).map(|word| (end - depth - 64 + 8 * word, 0x7777)));
+        let mut place = end - depth + if self.frames.len().is_multiple_of(2) { 8 } else { 0 };
+        for &(words, code) in &self.frames {
+            memory.1.insert(place, code);
+            rules.insert(code, Rule::Frame { cfa: Cfa::Sp(8 * words as i32), fp: FramePointer::Unchanged });
+            place += 8 * words;
+        }
+        memory.1.insert(place, 0x5566_0000_0000);
+    }
+}
+
+/// A rule for each of the few return addresses, so that walks of one can be told from those of another.
+fn call() -> impl Strategy<Value = Call> {
+    let frame = (0u64..4).prop_map(|which| (2 + 70 * which, 0x5577_0000_0000 + which));
+    (0usize..2, 0u64..2, prop::collection::vec(frame, 1..5)).prop_map(|(goroutine, moved, frames)| Call {
+        goroutine,
+        moved,
+        frames,
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_walk_on_to_a_goroutine_is_found_again_for_the_same_callers_only(
+        calls in prop::collection::vec(call(), 1..6),
+        c_frames in 1usize..4,
+        depths in prop::collection::vec(prop_oneof![3 => Just(0x800u64), 1 => Just(0x1000)], 6),
+    ) {
+        let mut state = state();
+        let mut before: Option<Vec<u64>> = None;
+        let mut where_before = (0, 0);
+        for (call, depth) in calls.iter().zip(depths) {
+            let (mut rules, mut memory, start) = build(&vec![Shape::Plain(30); c_frames]);
+            call.place(&mut rules, &mut memory, c_frames, depth);
+            let frames = walk(&mut self::state(), &rules, start, &memory);
+            prop_assert_eq!(frames.len(), c_frames + call.frames.len() + 2);
+            let is_same = before.as_ref() == Some(&frames) && where_before == (depth, call.frames.len() % 2);
+            prop_assert_eq!(is_hit(&mut state, start, &memory), is_same, "{:x?} after {:x?}", frames, before);
+            walk(&mut state, &rules, start, &memory);
+            prop_assert_eq!(state.walk.uncacheable, 0);
+            end(&mut state, 9);
+            prop_assert!(is_hit(&mut state, start, &memory), "{:x?}", frames);
+            // Not any more when the thread is without a goroutine.
+            memory.0[1 + 30 * c_frames + 3] = 0;
+            prop_assert!(!is_hit(&mut state, start, &memory));
+            (before, where_before) = (Some(frames), (depth, call.frames.len() % 2));
+        }
+    }
+}
+
+#[test]
+fn walks_that_change_stacks_in_other_ways_are_not_remembered() {
+    let call = Call { goroutine: 0, moved: 0, frames: vec![(4, 0x5577_0000_0000), (6, 0x5577_0000_0001)] };
+    let others = [Switch::Callback { frame: 1 }, Switch::Call { depth: 0, left: 0, saves_fp: false }];
+    for other in others {
+        let (mut rules, mut memory, start) = build(&[Shape::Plain(30)]);
+        call.place(&mut rules, &mut memory, 1, 0x800);
+        rules.insert(0x5577_0000_0000, Rule::Switch(other));
+        // For a second call of C the words are a depth and no goroutine; for a call of Go the stack that was left goes on.
+        let (_, end) = GOROUTINES[0];
+        memory.1.extend([(end - 0x800 + 16, end - 0x780), (end - 0x800 + 24, 0), (end - 0x780, 0x5566_0000_0000)]);
+        memory.0[1 + 30 + 3] = GOROUTINES[0].0;
+        let mut state = state();
+        walk(&mut state, &rules, start, &memory);
+        assert_eq!(state.walk.uncacheable, 1, "{other:?}");
+    }
 }

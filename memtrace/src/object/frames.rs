@@ -1,5 +1,4 @@
-//! What unwinding takes from an ELF file: its executable segments, `.eh_frame`, `.debug_frame` and build id, and
-//! where a Go program changes stacks.
+//! What unwinding takes from an ELF file: its executable segments, `.eh_frame`, `.debug_frame` and build id.
 //!
 //! Every read is bounded, and no number in the file decides by itself how much memory is taken. Damaged section headers
 //! only lose what they alone lead to: `.eh_frame` is found by the program headers too.
@@ -21,14 +20,8 @@ use super::{
     Load, ObjectError,
     bounds::{MAX_FRAME_BYTES, MAX_NAME_BYTES, MAX_NOTE_BYTES, MAX_SECTION_NAME_BYTES, MAX_SEGMENTS},
     build_id,
+    go_table::MARKS,
 };
-
-/// Go's way into C code, under the names of either calling convention. It changes from a goroutine's stack to the
-/// thread's, which its rules do not say: what they lead to is no frame.
-const STACK_SWITCHES: [&[u8]; 2] = [b"runtime.asmcgocall", b"runtime.asmcgocall.abi0"];
-
-/// Go's table of functions, which only its programs have.
-const GO_FUNCTIONS: &[u8] = b".gopclntab";
 
 const COLD: &[u8] = b".cold";
 
@@ -47,8 +40,6 @@ pub struct FrameFile {
     pub debug_frame: Vec<u8>,
     /// The linker's identity of the file.
     pub build_id: Option<Vec<u8>>,
-    /// Where functions begin that change stacks unknown to the rules.
-    pub stack_switches: Vec<u64>,
     sections: Sections,
 }
 
@@ -106,8 +97,6 @@ impl FrameFile {
             eh_frame: Vec::new(),
             debug_frame: Vec::new(),
             build_id: build_id(&mut file, &segments, &sections),
-            // Not an error: a program without symbols is unwound as well as may be.
-            stack_switches: stack_switches(&mut file, &sections).unwrap_or_default(),
             sections: Sections::default(),
         };
         if let Some(text) = sections.named(b".text") {
@@ -124,9 +113,15 @@ impl FrameFile {
         Ok(elf)
     }
 
-    /// Whether Go linked the program: its code keeps frame pointers everywhere.
+    /// Whether the file has code of Go, by its sections.
     pub fn is_go(&self) -> bool {
-        self.sections.named(GO_FUNCTIONS).is_some()
+        MARKS.iter().any(|name| self.sections.named(name).is_some())
+    }
+
+    /// Whether these addresses are in one executable segment.
+    pub fn is_code(&self, range: Range<u64>) -> bool {
+        let mut code = self.loads.iter().filter(|load| load.executable);
+        code.any(|load| load.address <= range.start && range.end <= load.end())
     }
 
     /// Code that is in the file, from one address to another. Empty if it is not in one executable segment of the file.
@@ -257,24 +252,6 @@ impl Sections {
                 && name.strip_prefix(wanted).is_some_and(|rest| rest.first() == Some(&0))
         })
     }
-}
-
-fn stack_switches<R: Read + Seek>(file: &mut File<'_, R>, sections: &Sections) -> Result<Vec<u64>, ObjectError> {
-    // Only in Go's programs, so that no other's symbols are read.
-    if sections.named(GO_FUNCTIONS).is_none() {
-        return Ok(Vec::new());
-    }
-    let (Some(symbols), Some(names)) = (sections.named(b".symtab"), sections.named(b".strtab")) else {
-        return Ok(Vec::new());
-    };
-    let bytes = contents(file, symbols, ".symtab")?;
-    let names = contents(file, names, ".strtab")?;
-    let symbols = values::<Sym64<LE>>(&bytes, bytes.len() / size_of::<Sym64<LE>>(), ".symtab")?;
-    let is_switch = |symbol: &&Sym64<LE>| {
-        let name = names.get(symbol.st_name.get(LE) as usize..).unwrap_or_default();
-        STACK_SWITCHES.iter().any(|wanted| name.strip_prefix(*wanted).is_some_and(|rest| rest.first() == Some(&0)))
-    };
-    Ok(symbols.iter().filter(is_switch).map(|symbol| symbol.st_value.get(LE)).take(STACK_SWITCHES.len()).collect())
 }
 
 fn contents<R: Read + Seek>(

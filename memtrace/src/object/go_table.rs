@@ -3,6 +3,8 @@
 //! It is the section `.gopclntab`, as Go 1.18 and later write it (cmd/internal/objabi and runtime/symtab.go of Go). The file is the target's
 //! to shape: it is read piece by piece, and every piece and every loop has a bound.
 
+mod functions;
+
 use std::{
     cell::RefCell,
     collections::HashMap,
@@ -16,6 +18,17 @@ use super::symbols::{ElfFile, Section};
 
 /// What the section is called, in a file that is loaded where it was linked, and in one that may be loaded anywhere.
 const SECTIONS: [&[u8]; 2] = [b".gopclntab", b".data.rel.ro.gopclntab"];
+
+/// The section into which a C linker may have put it, how much of one is looked through, and at which alignment.
+const MERGED_SECTION: &[u8] = b".data.rel.ro";
+const MAX_MERGED_SECTION: u64 = 64 << 20;
+const ALIGNMENT: u64 = 32;
+
+/// What else every file of Go has.
+const BUILD_INFO: &[u8] = b".go.buildinfo";
+
+/// The sections of which every file of Go has one.
+pub const MARKS: [&[u8]; 3] = [SECTIONS[0], SECTIONS[1], BUILD_INFO];
 
 /// Sections that may have the module's own data (`runtime.moduledata`), which begins with the table's address, and how much of one is
 /// looked through.
@@ -59,9 +72,31 @@ pub struct GoFunction {
     pub line: Option<u32>,
 }
 
-/// Whether a file has such a table.
+/// Whether a file is of Go, and so has such a table.
 pub fn is_in(elf: &ElfFile<impl Read + Seek>) -> bool {
-    SECTIONS.iter().any(|name| matches!(elf.section_place(name), Ok(Some(_))))
+    MARKS.iter().any(|name| matches!(elf.section_place(name), Ok(Some(_))))
+}
+
+/// Where the table is: a section, or the rest of one that begins with it.
+fn place(elf: &ElfFile<impl Read + Seek>, pieces: &Pieces) -> Option<Section> {
+    let section = |name: &[u8]| elf.section_place(name).ok().flatten();
+    if let Some(section) = SECTIONS.iter().find_map(|name| section(name)) {
+        return Some(section);
+    }
+    section(BUILD_INFO)?;
+    let Section { file_offset, bytes, address } = section(MERGED_SECTION)?;
+    let places = (0..bytes.min(MAX_MERGED_SECTION)).filter(|at| (address.wrapping_add(*at)).is_multiple_of(ALIGNMENT));
+    let begins_here = |at: &u64| {
+        let first = file_offset.checked_add(*at).and_then(|at| pieces.number(at, 8));
+        first.is_some_and(|first| [MAGIC_18, MAGIC_20].map(header).contains(&first))
+    };
+    let inside = places.into_iter().find(begins_here)?;
+    Some(Section { file_offset: file_offset + inside, bytes: bytes - inside, address: address.wrapping_add(inside) })
+}
+
+/// The first eight bytes of a table for x86-64: two of them are 0, an instruction has at least 1 byte, and a pointer has 8.
+const fn header(magic: u32) -> u64 {
+    magic as u64 | 1 << 48 | 8 << 56
 }
 
 /// The table by which one file names Go's code.
@@ -99,10 +134,9 @@ struct Entry {
 impl GoTable {
     /// The table of a file; `None` if it has none, or one of a form that is not known.
     pub fn open(file: Rc<File>, elf: &ElfFile<impl Read + Seek>) -> Option<GoTable> {
-        let section = |name: &[u8]| elf.section_place(name).ok().flatten();
-        let Section { file_offset: offset, bytes, address } = SECTIONS.iter().find_map(|name| section(name))?;
-        offset.checked_add(bytes)?;
         let pieces = Pieces::of(file);
+        let Section { file_offset: offset, bytes, address } = place(elf, &pieces)?;
+        offset.checked_add(bytes)?;
         let word = |at: u64| pieces.number(offset + at, 8);
         let magic = pieces.number(offset, 4)?;
         let (quantum, pointer) = (pieces.number(offset + 6, 1)?, pieces.number(offset + 7, 1)?);
@@ -382,133 +416,4 @@ impl Pieces {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write as _;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// Where the code of the table below begins.
-    const TEXT: u64 = 0x40_1000;
-
-    fn words(words: &[u32]) -> Vec<u8> {
-        words.iter().flat_map(|word| word.to_le_bytes()).collect()
-    }
-
-    /// A table as Go 1.20 and later write it, of two functions of 32 bytes: `main.f`, into which `main.inlined` is inlined from its
-    /// eighth byte to its sixteenth, and `main.g`. Behind it comes the tree of inlined functions.
-    fn table() -> (Vec<u8>, GoTable) {
-        let names = b"\0main.f\0main.g\0main.inlined\0".to_vec();
-        let files = b"\0/srv/app/main.go\0".to_vec();
-        let units = words(&[1]);
-        // Changes of the value, doubled, each with the number of bytes for which it holds: file 0; line 7, then 12, then 8; no inlined
-        // function, then the first one, then none.
-        let values = [&[0][..], &[2, 32, 0], &[16, 8, 10, 8, 7, 16, 0], &[0, 8, 2, 8, 1, 16, 0]].concat();
-        let function = |begin: u32, name: u32, runs: u32, index: u32, tree: u32| {
-            [
-                words(&[begin, name, 0, 0, 0, 1, 4, runs, 0, 0]),
-                vec![0, 0, 0, 4],
-                words(&[0, 0, index]),
-                words(&[u32::MAX; 3]),
-            ]
-            .concat()
-            .into_iter()
-            .chain(tree.to_le_bytes())
-            .collect::<Vec<u8>>()
-        };
-        let (f, g) = (function(0, 1, 3, 11, 0), function(32, 8, 3, 0, u32::MAX));
-        let list = words(&[0, 20, 32, 20 + f.len() as u32, 64]);
-        let mut bytes = Vec::new();
-        let mut place = |part: &[u8]| {
-            let at = bytes.len() as u64;
-            bytes.extend_from_slice(part);
-            at
-        };
-        let (names, units, files, values) = (place(&names), place(&units), place(&files), place(&values));
-        let entries = place(&[list, f, g].concat());
-        let end = bytes.len() as u64;
-        bytes.extend(words(&[0, 15, 4, 1]));
-        let table = GoTable {
-            pieces: Pieces::of(Rc::new(file(&bytes))),
-            offset: 0,
-            bytes: end,
-            is_18: false,
-            quantum: 1,
-            functions: 2,
-            text: TEXT,
-            names,
-            units,
-            files,
-            values,
-            entries,
-            trees: Some(end),
-        };
-        (bytes, table)
-    }
-
-    fn file(bytes: &[u8]) -> File {
-        let mut file = tempfile::tempfile().expect("a temporary file");
-        file.write_all(bytes).expect("room for it");
-        file
-    }
-
-    fn shown(functions: &[GoFunction]) -> Vec<(&str, Option<&str>, Option<u32>)> {
-        functions.iter().map(|found| (found.name.as_str(), found.file.as_deref(), found.line)).collect()
-    }
-
-    #[test]
-    fn functions_are_named_with_their_lines_and_what_is_inlined() {
-        let (_, table) = table();
-        let main = Some("/srv/app/main.go");
-        assert_eq!(shown(&table.functions_at(TEXT + 3)), [("main.f", main, Some(7))]);
-        let inlined = table.functions_at(TEXT + 9);
-        assert_eq!(shown(&inlined), [("main.inlined", main, Some(12)), ("main.f", main, Some(7))]);
-        assert_eq!(shown(&table.functions_at(TEXT + 20)), [("main.f", main, Some(8))]);
-        assert_eq!(table.function_at(TEXT + 32), Some((TEXT + 32, "main.g".to_owned())));
-        assert_eq!((table.function_at(TEXT - 1), table.function_at(TEXT + 64)), (None, None));
-        assert_eq!(table.find("main.g"), Some((TEXT + 32, TEXT + 64)));
-        assert_eq!(table.find("main.h"), None);
-    }
-
-    #[test]
-    fn a_table_that_is_damaged_anywhere_is_read_to_an_end() {
-        let (bytes, whole) = table();
-        for at in 0..bytes.len() {
-            for damage in [0xff, 0x80, 1] {
-                let mut damaged = bytes.clone();
-                damaged[at] ^= damage;
-                let table = GoTable { pieces: Pieces::of(Rc::new(file(&damaged))), ..table().1 };
-                let _ = (table.functions_at(TEXT + 9), table.find("main.g"));
-            }
-        }
-        drop(whole);
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_and_any_places_are_read_to_an_end(
-            bytes in prop::collection::vec(any::<u8>(), 0..600),
-            places in prop::array::uniform8(prop_oneof![0u64..700, any::<u64>()]),
-            address in prop_oneof![0u64..200, any::<u64>()],
-        ) {
-            let [names, units, files, values, entries, trees, functions, text] = places;
-            let table = GoTable {
-                pieces: Pieces::of(Rc::new(file(&bytes))),
-                offset: 0,
-                bytes: bytes.len() as u64,
-                is_18: address % 2 == 0,
-                quantum: 1,
-                functions,
-                text,
-                names,
-                units,
-                files,
-                values,
-                entries,
-                trees: Some(trees),
-            };
-            let _ = (table.functions_at(address), table.function_at(address), table.find("main.g"));
-        }
-    }
-}
+mod tests;

@@ -50,7 +50,15 @@ fn roles(frames: &[Frame]) -> impl Iterator<Item = Role> {
     let is_interpreted = frames.iter().any(|frame| frame.kind == FrameKind::Interpreter);
     // Where an interpreter's frames have names, code that was made at run time and has none is the interpreter's.
     let is_made = |frame: &Frame| frame.function.is_none() && frame.module.as_deref() == Some("[anonymous]");
-    frames.iter().map(move |frame| if is_interpreted && is_made(frame) { Role::Runtime } else { role(frame) })
+    // Nor does code of C without a name tell anything that a Go program has linked in, where its callers in Go have names.
+    let call = frames.iter().rposition(|frame| frame.function.as_deref() == Some(go::CALL_OF_C));
+    let module = call.and_then(|call| frames[call].module.as_deref());
+    let is_linked_in = move |index: usize, frame: &Frame| {
+        call.is_some_and(|call| index < call) && frame.function.is_none() && frame.module.as_deref() == module
+    };
+    frames.iter().enumerate().map(move |(index, frame)| {
+        if (is_interpreted && is_made(frame)) || is_linked_in(index, frame) { Role::Runtime } else { role(frame) }
+    })
 }
 
 /// The index of the frame to blame in a checkout: the innermost one that is no wrapper and whose source file lies below
@@ -164,6 +172,9 @@ fn role(frame: &Frame) -> Role {
             None if frame.function.is_none() => Role::Runtime,
             _ => Role::Own,
         };
+    }
+    if go::is_between(function, frame.file.as_deref()) {
+        return Role::Runtime;
     }
     if let Some(role) = frame.file.as_deref().and_then(|file| go::role(function, file)) {
         return role;

@@ -69,7 +69,7 @@ impl Cache {
             Some(Err(error)) => return Err(error.clone()),
             None => {}
         }
-        let made = self.make(&mut BufReader::new(file));
+        let made = self.make(&mut BufReader::new(file), Some(file));
         if self.by_file.len() >= MAX_FILES {
             self.by_file.clear();
         }
@@ -86,7 +86,7 @@ impl Cache {
     ///
     /// As for [`Cache::of_file`].
     pub fn of_image(&mut self, image: &[u8]) -> Result<Arc<Table>, TableError> {
-        self.make(&mut Cursor::new(image))
+        self.make(&mut Cursor::new(image), None)
     }
 
     /// The rows of all tables in use.
@@ -94,8 +94,8 @@ impl Cache {
         self.by_contents.values().filter_map(Weak::upgrade).map(|table| table.rows.len()).sum()
     }
 
-    fn make<R: Read + Seek>(&mut self, reader: &mut R) -> Result<Arc<Table>, TableError> {
-        let source = Source::read(reader)?;
+    fn make<R: Read + Seek>(&mut self, reader: &mut R, file: Option<&File>) -> Result<Arc<Table>, TableError> {
+        let source = Source::read(reader, file)?;
         let fingerprint = source.fingerprint(&self.key);
         if let Some(table) = self.by_contents.get(&fingerprint).and_then(Weak::upgrade) {
             return Ok(table);

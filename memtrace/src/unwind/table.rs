@@ -2,11 +2,12 @@
 //!
 //! `.eh_frame` comes first, and `.debug_frame` fills what it leaves out. Each function's rules hold from its start to
 //! its end or to the start of the next, whichever is first; of two functions with one start the first in the section
-//! wins. Rows that repeat their predecessor's rule are dropped.
+//! wins. Go's own table fills what is left out of Go's code, and comes first where Go changes stacks. Rows that repeat their predecessor's rule are dropped.
 
 use std::{
     collections::HashMap,
     fmt,
+    fs::File,
     hash::{BuildHasher as _, RandomState},
     io::{Cursor, Read, Seek},
     ops::Range,
@@ -21,6 +22,7 @@ use thiserror::Error;
 
 use super::{
     decode::{self, Decoded, End},
+    go,
     rules::{self, Bytes},
     without_rules::WithoutRules,
 };
@@ -126,7 +128,7 @@ impl Table {
     ///
     /// When the file is none for this machine, is damaged, has no rules, or passes a limit.
     pub fn read<R: Read + Seek>(reader: &mut R) -> Result<Table, TableError> {
-        Source::read(reader)?.table()
+        Source::read(reader, None)?.table()
     }
 
     /// The table of an object that is in memory and has no file, such as the vDSO.
@@ -152,11 +154,13 @@ pub(super) struct Source {
     /// Settled, sorted.
     functions: Vec<Function>,
     without_rules: WithoutRules,
+    go: go::Rules,
     stats: Stats,
 }
 
 impl Source {
-    pub fn read<R: Read + Seek>(reader: &mut R) -> Result<Source, TableError> {
+    /// Reads a file, or the image of one in memory, of which there is no file.
+    pub fn read<R: Read + Seek>(reader: &mut R, file: Option<&File>) -> Result<Source, TableError> {
         let elf = FrameFile::read(reader)?;
         let mut stats = Stats::default();
         let (mut eh_frame, mut debug_frame) = sections(&elf);
@@ -166,21 +170,32 @@ impl Source {
         add_uncovered(&mut functions, others, &mut stats);
         settle(&mut functions, &mut stats);
         drop((eh_frame, debug_frame));
-        let covered: Vec<_> = functions.iter().map(|function| function.start..function.end).collect();
+        let ranges = |functions: &[Function]| functions.iter().map(|function| function.start..function.end).collect();
+        let covered: Vec<_> = ranges(&functions);
         let without_rules = WithoutRules::read(reader, &elf, &covered);
-        Ok(Source { elf, functions, without_rules, stats })
+        let go = file.filter(|_| elf.is_go()).map(|file| go::Rules::read(file, &covered)).unwrap_or_default();
+        let of_go = go.functions.iter().enumerate().map(|(entry, function)| Function {
+            start: function.begin,
+            origin: Origin::Go,
+            entry,
+            end: function.end,
+        });
+        let of_go = of_go.filter(|function| elf.is_code(function.start..function.end)).collect();
+        add_uncovered(&mut functions, of_go, &mut stats);
+        settle(&mut functions, &mut stats);
+        Ok(Source { elf, functions, without_rules, go, stats })
     }
 
     /// A number that stands for everything from which the table is made.
     pub fn fingerprint(&self, state: &RandomState) -> u64 {
-        let FrameFile { loads, entry, bases, eh_frame, debug_frame, build_id, stack_switches, .. } = &self.elf;
+        let FrameFile { loads, entry, bases, eh_frame, debug_frame, build_id, .. } = &self.elf;
         let bases = [bases.eh_frame.section, bases.eh_frame.text, bases.eh_frame.data];
-        state.hash_one((loads, entry, bases, eh_frame, debug_frame, build_id, stack_switches, &self.without_rules))
+        state.hash_one((loads, entry, bases, eh_frame, debug_frame, build_id, &self.without_rules, &self.go))
     }
 
     /// Makes the table of what was read from the file.
     pub fn table(self) -> Result<Table, TableError> {
-        let Source { elf, functions, without_rules, stats } = self;
+        let Source { elf, functions, without_rules, go, stats } = self;
         let base = elf.loads.iter().filter(|load| load.executable).map(|load| load.address).min();
         let base = base.ok_or(TableError::NoCode)?;
         let decoded = decode::decode(&without_rules.stretches, &without_rules.starts);
@@ -206,11 +221,10 @@ impl Source {
                     continue;
                 }
             }
-            if elf.stack_switches.contains(&function.start) {
-                builder.push(function.start, Rule::Unsupported(Unsupported::CfaRegister))?;
-                continue;
-            }
+            let first = go.first_at(function.start);
             match function.origin {
+                _ if first.is_some() => builder.go(&go, first)?,
+                Origin::Go => builder.go(&go, go.functions.get(function.entry))?,
                 Origin::EhFrame => builder.function(&mut eh_frame, &function)?,
                 Origin::DebugFrame => builder.function(&mut debug_frame, &function)?,
             }
@@ -247,9 +261,10 @@ impl fmt::Debug for Source {
 enum Origin {
     EhFrame,
     DebugFrame,
+    Go,
 }
 
-/// A function that has rules: addresses as linked, and where its entry is.
+/// A function that has rules: addresses as linked, and where its entry is in its section, or which one it is of [`go::Rules`].
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Function {
     start: u64,
@@ -397,6 +412,12 @@ impl Builder {
         let pushed = self.rows_of(&entry, section, function, &mut context);
         self.context = context;
         pushed
+    }
+
+    /// Pushes the rows of a function of Go.
+    fn go(&mut self, rules: &go::Rules, function: Option<&go::Ruled>) -> Result<(), TableError> {
+        let rows = function.and_then(|function| rules.rows.get(function.rows.clone())).unwrap_or_default();
+        rows.iter().try_for_each(|&(address, rule)| self.push(address, Rule::unpack(rule)))
     }
 
     fn rows_of<'a, S: UnwindSection<Bytes<'a>>>(

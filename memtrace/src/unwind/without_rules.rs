@@ -38,7 +38,7 @@ impl WithoutRules {
     /// left out: the table says of it what it says of all code without rules.
     pub fn read<R: Read + Seek>(reader: &mut R, elf: &FrameFile, covered: &[Range<u64>]) -> WithoutRules {
         let ends = ends(reader, elf, covered);
-        // Go's code keeps frame pointers, by which it is walked as well.
+        // Go's code has its rules in a table of its own.
         if elf.is_go() {
             return WithoutRules { ends, ..WithoutRules::default() };
         }

@@ -59,6 +59,20 @@ const STANDARD: [&str; 50] = [
 /// Parts of the paths of source files that were fetched as modules of others.
 const FETCHED: [&str; 3] = ["/pkg/mod/", "/vendor/", "@v"];
 
+/// What the tool cgo writes between Go and C: source files, and how its functions' names begin.
+const GENERATED_FILES: [&str; 4] = ["_cgo_gotypes.go", "_cgo_export.c", "cgo-gcc-prolog", "cgo-generated-wrapper"];
+const GENERATED_FUNCTIONS: [&str; 4] = ["_cgo_", "_cgoexp_", "x_cgo_", "crosscall"];
+
+/// The function by which Go calls C.
+pub const CALL_OF_C: &str = "runtime.asmcgocall";
+
+/// Whether a function only stands between Go and C.
+pub fn is_between(function: &str, file: Option<&str>) -> bool {
+    let name = file.map(|file| file.rsplit('/').next().unwrap_or(file));
+    name.is_some_and(|name| GENERATED_FILES.contains(&name))
+        || GENERATED_FUNCTIONS.iter().any(|begin| function.starts_with(begin))
+}
+
 /// Whose a function is; `None` if its source file is not of Go.
 pub fn role(function: &str, file: &str) -> Option<Role> {
     let is_assembly = file.ends_with(".s") && function.starts_with("runtime.");
@@ -101,6 +115,22 @@ mod tests {
         for (function, expected) in packages {
             assert_eq!(package(function), expected);
         }
+    }
+
+    #[test]
+    fn what_cgo_writes_stands_between() {
+        for (function, file) in [
+            ("_cgo_ede3172c975f_Cfunc__Cmalloc", Some("/tmp/go-build/_cgo_export.c")),
+            ("main._Cfunc_keep", Some("_cgo_gotypes.go")),
+            ("calledFromC", Some("/tmp/go-build/_cgo_export.c")),
+            ("x_cgo_thread_start", None),
+            ("crosscall2", None),
+        ] {
+            assert!(is_between(function, file), "{function}");
+        }
+        assert!(
+            !is_between("keep_in_c", Some("/srv/app/calls.c")) && !is_between("main.one", Some("/srv/app/main.go"))
+        );
     }
 
     #[test]

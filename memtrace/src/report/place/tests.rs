@@ -326,3 +326,24 @@ fn the_users_own_code_is_marked() {
     mark_own(&mut frames);
     assert_eq!(frames.map(|frame| frame.user), [false, true, false, true, false, false, false]);
 }
+
+#[test]
+fn what_go_asks_of_c_is_told_by_the_function_in_go() {
+    let go = |function: &str, file: &'static str| frame(function, "server", Some((file, 7)));
+    let callers = [
+        go("runtime.asmcgocall", "/usr/lib/go/src/runtime/asm_amd64.s"),
+        go("runtime.cgocall", "/usr/lib/go/src/runtime/cgocall.go"),
+        go("main._Cfunc__CMalloc", "_cgo_gotypes.go"),
+        go("main.keep", "/srv/app/main.go"),
+        go("runtime.goexit", "/usr/lib/go/src/runtime/asm_amd64.s"),
+    ];
+    for (c, expected) in [
+        (vec![go("_cgo_ede3_Cfunc__Cmalloc", "/tmp/go-build/_cgo_export.c")], 4),
+        (vec![unnamed("server", "0x1234"), unnamed("server", "0x5678")], 5),
+        (vec![unnamed("libother.so", "0x1234")], 0),
+        (vec![frame("keep_in_c", "server", None)], 0),
+    ] {
+        let frames: Vec<Frame> = c.into_iter().chain(callers.clone()).collect();
+        assert_eq!(blamed(&frames), expected, "{frames:#?}");
+    }
+}

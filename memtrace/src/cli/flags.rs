@@ -150,7 +150,8 @@ pub struct Flags {
     /// (on loopback, port 9229: whoever on the machine connects to it can run code in the program; Node says so on its standard error). V8
     /// then samples the objects that are allocated, and before each report collects its whole heap and says which functions made those that
     /// live. At the end the sampling stops, and an inspector that memtrace opened is closed; if memtrace is killed it stays open until the program
-    /// ends
+    /// ends. A Java virtual machine (HotSpot) that catches SIGQUIT opens its attach socket, as for jcmd, and keeps it until it ends; before each
+    /// report it collects its whole heap and says how many objects of each class live. With -XX:+DisableAttachMechanism it prints its threads instead
     #[arg(long, help_heading = RECORDED)]
     pub ask: bool,
 

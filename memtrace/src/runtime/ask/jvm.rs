@@ -36,7 +36,7 @@ use crate::{
     },
 };
 
-/// What reports call the heap.
+/// What reports call the heap of such a machine.
 pub const HEAP: &str = "Java heap";
 
 /// What HotSpot exports, for debuggers.

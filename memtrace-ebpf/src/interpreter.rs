@@ -86,10 +86,7 @@ extern "C" fn walk_chain(state: *mut ThreadState, slot: u32) -> u32 {
     if target.is_known == frames::ON_STACK {
         return begin_on_stack(state, slot);
     }
-    let Some(pointer) = thread::pointer() else { return 0 };
-    let first = target.thread_state.follow(pointer, thread::read_word).unwrap_or(0);
-    let thread_state =
-        if first != 0 { first } else { target.other_thread_state.follow(pointer, thread::read_word).unwrap_or(0) };
+    let thread_state = thread_state(target);
     if thread_state == 0 {
         return 0;
     }
@@ -102,6 +99,7 @@ extern "C" fn walk_chain(state: *mut ThreadState, slot: u32) -> u32 {
     chain.thread_state = thread_state;
     chain.frame = frame;
     chain.last = 0;
+    chain.is_looped = 0;
     chain.window = 0;
     chain.run = target.run.follow(thread_state, thread::read_word).unwrap_or(0);
     chain.hash = stack::seed(slot as u16, 0);
@@ -121,6 +119,17 @@ extern "C" fn walk_chain(state: *mut ThreadState, slot: u32) -> u32 {
     state.walk.chain = index;
     state.walk.chain_hash = stack::finish(chain.hash);
     0
+}
+
+/// The running thread's state in the interpreter; 0 if it has none.
+#[inline(always)]
+fn thread_state(target: &Interpreter) -> u64 {
+    if target.only_state != 0 {
+        return if thread::is_first() { target.only_state } else { 0 };
+    }
+    let Some(pointer) = thread::pointer() else { return 0 };
+    let first = target.thread_state.follow(pointer, thread::read_word).unwrap_or(0);
+    if first != 0 { first } else { target.other_thread_state.follow(pointer, thread::read_word).unwrap_or(0) }
 }
 
 /// Takes one frame into the chain; not 0 ends the loop.

@@ -25,6 +25,7 @@ mod lifecycle;
 mod moved_code;
 mod node;
 mod other_tracers;
+mod php;
 mod prediction;
 mod python;
 mod python_differential;

@@ -19,6 +19,8 @@ pub enum Language {
     Go,
     /// JavaScript, as V8 runs it, interpreted or compiled.
     Javascript,
+    /// PHP, as the Zend Engine runs it.
+    Php,
     /// A language that a later memtrace tells, in a report that this one reads.
     #[serde(other)]
     Other,
@@ -30,6 +32,7 @@ impl Language {
         match self {
             Language::Python => "[python]",
             Language::Javascript => "[javascript]",
+            Language::Php => "[php]",
             Language::Native | Language::Go | Language::Other => "[interpreted]",
         }
     }
@@ -65,6 +68,7 @@ mod tests {
             (Language::Python, "\"python\""),
             (Language::Go, "\"go\""),
             (Language::Javascript, "\"javascript\""),
+            (Language::Php, "\"php\""),
         ] {
             assert_eq!(serde_json::to_string(&language).unwrap(), name);
             assert_eq!(serde_json::from_str::<Language>(name).unwrap(), language);

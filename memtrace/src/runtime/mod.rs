@@ -18,15 +18,17 @@ pub mod count;
 pub mod cpp;
 pub mod go;
 pub mod language;
+pub mod php;
 pub mod python;
 pub mod v8;
 
 mod memory;
 mod pages;
+mod walk;
 
 use std::{collections::HashSet, time::Duration};
 
-use memtrace_common::interpreter::Interpreter;
+use memtrace_common::interpreter::{DETAILS, Interpreter};
 
 use self::chain::Placing;
 pub use self::{
@@ -82,6 +84,7 @@ pub enum Finding {
 pub struct Known {
     python: Without,
     v8: Without,
+    php: Without,
 }
 
 /// Files that have no interpreter of one kind, by device and inode.
@@ -106,15 +109,21 @@ impl Without {
 
 /// Looks for an interpreter in a process that maps these now. `known` says which files have none; more are added.
 pub fn find(pid: Pid, mappings: &[Mapping], known: &mut Known) -> Finding {
-    match python::find(pid, mappings, &mut known.python) {
-        proved @ Finding::Proved(_) => proved,
-        Finding::Nothing => v8::find(pid, mappings, &mut known.v8),
-        // A program may have both, one of them idle.
-        other => match v8::find(pid, mappings, &mut known.v8) {
-            Finding::Nothing => other,
-            found => found,
-        },
+    let mut best = Finding::Nothing;
+    let looks: [&mut dyn FnMut() -> Finding; 3] = [
+        &mut || python::find(pid, mappings, &mut known.python),
+        &mut || v8::find(pid, mappings, &mut known.v8),
+        &mut || php::find(pid, mappings, &mut known.php),
+    ];
+    // A program may have several, all but one of them idle: what was found later counts if nothing was proved.
+    for look in looks {
+        match look() {
+            proved @ Finding::Proved(_) => return proved,
+            Finding::Nothing => {}
+            found => best = found,
+        }
     }
+    best
 }
 
 /// Names the code of an interpreter in one process.
@@ -124,6 +133,8 @@ pub enum CodeReader {
     Python(python::Reader),
     /// V8's, of JavaScript.
     Script(v8::Reader),
+    /// PHP's.
+    Php(php::Reader),
 }
 
 impl CodeReader {
@@ -132,6 +143,15 @@ impl CodeReader {
         match self {
             CodeReader::Python(reader) => reader.read(address),
             CodeReader::Script(reader) => reader.read(address),
+            CodeReader::Php(reader) => reader.read(address),
+        }
+    }
+
+    /// The code of which a frame ran a copy that may be gone, named by its details; `None` where there is no such code.
+    pub fn copy(&self, details: &[u64; DETAILS]) -> Option<Code> {
+        match self {
+            CodeReader::Php(reader) => reader.copy(details),
+            CodeReader::Python(_) | CodeReader::Script(_) => None,
         }
     }
 
@@ -140,6 +160,7 @@ impl CodeReader {
         match self {
             CodeReader::Python(reader) => reader.confine(mappings),
             CodeReader::Script(reader) => reader.confine(mappings),
+            CodeReader::Php(reader) => reader.confine(mappings),
         }
     }
 
@@ -149,6 +170,7 @@ impl CodeReader {
         match self {
             CodeReader::Python(reader) => reader.identity(address),
             CodeReader::Script(reader) => reader.identity(address),
+            CodeReader::Php(reader) => reader.identity(address),
         }
     }
 }

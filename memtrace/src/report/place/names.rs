@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::symbol::family::family;
+use crate::{runtime, symbol::family::family};
 
 /// Libraries that every program has, or that only allocate, by how their file names begin.
 const SYSTEM_MODULES: [&str; 26] = [
@@ -146,8 +146,10 @@ const GENERAL: [&str; 44] = [
     "internal", "aligned", "util", "utils", "lib", "ngx", "apr", "av", "set", "array", "cz", "l", "je", "mi", "tc",
 ];
 
-/// What the module of functions is called that are part of JavaScript itself: `Array.prototype.sort`.
-pub const BUILT_IN: &str = crate::runtime::v8::heap::BUILT_IN;
+/// Whether a module stands for the functions that are part of a language itself: `Array.prototype.sort` of JavaScript, `array_map` of PHP.
+pub fn is_built_in(module: &str) -> bool {
+    [runtime::v8::heap::BUILT_IN, runtime::php::code::BUILT_IN].contains(&module)
+}
 
 /// Whether a module is one of every program, or an allocator.
 pub fn is_system_module(module: &str) -> bool {

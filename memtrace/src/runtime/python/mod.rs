@@ -13,22 +13,20 @@ pub mod pool_function;
 pub mod pools;
 pub mod small;
 
-use std::{fs::File, ops::Range};
+use std::fs::File;
 
-use memtrace_common::interpreter::{
-    self, Chain, FrameKind, Interpreter, MAX_FRAME_WORDS, MAX_INTERPRETER_FRAMES, Path, unpack,
-};
+use memtrace_common::interpreter::{FrameKind, Interpreter, Path, unpack};
 
 pub use self::{census::Census, objects::Reader};
 use self::{
     getter::Variable,
     layout::{Layout, NEXT_THREAD},
 };
-use super::{CodeReader, Finding, Memory, Runtime, Without};
+use super::{CodeReader, Finding, Memory, Runtime, Without, walk};
 use crate::object::{
     Pid,
     mapped::{self, MappedObject},
-    maps::Mapping,
+    maps::{self, Mapping},
     symbols::{ElfFile, Symbol},
 };
 
@@ -159,7 +157,7 @@ impl Library<'_> {
             begin..begin.saturating_add(symbol.size.unwrap_or(0))
         });
         let readable = (self.object.device, self.object.inode);
-        let placing = layout.placing(evaluator, whole(self.mappings, readable));
+        let placing = layout.placing(evaluator, maps::whole(self.mappings, readable));
         let census = address(TYPE_TYPE).and_then(|types| Census::open(self.pid, readable, layout, types).ok());
         let census = census.map(super::Objects::Python);
         Finding::Proved(Box::new(Runtime {
@@ -170,13 +168,6 @@ impl Library<'_> {
             census,
         }))
     }
-}
-
-/// From the first address to the last at which the file with this device and inode is mapped.
-fn whole(mappings: &[Mapping], (device, inode): ((u32, u32), u64)) -> Range<u64> {
-    let of_file = || mappings.iter().filter(|mapping| (mapping.device, mapping.inode) == (device, inode));
-    let begin = of_file().map(|mapping| mapping.start).min().unwrap_or(0);
-    begin..of_file().map(|mapping| mapping.end).max().unwrap_or(0)
 }
 
 /// From 3.13 on the runtime's own structure begins with a mark, the version, and whether the build is free-threaded.
@@ -288,7 +279,7 @@ fn prove(reader: &Reader, runtime: u64, current: &[Path], own: &[Path]) -> Proof
 
 /// Whether the frames of a thread lead to their end, and each to code that has a name, at one of its instructions.
 fn is_proved(reader: &Reader, interpreter: &Interpreter, thread_state: u64) -> bool {
-    let Some(words) = chain(&reader.memory, interpreter, thread_state) else { return false };
+    let Some(words) = walk::chain(&reader.memory, interpreter, thread_state) else { return false };
     let placing = reader.layout.placing(0..0, 0..0);
     let mut frames = 0;
     let mut words = words.into_iter();
@@ -301,27 +292,6 @@ fn is_proved(reader: &Reader, interpreter: &Interpreter, thread_state: u64) -> b
         frames += 1;
     }
     frames > 0
-}
-
-/// The chain of a thread's frames, as the kernel would send it; `None` if a frame cannot be read.
-fn chain(memory: &Memory, interpreter: &Interpreter, thread_state: u64) -> Option<Vec<u64>> {
-    let read = |address: u64| memory.word(address);
-    let mut chain = Box::new(Chain::empty());
-    chain.thread_state = thread_state;
-    chain.frame = interpreter.innermost.follow(thread_state, read).unwrap_or(0);
-    chain.run = interpreter.run.follow(thread_state, read).unwrap_or(0);
-    for _ in 0..MAX_INTERPRETER_FRAMES {
-        let words = (interpreter.frame_words as usize).min(MAX_FRAME_WORDS);
-        let bytes = memory.at_most(chain.frame, 8 * words as u64, 8 * MAX_FRAME_WORDS as u64)?;
-        chain.at = 0;
-        for (to, from) in chain.words.iter_mut().zip(bytes.chunks_exact(8)) {
-            *to = from.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
-        }
-        if !interpreter::step(interpreter, &mut chain, read) {
-            break;
-        }
-    }
-    Some(chain.sent_words().to_vec())
 }
 
 #[cfg(test)]

@@ -1,0 +1,104 @@
+//! PHP: the functions, files and lines of its stacks against `debug_backtrace`, in its program and in a worker of its FastCGI server; a script
+//! that leaks is told with its own line.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+use memtrace_tests::{
+    Memtrace, Stack, Target,
+    own_stacks::{Compared, Comparison},
+};
+
+/// A string of PHP has a head of 24 bytes and ends in one more, and what it asks for is a multiple of 8.
+const COMPARISON: Comparison = Comparison { rounds: 200, at_least: 15_000, more: &[32] };
+
+/// More programs of PHP's that are tested, separated by colons.
+const MORE_PHPS: &str = "MEMTRACE_TEST_PHPS";
+
+/// How PHP keeps its code: in its own memory, in memory that processes share, and compiled.
+const WAYS: [&[&str]; 3] = [
+    &["-d", "opcache.enable_cli=0"],
+    &["-d", "opcache.enable_cli=1", "-d", "opcache.jit=disable"],
+    &["-d", "opcache.enable_cli=1", "-d", "opcache.jit=tracing", "-d", "opcache.jit_buffer_size=64M"],
+];
+
+fn phps() -> Vec<PathBuf> {
+    let more = env::var_os(MORE_PHPS).unwrap_or_default();
+    [PathBuf::from("php")].into_iter().chain(env::split_paths(&more).filter(|path| path.is_absolute())).collect()
+}
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/php_frames.php")
+}
+
+/// Whether PHP's own loop stands nowhere in a stack, since what it runs stands in its place; and each function in C has its own native frames
+/// below it.
+fn is_joined(stack: &Stack) -> bool {
+    let is_loop = |function: Option<&str>| function == Some("execute_ex");
+    let calls_back = ["array_map", "usort", "array_walk", "preg_replace_callback"];
+    let names: Vec<Option<&str>> = stack.frames.iter().map(|frame| frame.function.as_deref()).collect();
+    let frames = stack.frames.iter().enumerate();
+    let mut in_c = frames.filter(|(_, frame)| frame.function.as_deref().is_some_and(|name| calls_back.contains(&name)));
+    !names.iter().any(|name| is_loop(*name))
+        && in_c.all(|(index, _)| index > 0 && stack.frames[index - 1].kind == "native")
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "how much was compared is what a reader wants from this test")]
+fn every_block_has_the_stack_that_debug_backtrace_says() -> Result<()> {
+    for php in phps() {
+        for way in WAYS {
+            let mut command = Command::new(&php);
+            let compared = COMPARISON.run(command.args(["-d", "memory_limit=-1"]).args(way).arg(fixture()));
+            let Compared { blocks, stacks, report } = compared.with_context(|| format!("{} {way:?}", php.display()))?;
+            println!("{} {way:?}: {blocks} blocks on {stacks} stacks", php.display());
+            let is_compiled = way.len() > 4;
+            let of_php = report.stacks.iter().filter(|stack| stack.frames.iter().any(|frame| frame.language == "php"));
+            for stack in of_php {
+                // Code that was made at run time has no rules for unwinding.
+                ensure!(is_compiled || is_joined(stack), "{way:?}: {stack:#?}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Keeps each of some texts that a function makes: the line of `remember` leaks.
+const LEAK: &str = "<?php
+class Cache {
+    private array $entries = [];
+    public function remember(string $key): void {
+        $this->entries[] = strtoupper(str_repeat($key, 300));
+    }
+}
+function handle(Cache $cache, int $request): void {
+    array_map(fn ($part) => $cache->remember($part), [\"a$request\", \"b$request\"]);
+}
+$cache = new Cache();
+echo \"ready\\n\";
+for ($request = 0; ; $request++) {
+    handle($cache, $request);
+    usleep(2000);
+}
+";
+
+#[test]
+fn a_leak_is_told_with_the_line_of_the_script() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let script = folder.path().join("leak.php");
+    fs::write(&script, LEAK)?;
+    let mut target = Target::spawn(Command::new("php").args(["-d", "memory_limit=-1"]).arg(&script))?;
+    ensure!(target.hear()? == "ready");
+    let pid = target.pid().to_string();
+    let run = Memtrace::start(&["--pid", &pid, "--interval", "1s", "--duration", "8s", "--format", "text"])?;
+    let finished = run.finish()?;
+    let text = finished.output.join("\n");
+    let line = "Cache::remember (leak.php:5)";
+    ensure!(text.contains(line), "no {line} in {text}");
+    ensure!(target.runs()?, "the target ended");
+    Ok(())
+}

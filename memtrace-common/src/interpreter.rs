@@ -132,6 +132,9 @@ pub mod entry {
     /// By bits of the owner byte of its last frame, where the interpreter's loop runs that frame's code at all: functions in C have
     /// frames too, which a native frame of their own runs. Nothing of it is on the native stack.
     pub const LOOP: u64 = 4;
+    /// Frames lie in an array, each behind the one that it called. What stands in the place of the owner byte is the address of it; by its
+    /// bits, frames in C are told, which are left out, and the last frame of each run, of which nothing is on the native stack.
+    pub const ARRAY: u64 = 5;
 }
 
 /// Where a target's interpreter frames are: what [`Interpreter::is_known`] says.
@@ -256,7 +259,7 @@ pub struct Interpreter {
     pub entry: u64,
     /// The smallest owner byte of an entry frame.
     pub entry_owner: u64,
-    /// The bits of the owner byte, one of which is set in the last frame of a run ([`entry::LOOP`]).
+    /// The bits of the owner byte, one of which is set in the last frame of a run ([`entry::LOOP`], [`entry::ARRAY`]).
     pub last_mask: u64,
     /// The bits of the owner byte, one of which is set where the code is a copy that was made for few calls ([`entry::LOOP`], [`COPY`]).
     pub copy_mask: u64,
@@ -264,6 +267,14 @@ pub struct Interpreter {
     pub copy_details: [u64; DETAILS],
     /// The bits of the first word of code, one of which is set in what the interpreter's loop runs ([`entry::LOOP`]).
     pub loop_mask: u64,
+    /// The bits of the owner byte, one of which is set in a frame that is left out ([`entry::ARRAY`]).
+    pub left_out_mask: u64,
+    /// From a frame in an array to the one behind it: bytes ([`entry::ARRAY`]); else 0.
+    pub frame_bytes: u64,
+    /// In the thread's state: the address of the memory at whose end the array ends, and how many words that has.
+    pub array_begin: u64,
+    /// See `array_begin`.
+    pub array_words: u64,
     /// From the thread's state to the record of its innermost run on the native stack.
     pub run: Path,
     /// From such a record to the one of the run before: bytes.
@@ -272,8 +283,21 @@ pub struct Interpreter {
     pub on_stack: OnStack,
 }
 
+impl Interpreter {
+    /// Where the array of frames of a thread with this state ends; 0 if the interpreter has none, or it cannot be read.
+    #[inline(always)]
+    pub fn array_end(&self, thread_state: u64, read: impl Fn(u64) -> Option<u64>) -> u64 {
+        if self.entry != entry::ARRAY {
+            return 0;
+        }
+        let begin = read(thread_state.wrapping_add(self.array_begin)).unwrap_or(0);
+        let words = read(thread_state.wrapping_add(self.array_words)).unwrap_or(0);
+        begin.wrapping_add(words.wrapping_mul(8))
+    }
+}
+
 const _: () = assert!(size_of::<Path>() == 32);
-const _: () = assert!(size_of::<Interpreter>() == 2 * 8 + 3 * 32 + (14 + DETAILS) * 8 + 32 + 8 + 24);
+const _: () = assert!(size_of::<Interpreter>() == 2 * 8 + 3 * 32 + (18 + DETAILS) * 8 + 32 + 8 + 24);
 
 /// A chain of interpreter frames while it is walked and sent: scratch memory of a processor.
 #[derive(Clone, Copy)]
@@ -291,6 +315,8 @@ pub struct Chain {
     pub last: u64,
     /// The record of the run that is next.
     pub run: u64,
+    /// Where the array of frames ends; 0 if they lie in none.
+    pub end: u64,
     /// Not 0 while the frame that is next is run by the interpreter's loop for sure, since that has called the one before from it.
     pub is_looped: u64,
     /// The address of the first word that `words` holds; 0 while it holds none.
@@ -322,6 +348,7 @@ impl Chain {
             frame: 0,
             last: 0,
             run: 0,
+            end: 0,
             is_looped: 0,
             window: 0,
             window_bytes: 0,
@@ -403,6 +430,12 @@ pub fn source(chain: &mut Chain, bytes: u64) -> Source {
         chain.at = inside >> 3;
         return Source::Held;
     }
+    // In an array all callers follow.
+    let behind = chain.end.wrapping_sub(chain.frame).min(WINDOW_BYTES) & !7;
+    if chain.end > chain.frame && behind >= bytes {
+        chain.at = 0;
+        return Source::Window(chain.frame, behind);
+    }
     // Only where the callee's frame was close above are more likely to follow.
     if chain.last.wrapping_sub(chain.frame) < WINDOW_BYTES && chain.frame & 7 == 0 {
         // No further down than to the beginning of the frame's page: what lies below may not be there, and to find that out
@@ -427,6 +460,12 @@ pub fn step(interpreter: &Interpreter, chain: &mut Chain, read: impl Fn(u64) -> 
     let owner = word(chain, interpreter.owner) >> (interpreter.owner_shift & 63) & 0xff;
     let frame = chain.frame;
     chain.last = frame;
+    if interpreter.entry == entry::ARRAY {
+        let next = frame.wrapping_add(interpreter.frame_bytes);
+        chain.frame = if frame < next && next < chain.end { next } else { 0 };
+        push_of_array(interpreter, chain, word, read);
+        return chain.frame != 0;
+    }
     chain.frame = word(chain, interpreter.previous);
     if interpreter.entry == entry::FRAME && owner >= interpreter.entry_owner {
         // The chain may end in a frame that is part of the thread's state and run by nobody.
@@ -463,6 +502,35 @@ pub fn step(interpreter: &Interpreter, chain: &mut Chain, read: impl Fn(u64) -> 
             if chain.run == 0 { 0 } else { read(chain.run.wrapping_add(interpreter.run_previous)).unwrap_or(0) };
     }
     chain.frame != 0
+}
+
+/// Takes a frame of an array into the chain ([`entry::ARRAY`]); `word` gives one of its words.
+#[inline(always)]
+fn push_of_array(
+    interpreter: &Interpreter,
+    chain: &mut Chain,
+    word: impl Fn(&Chain, u64) -> u64,
+    read: impl Fn(u64) -> Option<u64>,
+) {
+    let code = word(chain, interpreter.code) & interpreter.code_mask;
+    if code == 0 {
+        return;
+    }
+    let Some(owner) = read(word(chain, interpreter.owner)) else { return };
+    let owner = owner >> (interpreter.owner_shift & 63) & 0xff;
+    if owner & interpreter.left_out_mask != 0 {
+        return;
+    }
+    let instruction = word(chain, interpreter.instruction) & interpreter.instruction_mask;
+    // A frame that is at no instruction holds variables, and runs nothing.
+    if instruction == 0 {
+        return;
+    }
+    chain.push(pack(FrameKind::Interpreter, code));
+    chain.push(pack(FrameKind::Native, instruction));
+    if owner & interpreter.last_mask != 0 {
+        chain.push_boundary(0);
+    }
 }
 
 /// Takes a frame into the chain of an interpreter in which functions in C have frames as well ([`entry::LOOP`]).

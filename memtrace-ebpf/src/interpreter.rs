@@ -99,6 +99,7 @@ extern "C" fn walk_chain(state: *mut ThreadState, slot: u32) -> u32 {
     chain.thread_state = thread_state;
     chain.frame = frame;
     chain.last = 0;
+    chain.end = target.array_end(thread_state, thread::read_word);
     chain.is_looped = 0;
     chain.window = 0;
     chain.run = target.run.follow(thread_state, thread::read_word).unwrap_or(0);

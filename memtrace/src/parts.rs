@@ -66,6 +66,11 @@ pub mod runtime {
         pub use crate::runtime::php::code::read_any;
     }
 
+    /// Code of Ruby.
+    pub mod ruby {
+        pub use crate::runtime::ruby::code::read_any;
+    }
+
     /// V8's tables.
     pub mod v8 {
         pub use crate::runtime::v8::read_any;

@@ -29,6 +29,7 @@ mod php;
 mod prediction;
 mod python;
 mod python_differential;
+mod ruby;
 mod sampling;
 mod small_objects;
 mod software;

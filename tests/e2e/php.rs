@@ -3,15 +3,20 @@
 
 use std::{
     env, fs,
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context, Result, ensure};
 use memtrace_tests::{
-    Memtrace, Stack, Target,
+    Memtrace, Stack, Target, client,
     own_stacks::{Compared, Comparison},
+    service::Service,
+    wait,
 };
+use rustix::process::Signal;
 
 /// A string of PHP has a head of 24 bytes and ends in one more, and what it asks for is a multiple of 8.
 const COMPARISON: Comparison = Comparison { rounds: 200, at_least: 15_000, more: &[32] };
@@ -95,10 +100,81 @@ fn a_leak_is_told_with_the_line_of_the_script() -> Result<()> {
     ensure!(target.hear()? == "ready");
     let pid = target.pid().to_string();
     let run = Memtrace::start(&["--pid", &pid, "--interval", "1s", "--duration", "8s", "--format", "text"])?;
-    let finished = run.finish()?;
-    let text = finished.output.join("\n");
-    let line = "Cache::remember (leak.php:5)";
-    ensure!(text.contains(line), "no {line} in {text}");
+    let text = run.finish()?.output.join("\n");
+    let line = text.lines().find(|line| line.contains("keeps growing")).context("nothing grows")?;
+    ensure!(line.contains("Cache::remember (leak.php:5)"), "{line} in {text}");
     ensure!(target.runs()?, "the target ended");
+    Ok(())
+}
+
+/// A page that keeps 300 texts until a file is there.
+const PAGE: &str = "<?php
+class Page {
+    private array $parts = [];
+    public function build(int $number): void {
+        $this->parts[] = str_repeat('x', 1000 + $number % 2);
+    }
+}
+$page = new Page();
+array_map(fn ($number) => $page->build($number), range(1, 300));
+while (!file_exists(__DIR__ . '/end')) {
+    usleep(20000);
+    clearstatcache();
+}
+echo 'built';
+";
+
+/// A request for a script in the FastCGI protocol, version 1: its beginning, its variables, and no body.
+fn request(script: &Path) -> Result<Vec<u8>> {
+    let record = |kind: u8, content: &[u8]| -> Result<Vec<u8>> {
+        let [high, low] = u16::try_from(content.len())?.to_be_bytes();
+        Ok([&[1, kind, 0, 1, high, low, 0, 0], content].concat())
+    };
+    let script = script.to_str().context("a path in UTF-8")?;
+    let mut variables = Vec::new();
+    for (name, value) in [("SCRIPT_FILENAME", script), ("REQUEST_METHOD", "GET")] {
+        variables.extend([u8::try_from(name.len())?, u8::try_from(value.len())?]);
+        variables.extend([name, value].concat().into_bytes());
+    }
+    let responder = [0, 1, 0, 0, 0, 0, 0, 0];
+    Ok([record(1, &responder)?, record(4, &variables)?, record(4, &[])?, record(5, &[])?].concat())
+}
+
+/// The FastCGI server, whose name has PHP's version in it.
+fn server() -> Result<PathBuf> {
+    let programs = fs::read_dir("/usr/sbin")?.filter_map(|entry| Some(entry.ok()?.path()));
+    let is_server = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("php-fpm"));
+    programs.filter(is_server).max().context("PHP's FastCGI server is missing (apt-get install php-fpm)")
+}
+
+#[test]
+fn a_worker_that_waited_when_it_was_attached_to_has_its_functions() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (page, socket, settings) =
+        (folder.path().join("page.php"), folder.path().join("s"), folder.path().join("conf"));
+    fs::write(&page, PAGE)?;
+    let text = format!(
+        "[global]\nerror_log = /dev/null\ndaemonize = no\n[www]\nuser = root\nlisten = {}\npm = static\npm.max_children = 1\n",
+        socket.display()
+    );
+    fs::write(&settings, text)?;
+    let mut service = Service::spawn(Command::new(server()?).arg("-R").arg("-y").arg(&settings), Signal::TERM)?;
+    let mut stream = client::connect(&socket)?;
+    let worker = wait::until("a worker", || Ok(service.children()?.first().copied()))?;
+    let mut memtrace = Memtrace::attach(worker, &[])?;
+    stream.write_all(&request(&page)?)?;
+    let is_built = |stack: &&Stack| {
+        let frame = stack.frames.iter().find(|frame| frame.function.as_deref() == Some("Page::build"));
+        frame.is_some_and(|frame| frame.file.as_deref() == page.to_str() && frame.line == Some(5)) && is_joined(stack)
+    };
+    memtrace.report_where("the page's texts", |report| {
+        report.stacks.iter().filter(is_built).map(|stack| stack.outstanding_blocks).sum::<u64>() >= 300
+    })?;
+    fs::write(folder.path().join("end"), "")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    ensure!(answer.windows(5).any(|part| part == b"built"), "{}", String::from_utf8_lossy(&answer));
+    memtrace.interrupt()?.final_report()?;
+    ensure!(service.runs()?, "the server ended");
     Ok(())
 }

@@ -40,6 +40,7 @@ const fn colour(tone: Tone) -> Color {
         Tone::Level(Language::Go) => (160, 220, 214),
         Tone::Level(Language::Javascript) => (240, 230, 150),
         Tone::Level(Language::Php) => (204, 196, 240),
+        Tone::Level(Language::Ruby) => (240, 196, 216),
         Tone::Level(Language::Native | Language::Other) => (208, 212, 218),
         Tone::Shrinking => (150, 196, 230),
     };
@@ -53,6 +54,7 @@ const fn language(tone: Tone) -> Option<&'static str> {
         Tone::Level(Language::Go) => Some("; turquoise: so is Go"),
         Tone::Level(Language::Javascript) => Some("; yellow: so is JavaScript"),
         Tone::Level(Language::Php) => Some("; violet: so is PHP"),
+        Tone::Level(Language::Ruby) => Some("; pink: so is Ruby"),
         Tone::Level(Language::Native | Language::Other) | Tone::Growing | Tone::Partly | Tone::Shrinking => None,
     }
 }

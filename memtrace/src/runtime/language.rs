@@ -21,6 +21,8 @@ pub enum Language {
     Javascript,
     /// PHP, as the Zend Engine runs it.
     Php,
+    /// Ruby, as its own virtual machine (MRI) runs it.
+    Ruby,
     /// A language that a later memtrace tells, in a report that this one reads.
     #[serde(other)]
     Other,
@@ -33,6 +35,7 @@ impl Language {
             Language::Python => "[python]",
             Language::Javascript => "[javascript]",
             Language::Php => "[php]",
+            Language::Ruby => "[ruby]",
             Language::Native | Language::Go | Language::Other => "[interpreted]",
         }
     }
@@ -69,6 +72,7 @@ mod tests {
             (Language::Go, "\"go\""),
             (Language::Javascript, "\"javascript\""),
             (Language::Php, "\"php\""),
+            (Language::Ruby, "\"ruby\""),
         ] {
             assert_eq!(serde_json::to_string(&language).unwrap(), name);
             assert_eq!(serde_json::from_str::<Language>(name).unwrap(), language);

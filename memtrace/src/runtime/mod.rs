@@ -20,10 +20,13 @@ pub mod go;
 pub mod language;
 pub mod php;
 pub mod python;
+pub mod ruby;
 pub mod v8;
 
+mod lines;
 mod memory;
 mod pages;
+mod thread_local;
 mod walk;
 
 use std::{collections::HashSet, time::Duration};
@@ -85,6 +88,7 @@ pub struct Known {
     python: Without,
     v8: Without,
     php: Without,
+    ruby: Without,
 }
 
 /// Files that have no interpreter of one kind, by device and inode.
@@ -110,10 +114,11 @@ impl Without {
 /// Looks for an interpreter in a process that maps these now. `known` says which files have none; more are added.
 pub fn find(pid: Pid, mappings: &[Mapping], known: &mut Known) -> Finding {
     let mut best = Finding::Nothing;
-    let looks: [&mut dyn FnMut() -> Finding; 3] = [
+    let looks: [&mut dyn FnMut() -> Finding; 4] = [
         &mut || python::find(pid, mappings, &mut known.python),
         &mut || v8::find(pid, mappings, &mut known.v8),
         &mut || php::find(pid, mappings, &mut known.php),
+        &mut || ruby::find(pid, mappings, &mut known.ruby),
     ];
     // A program may have several, all but one of them idle: what was found later counts if nothing was proved.
     for look in looks {
@@ -135,6 +140,8 @@ pub enum CodeReader {
     Script(v8::Reader),
     /// PHP's.
     Php(php::Reader),
+    /// Ruby's.
+    Ruby(ruby::Reader),
 }
 
 impl CodeReader {
@@ -144,6 +151,7 @@ impl CodeReader {
             CodeReader::Python(reader) => reader.read(address),
             CodeReader::Script(reader) => reader.read(address),
             CodeReader::Php(reader) => reader.read(address),
+            CodeReader::Ruby(reader) => reader.read(address),
         }
     }
 
@@ -151,7 +159,7 @@ impl CodeReader {
     pub fn copy(&self, details: &[u64; DETAILS]) -> Option<Code> {
         match self {
             CodeReader::Php(reader) => reader.copy(details),
-            CodeReader::Python(_) | CodeReader::Script(_) => None,
+            CodeReader::Python(_) | CodeReader::Script(_) | CodeReader::Ruby(_) => None,
         }
     }
 
@@ -161,6 +169,7 @@ impl CodeReader {
             CodeReader::Python(reader) => reader.confine(mappings),
             CodeReader::Script(reader) => reader.confine(mappings),
             CodeReader::Php(reader) => reader.confine(mappings),
+            CodeReader::Ruby(reader) => reader.confine(mappings),
         }
     }
 
@@ -171,6 +180,7 @@ impl CodeReader {
             CodeReader::Python(reader) => reader.identity(address),
             CodeReader::Script(reader) => reader.identity(address),
             CodeReader::Php(reader) => reader.identity(address),
+            CodeReader::Ruby(reader) => reader.identity(address),
         }
     }
 }

@@ -10,6 +10,7 @@ pub fn chain(memory: &Memory, interpreter: &Interpreter, thread_state: u64) -> O
     let mut chain = Box::new(Chain::empty());
     chain.thread_state = thread_state;
     chain.frame = interpreter.innermost.follow(thread_state, read).unwrap_or(0);
+    chain.end = interpreter.array_end(thread_state, read);
     chain.run = interpreter.run.follow(thread_state, read).unwrap_or(0);
     for _ in 0..MAX_INTERPRETER_FRAMES {
         let words = (interpreter.frame_words as usize).min(MAX_FRAME_WORDS);

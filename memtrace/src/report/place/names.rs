@@ -186,8 +186,8 @@ pub fn is_system_file(file: &str) -> bool {
 
 /// Whether a source file of interpreted code is part of the interpreter's own library, or of the interpreter itself.
 pub fn is_interpreters_own(file: &str) -> bool {
-    // Node's own scripts: `node:internal/timers`.
-    if file.starts_with("<frozen ") || file.starts_with("node:") {
+    // Node's own scripts: `node:internal/timers`. Ruby's: `<internal:kernel>`.
+    if file.starts_with("<frozen ") || file.starts_with("node:") || file.starts_with("<internal:") {
         return true;
     }
     // `/usr/lib/python3.11/json/decoder.py`, and not what is installed below it.
@@ -196,12 +196,15 @@ pub fn is_interpreters_own(file: &str) -> bool {
         let is_version = !version.is_empty() && version.chars().all(|part| part.is_ascii_digit() || part == '.');
         is_version && !inside.is_empty()
     };
-    !is_installed(file) && ["/lib/python", "/lib64/python"].iter().any(|home| file.split_once(home).is_some_and(below))
+    !is_installed(file)
+        && ["/lib/python", "/lib64/python", "/lib/ruby/"].iter().any(|home| file.split_once(home).is_some_and(below))
 }
 
 /// Whether a source file of interpreted code was installed as a package.
 pub fn is_installed(file: &str) -> bool {
-    ["/site-packages/", "/dist-packages/", "/node_modules/"].iter().any(|folder| file.contains(folder))
+    const FOLDERS: [&str; 6] =
+        ["/site-packages/", "/dist-packages/", "/node_modules/", "/vendor/", "/gems/", "/vendor_ruby/"];
+    FOLDERS.iter().any(|folder| file.contains(folder))
 }
 
 /// Whether functions of this name allocate for whoever calls them.

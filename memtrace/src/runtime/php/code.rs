@@ -10,6 +10,7 @@ use crate::{
     runtime::{
         Code, Language, Memory,
         code::LineTable,
+        lines::LinesByAddress,
         memory::{half_word_at, word_at},
     },
 };
@@ -25,25 +26,6 @@ const MAX_TEXT_BYTES: u64 = 4096;
 
 /// The most instructions of a function: 2 MiB of them.
 const MAX_INSTRUCTIONS: u64 = 1 << 16;
-
-/// The lines of a function's instructions.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Lines {
-    /// The lowest half of the address of the first instruction.
-    pub first: u32,
-    /// The line of each instruction.
-    pub lines: Vec<u32>,
-}
-
-impl Lines {
-    /// The line of the instruction whose address has this lowest half; `None` if it is none of the function's.
-    pub fn line(&self, offset: u32) -> Option<u32> {
-        let bytes = offset.wrapping_sub(self.first);
-        let index = bytes / layout::INSTRUCTION_BYTES as u32;
-        let is_whole = bytes.is_multiple_of(layout::INSTRUCTION_BYTES as u32);
-        self.lines.get(index as usize).copied().filter(|_| is_whole)
-    }
-}
 
 /// Reads the functions of one process.
 #[derive(Debug)]
@@ -115,13 +97,13 @@ impl<R: Fn(u64, u64, u64) -> Option<Vec<u8>>> Function<R> {
                 let bytes = self.layout.code_bytes();
                 let body = (self.read)(self.address, bytes, bytes)?;
                 let file = file_name(word_at(&body, self.layout.file as usize)?, &self.read)?;
-                Some(in_php(name, file, LineTable::Php(self.lines(&body)?)))
+                Some(in_php(name, file, LineTable::ByAddress(self.lines(&body)?)))
             }
             _ => None,
         }
     }
 
-    fn lines(&self, body: &[u8]) -> Option<Lines> {
+    fn lines(&self, body: &[u8]) -> Option<LinesByAddress> {
         let count = u64::from(half_word_at(body, self.layout.instruction_count as usize)?);
         let first = word_at(body, self.layout.instructions as usize)?;
         if count > MAX_INSTRUCTIONS {
@@ -131,7 +113,7 @@ impl<R: Fn(u64, u64, u64) -> Option<Vec<u8>>> Function<R> {
         let instructions = (self.read)(first, bytes, MAX_INSTRUCTIONS * layout::INSTRUCTION_BYTES)?;
         let lines = instructions.chunks_exact(layout::INSTRUCTION_BYTES as usize);
         let lines = lines.map(|instruction| half_word_at(instruction, layout::LINE as usize)).collect::<Option<_>>()?;
-        Some(Lines { first: first as u32, lines })
+        Some(LinesByAddress { first: first as u32, unit: layout::INSTRUCTION_BYTES as u32, lines })
     }
 }
 
@@ -212,13 +194,6 @@ mod tests {
     use std::{fs, path::Path};
 
     use super::*;
-
-    #[test]
-    fn an_instruction_has_its_line_and_what_is_none_has_not() {
-        let lines = Lines { first: u32::MAX - 31, lines: vec![7, 9, 8] };
-        let of = [u32::MAX - 31, 0, 32, 64, 1, u32::MAX - 63].map(|offset| lines.line(offset));
-        assert_eq!(of, [Some(7), Some(9), Some(8), None, None, None]);
-    }
 
     /// The fuzzer's seeds: functions of a real process, whole and damaged at each byte.
     #[test]

@@ -21,8 +21,8 @@ pub struct Layout {
     pub file: u64,
 }
 
-/// In `executor_globals`: the table of functions.
-pub const FUNCTIONS: u64 = 432;
+/// In `compiler_globals`: the table of functions, which is there from the program's start on.
+pub const FUNCTIONS: u64 = 56;
 /// In `executor_globals`: the innermost frame.
 const INNERMOST: i64 = 488;
 
@@ -46,7 +46,7 @@ pub const EVALUATED: u8 = 4;
 /// In any code: the function's name and its class.
 pub const NAME: u64 = 8;
 pub const CLASS: u64 = 16;
-/// In a class: its name.
+/// In a class: the address of its name.
 pub const CLASS_NAME: u64 = 8;
 
 /// Bytes of an instruction, and where in it its line stands.

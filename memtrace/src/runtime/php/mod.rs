@@ -33,10 +33,14 @@ use crate::object::{
 /// The variable that has the innermost frame, and where it is kept in builds with threads.
 const GLOBALS: &str = "executor_globals";
 const GLOBALS_OF_THREADS: &str = "executor_globals_offset";
+/// The variable that has the table of functions.
+const COMPILER: &str = "compiler_globals";
 /// The loop that runs code of PHP.
 const LOOP: &str = "execute_ex";
 /// The table of the modules that PHP consists of.
 const MODULES: &str = "module_registry";
+
+const WANTED: [&str; 5] = [GLOBALS, GLOBALS_OF_THREADS, COMPILER, LOOP, MODULES];
 
 /// How often frames are looked at that change meanwhile.
 const TRIES: usize = 8;
@@ -53,13 +57,14 @@ pub fn find(pid: Pid, mappings: &[Mapping], known: &mut Without) -> Finding {
         }
         let Ok((_, file)) = object.open() else { continue };
         let Ok(elf) = ElfFile::parse(file) else { continue };
-        let Ok(symbols) = elf.symbols(&[GLOBALS, GLOBALS_OF_THREADS, LOOP, MODULES], |name| name) else { continue };
+        let Ok(symbols) = elf.symbols(&WANTED, |name| name) else { continue };
         let symbol = |name: &str| symbols.get(name).copied();
-        match (symbol(GLOBALS), symbol(GLOBALS_OF_THREADS), symbol(LOOP), symbol(MODULES)) {
-            (Some(globals), _, Some(code), Some(modules)) => {
-                return Library { pid, mappings, object, elf, globals, code, modules }.find();
+        let own = (symbol(GLOBALS), symbol(COMPILER), symbol(LOOP), symbol(MODULES));
+        match own {
+            (Some(globals), Some(compiler), Some(code), Some(modules)) => {
+                return Library { pid, mappings, object, elf, globals, compiler, code, modules }.find();
             }
-            (None, Some(_), Some(_), _) => {
+            (None, _, Some(_), _) if symbol(GLOBALS_OF_THREADS).is_some() => {
                 return Finding::Refused(
                     "PHP with threads (ZTS) is not known: the lines of its code are not named.".into(),
                 );
@@ -77,6 +82,7 @@ struct Library<'a> {
     object: &'a MappedObject,
     elf: ElfFile<File>,
     globals: Symbol,
+    compiler: Symbol,
     code: Symbol,
     modules: Symbol,
 }
@@ -99,7 +105,7 @@ impl Library<'_> {
         let reader = Reader { memory, layout };
         let hidden = maps::whole(self.mappings, id);
         let interpreter = layout.interpreter(globals);
-        match prove(&reader, &interpreter, globals, &hidden) {
+        match prove(&reader, &interpreter, address(self.compiler), &hidden) {
             Proof::Proved => {}
             Proof::Waiting => return Finding::Waiting,
             Proof::Failed => {
@@ -138,14 +144,14 @@ enum Proof {
     Failed,
 }
 
-fn prove(reader: &Reader, interpreter: &Interpreter, globals: u64, hidden: &Range<u64>) -> Proof {
-    let innermost = || interpreter.innermost.follow(globals, |address| reader.memory.word(address));
+fn prove(reader: &Reader, interpreter: &Interpreter, compiler: u64, hidden: &Range<u64>) -> Proof {
+    let innermost = || interpreter.innermost.follow(interpreter.only_state, |address| reader.memory.word(address));
     for _ in 0..TRIES {
         match innermost() {
             None => return Proof::Failed,
-            Some(0) if functions_have_their_names(reader, globals).is_some() => return Proof::Proved,
+            Some(0) if functions_have_their_names(reader, compiler).is_some() => return Proof::Proved,
             Some(0) => return Proof::Waiting,
-            Some(_) if frames_have_names(reader, interpreter, globals, hidden).is_some() => return Proof::Proved,
+            Some(_) if frames_have_names(reader, interpreter, hidden).is_some() => return Proof::Proved,
             Some(_) => {}
         }
     }
@@ -153,9 +159,9 @@ fn prove(reader: &Reader, interpreter: &Interpreter, globals: u64, hidden: &Rang
 }
 
 /// Whether the frames lead to functions with names, at their instructions; `None` if not, or there are none.
-fn frames_have_names(reader: &Reader, interpreter: &Interpreter, globals: u64, hidden: &Range<u64>) -> Option<()> {
+fn frames_have_names(reader: &Reader, interpreter: &Interpreter, hidden: &Range<u64>) -> Option<()> {
     let mut frames = 0;
-    let mut words = walk::chain(&reader.memory, interpreter, globals)?.into_iter();
+    let mut words = walk::chain(&reader.memory, interpreter, interpreter.only_state)?.into_iter();
     while let Some(word) = words.next() {
         let Some((FrameKind::Interpreter, address)) = unpack(word) else { continue };
         let instruction = words.next()?;
@@ -181,9 +187,9 @@ fn frames_have_names(reader: &Reader, interpreter: &Interpreter, globals: u64, h
 }
 
 /// Whether the first functions of the table are functions in C under their own names; `None` if not.
-fn functions_have_their_names(reader: &Reader, globals: u64) -> Option<()> {
+fn functions_have_their_names(reader: &Reader, compiler: u64) -> Option<()> {
     let memory = &reader.memory;
-    let table = memory.word(globals.wrapping_add(layout::FUNCTIONS))?;
+    let table = memory.word(compiler.wrapping_add(layout::FUNCTIONS))?;
     let head = memory.bytes::<32>(table)?;
     let entries = word_at(&head, layout::ENTRIES as usize)?;
     let count = half_word_at(&head, layout::ENTRY_COUNT as usize)?.min(MAX_FUNCTIONS);

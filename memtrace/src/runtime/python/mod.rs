@@ -17,11 +17,8 @@ use std::fs::File;
 
 use memtrace_common::interpreter::{FrameKind, Interpreter, Path, unpack};
 
+use self::layout::{Layout, NEXT_THREAD};
 pub use self::{census::Census, objects::Reader};
-use self::{
-    getter::Variable,
-    layout::{Layout, NEXT_THREAD},
-};
 use super::{CodeReader, Finding, Memory, Runtime, Without, walk};
 use crate::object::{
     Pid,
@@ -135,7 +132,7 @@ impl Library<'_> {
             let symbol = symbol(name)?;
             getter::variable(self.elf.code(&symbol).ok()?, symbol.address)
         };
-        let variable = |name: &str| variable(name).map(|variable| paths(variable, moved, &memory)).unwrap_or_default();
+        let variable = |name: &str| variable(name).map(|variable| variable.paths(moved, &memory)).unwrap_or_default();
         let current = variable(CURRENT);
         let own = match layout.key {
             Some(key) => by_key(&memory, runtime.wrapping_add(key)),
@@ -173,28 +170,6 @@ impl Library<'_> {
 /// From 3.13 on the runtime's own structure begins with a mark, the version, and whether the build is free-threaded.
 fn is_free_threaded(memory: &Memory, runtime: u64) -> bool {
     memory.bytes::<8>(runtime).as_ref() == Some(b"xdebugpy") && memory.word(runtime.wrapping_add(16)) == Some(1)
-}
-
-/// The paths by which a variable may be reached, one for each C library; none where the loader has not yet written what they need.
-fn paths(variable: Variable, moved: u64, memory: &Memory) -> Vec<Path> {
-    /// In the memory at the thread pointer: the table of the blocks of modules.
-    const BLOCKS: i64 = 8;
-    /// Bytes of an entry of it: of glibc (`dtv_t`), and of musl.
-    const ENTRY_BYTES: [i64; 2] = [16, 8];
-    let word = |address: u64| Some(memory.word(address.wrapping_add(moved))?.cast_signed());
-    let found = match variable {
-        Variable::Offset(offset) => vec![Path::over(&[offset])],
-        Variable::OffsetAt(address) => {
-            vec![word(address).filter(|&offset| offset != 0).and_then(|offset| Path::over(&[offset]))]
-        }
-        Variable::Module { index, plus } => {
-            let module = word(index).filter(|module| (1..1 << 16).contains(module));
-            let offset = word(index.wrapping_add(8));
-            let path = |bytes| Path::over(&[BLOCKS, bytes * module?, offset?.wrapping_add(plus)]);
-            ENTRY_BYTES.map(path).to_vec()
-        }
-    };
-    found.into_iter().flatten().collect()
 }
 
 /// The paths by which a thread may have the value of the key that is kept at this address, one for each C library. Empty while there

@@ -132,7 +132,7 @@ pub mod entry {
     /// By bits of the owner byte of its last frame, where the interpreter's loop runs that frame's code at all: functions in C have
     /// frames too, which a native frame of their own runs. Nothing of it is on the native stack.
     pub const LOOP: u64 = 4;
-    /// Frames lie in an array, each behind the one that it called. What stands in the place of the owner byte is the address of it; by its
+    /// Frames lie in an array, each behind the one that it called; the last one stands for nothing. What stands in the place of the owner byte is the address of it; by its
     /// bits, frames in C are told, which are left out, and the last frame of each run, of which nothing is on the native stack.
     pub const ARRAY: u64 = 5;
 }
@@ -513,7 +513,8 @@ fn push_of_array(
     read: impl Fn(u64) -> Option<u64>,
 ) {
     let code = word(chain, interpreter.code) & interpreter.code_mask;
-    if code == 0 {
+    // The one below all others holds the variables of the top level, and has called nothing.
+    if code == 0 || chain.frame == 0 {
         return;
     }
     let Some(owner) = read(word(chain, interpreter.owner)) else { return };

@@ -4,7 +4,6 @@
 use std::{
     env, fs,
     io::{Read as _, Write as _},
-    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -53,7 +52,6 @@ fn is_joined(stack: &Stack) -> bool {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "how much was compared is what a reader wants from this test")]
 fn every_block_has_the_stack_that_debug_backtrace_says() -> Result<()> {
     for php in phps() {
         for way in WAYS {

@@ -14,7 +14,6 @@ use memtrace_tests::{
 const COMPARISON: Comparison = Comparison { rounds: 100, at_least: 10_000, more: &[1, 33] };
 
 #[test]
-#[expect(clippy::print_stdout, reason = "how much was compared is what a reader wants from this test")]
 fn every_block_has_the_stack_that_traceback_says() -> Result<()> {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/python_differential.py");
     for (python, _) in interpreters()? {

@@ -8,6 +8,7 @@ fn chain(memory: &HashMap<u64, u64>, interpreter: &Interpreter, thread_state: u6
     chain.thread_state = thread_state;
     chain.frame = interpreter.innermost.follow(thread_state, read).unwrap_or(0);
     chain.run = interpreter.run.follow(thread_state, read).unwrap_or(0);
+    chain.end = interpreter.array_end(thread_state, read);
     for _ in 0..MAX_INTERPRETER_FRAMES {
         if chain.frame == 0 {
             break;
@@ -147,6 +148,53 @@ fn copies_of_code_are_their_instructions_with_their_details_and_make_no_other_st
     let looped = [code(COPY | 0x7000), 0, detail(0x9000), detail(0x9100), detail(0x9200), detail(7), boundary(0)];
     assert_eq!(words, [&in_c[..], &looped].concat());
     assert_eq!(stack(0x8500), (words, hash));
+}
+
+/// An interpreter whose frames lie in an array: a frame is its code, its instruction and the address of its flags.
+fn in_array() -> Interpreter {
+    Interpreter {
+        frame_words: 3,
+        code: 0,
+        instruction: 1,
+        owner: 2,
+        owner_shift: 0,
+        last_mask: 0x20,
+        left_out_mask: 0x80,
+        frame_bytes: 24,
+        array_begin: 8,
+        array_words: 16,
+        ..interpreter(entry::ARRAY)
+    }
+}
+
+#[test]
+fn frames_in_an_array_follow_each_other_up_to_its_end() {
+    // 300 words from 0x8000 on, the last five frames of which are in use.
+    let end = 0x8000 + 300 * 8;
+    let frames = [
+        [0xc0de0, 0x11, 0x7000], // a method
+        [0, 0, 0x7008],          // in C, without code
+        [0xc0de8, 0x22, 0x7010], // the last one of a loop
+        [0xbad0, 0x33, 0x7018],  // a block in C, with code of another kind
+        [0xc0df0, 0, 0x7000],    // at no instruction
+        [0xc0df8, 0x44, 0x7010],
+        [0xc0e00, 0x55, 0x7010], // below all others
+    ];
+    let innermost = end - 24 * frames.len() as u64;
+    let mut memory = HashMap::from([(STATE + 72, innermost), (STATE + 8, 0x8000), (STATE + 16, 300)]);
+    memory.extend([(0x7000, 1), (0x7008, 0x80), (0x7010, 0x21), (0x7018, 0xa0)]);
+    for (index, words) in frames.iter().enumerate() {
+        words.iter().enumerate().for_each(|(word, &value)| {
+            _ = memory.insert(innermost + 24 * index as u64 + 8 * word as u64, value);
+        });
+    }
+    let expected = [code(0xc0de0), 0x11, code(0xc0de8), 0x22, boundary(0), code(0xc0df8), 0x44, boundary(0)];
+    assert_eq!(chain(&memory, &in_array(), STATE), expected);
+    // An end that is nowhere, or before the frame, ends the chain.
+    for words in [0, u64::MAX, 1 << 61] {
+        memory.insert(STATE + 16, words);
+        assert!(chain(&memory, &in_array(), STATE).len() <= 2 * MAX_INTERPRETER_FRAMES);
+    }
 }
 
 #[test]

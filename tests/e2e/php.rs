@@ -97,7 +97,7 @@ fn a_leak_is_told_with_the_line_of_the_script() -> Result<()> {
     let mut target = Target::spawn(Command::new("php").args(["-d", "memory_limit=-1"]).arg(&script))?;
     ensure!(target.hear()? == "ready");
     let pid = target.pid().to_string();
-    let run = Memtrace::start(&["--pid", &pid, "--interval", "1s", "--duration", "8s", "--format", "text"])?;
+    let run = Memtrace::start(&["--pid", &pid, "--interval", "1s", "--duration", "14s", "--format", "text"])?;
     let text = run.finish()?.output.join("\n");
     let line = text.lines().find(|line| line.contains("keeps growing")).context("nothing grows")?;
     ensure!(line.contains("Cache::remember (leak.php:5)"), "{line} in {text}");

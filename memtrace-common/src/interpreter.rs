@@ -14,7 +14,7 @@ use crate::{arch::PAGE_BYTES, limits::MAX_FRAMES, stack};
 /// The most frames of an interpreter that a stack carries.
 pub const MAX_INTERPRETER_FRAMES: usize = 127;
 
-/// The most words of a chain; a power of two, with room for three words a frame.
+/// The most words of a chain; a power of two, with room for three words a frame. Where a frame may have more, a chain may be cut sooner.
 pub const MAX_CHAIN_WORDS: usize = 512;
 
 /// The most words that are read of one frame; a power of two.
@@ -38,6 +38,8 @@ pub enum FrameKind {
     /// The end of a run of interpreter frames that one native frame runs: an address within that frame, 0 where it is not
     /// known, or [`CUT`].
     Boundary = 2,
+    /// What names the frame before, whose code may be gone soon ([`COPY`]): an address of the target's, or a line.
+    Detail = 3,
 }
 
 /// The address of a boundary behind which frames are missing: the chain was cut at its bound, or could not be read on.
@@ -45,6 +47,16 @@ pub const CUT: u64 = 1;
 
 /// Bits of a word that hold its address; the others hold its kind.
 const ADDRESS_BITS: u32 = 48;
+
+/// The bit of an address, beyond all of a program's, which says that the frame runs a copy of its code that was made for few calls: the
+/// address is that of the instruction, or of the name of a function in C, and [`DETAILS`] words that follow the two of the frame name it.
+pub const COPY: u64 = 1 << 47;
+
+/// How many words name a frame that runs a copy of its code: the function's name, its class, its file, and the instruction's line.
+pub const DETAILS: usize = 4;
+
+/// The most words that one frame adds to a chain, and the end of one that is cut.
+const MOST_WORDS: u64 = (2 + DETAILS + 1) as u64 + 2;
 
 /// A word that carries an address and its kind.
 #[inline(always)]
@@ -58,6 +70,7 @@ pub const fn unpack(word: u64) -> Option<(FrameKind, u64)> {
         0 => FrameKind::Native,
         1 => FrameKind::Interpreter,
         2 => FrameKind::Boundary,
+        3 => FrameKind::Detail,
         _ => return None,
     };
     Some((kind, word & ((1 << ADDRESS_BITS) - 1)))
@@ -116,6 +129,12 @@ pub mod entry {
     pub const EACH: u64 = 2;
     /// Each frame is a run, and nothing of it is on the native stack.
     pub const NOWHERE: u64 = 3;
+    /// By bits of the owner byte of its last frame, where the interpreter's loop runs that frame's code at all: functions in C have
+    /// frames too, which a native frame of their own runs. Nothing of it is on the native stack.
+    pub const LOOP: u64 = 4;
+    /// Frames lie in an array, each behind the one that it called; the last one stands for nothing. What stands in the place of the owner byte is the address of it; by its
+    /// bits, frames in C are told, which are left out, and the last frame of each run, of which nothing is on the native stack.
+    pub const ARRAY: u64 = 5;
 }
 
 /// Where a target's interpreter frames are: what [`Interpreter::is_known`] says.
@@ -210,6 +229,8 @@ pub fn on_stack(
 pub struct Interpreter {
     /// One of [`mod@frames`]: whether the target's interpreter frames are walked, and how.
     pub is_known: u64,
+    /// The state of the thread in the interpreter where only the process's first thread runs it, and has it at one address; else 0.
+    pub only_state: u64,
     /// From the thread pointer to the state of the thread in the interpreter. 0 stands there while it runs other code.
     pub thread_state: Path,
     /// The same by another way, for when the first gives 0.
@@ -238,6 +259,22 @@ pub struct Interpreter {
     pub entry: u64,
     /// The smallest owner byte of an entry frame.
     pub entry_owner: u64,
+    /// The bits of the owner byte, one of which is set in the last frame of a run ([`entry::LOOP`], [`entry::ARRAY`]).
+    pub last_mask: u64,
+    /// The bits of the owner byte, one of which is set where the code is a copy that was made for few calls ([`entry::LOOP`], [`COPY`]).
+    pub copy_mask: u64,
+    /// Where [`DETAILS`] of such a frame stand, in bytes: the first three in its code, the last in its instruction.
+    pub copy_details: [u64; DETAILS],
+    /// The bits of the first word of code, one of which is set in what the interpreter's loop runs ([`entry::LOOP`]).
+    pub loop_mask: u64,
+    /// The bits of the owner byte, one of which is set in a frame that is left out ([`entry::ARRAY`]).
+    pub left_out_mask: u64,
+    /// From a frame in an array to the one behind it: bytes ([`entry::ARRAY`]); else 0.
+    pub frame_bytes: u64,
+    /// In the thread's state: the address of the memory at whose end the array ends, and how many words that has.
+    pub array_begin: u64,
+    /// See `array_begin`.
+    pub array_words: u64,
     /// From the thread's state to the record of its innermost run on the native stack.
     pub run: Path,
     /// From such a record to the one of the run before: bytes.
@@ -246,8 +283,21 @@ pub struct Interpreter {
     pub on_stack: OnStack,
 }
 
+impl Interpreter {
+    /// Where the array of frames of a thread with this state ends; 0 if the interpreter has none, or it cannot be read.
+    #[inline(always)]
+    pub fn array_end(&self, thread_state: u64, read: impl Fn(u64) -> Option<u64>) -> u64 {
+        if self.entry != entry::ARRAY {
+            return 0;
+        }
+        let begin = read(thread_state.wrapping_add(self.array_begin)).unwrap_or(0);
+        let words = read(thread_state.wrapping_add(self.array_words)).unwrap_or(0);
+        begin.wrapping_add(words.wrapping_mul(8))
+    }
+}
+
 const _: () = assert!(size_of::<Path>() == 32);
-const _: () = assert!(size_of::<Interpreter>() == 8 + 3 * 32 + 11 * 8 + 32 + 8 + 24);
+const _: () = assert!(size_of::<Interpreter>() == 2 * 8 + 3 * 32 + (18 + DETAILS) * 8 + 32 + 8 + 24);
 
 /// A chain of interpreter frames while it is walked and sent: scratch memory of a processor.
 #[derive(Clone, Copy)]
@@ -265,6 +315,10 @@ pub struct Chain {
     pub last: u64,
     /// The record of the run that is next.
     pub run: u64,
+    /// Where the array of frames ends; 0 if they lie in none.
+    pub end: u64,
+    /// Not 0 while the frame that is next is run by the interpreter's loop for sure, since that has called the one before from it.
+    pub is_looped: u64,
     /// The address of the first word that `words` holds; 0 while it holds none.
     pub window: u64,
     /// How many bytes it holds from there on.
@@ -294,6 +348,8 @@ impl Chain {
             frame: 0,
             last: 0,
             run: 0,
+            end: 0,
+            is_looped: 0,
             window: 0,
             window_bytes: 0,
             at: 0,
@@ -314,6 +370,14 @@ impl Chain {
     #[inline(always)]
     pub fn push(&mut self, word: u64) {
         self.push_as(word, word);
+    }
+
+    /// Adds a word that stands for no other stack.
+    #[inline(always)]
+    fn push_detail(&mut self, value: u64) {
+        let hash = self.hash;
+        self.push(pack(FrameKind::Detail, value));
+        self.hash = hash;
     }
 
     /// Adds the boundary of a run. Where on the stack it is follows from the frames.
@@ -366,6 +430,12 @@ pub fn source(chain: &mut Chain, bytes: u64) -> Source {
         chain.at = inside >> 3;
         return Source::Held;
     }
+    // In an array all callers follow.
+    let behind = chain.end.wrapping_sub(chain.frame).min(WINDOW_BYTES) & !7;
+    if chain.end > chain.frame && behind >= bytes {
+        chain.at = 0;
+        return Source::Window(chain.frame, behind);
+    }
     // Only where the callee's frame was close above are more likely to follow.
     if chain.last.wrapping_sub(chain.frame) < WINDOW_BYTES && chain.frame & 7 == 0 {
         // No further down than to the beginning of the frame's page: what lies below may not be there, and to find that out
@@ -390,6 +460,12 @@ pub fn step(interpreter: &Interpreter, chain: &mut Chain, read: impl Fn(u64) -> 
     let owner = word(chain, interpreter.owner) >> (interpreter.owner_shift & 63) & 0xff;
     let frame = chain.frame;
     chain.last = frame;
+    if interpreter.entry == entry::ARRAY {
+        let next = frame.wrapping_add(interpreter.frame_bytes);
+        chain.frame = if frame < next && next < chain.end { next } else { 0 };
+        push_of_array(interpreter, chain, word, read);
+        return chain.frame != 0;
+    }
     chain.frame = word(chain, interpreter.previous);
     if interpreter.entry == entry::FRAME && owner >= interpreter.entry_owner {
         // The chain may end in a frame that is part of the thread's state and run by nobody.
@@ -402,6 +478,13 @@ pub fn step(interpreter: &Interpreter, chain: &mut Chain, read: impl Fn(u64) -> 
     }
     let code = word(chain, interpreter.code) & interpreter.code_mask;
     let instruction = word(chain, interpreter.instruction) & interpreter.instruction_mask;
+    if interpreter.entry == entry::LOOP {
+        if chain.record.words + MOST_WORDS > MAX_CHAIN_WORDS as u64 {
+            return false;
+        }
+        push_looped(interpreter, chain, owner, code, instruction, read);
+        return chain.frame != 0;
+    }
     chain.push(pack(FrameKind::Interpreter, code));
     chain.push(pack(FrameKind::Native, instruction));
     let ends_run = match interpreter.entry {
@@ -419,6 +502,76 @@ pub fn step(interpreter: &Interpreter, chain: &mut Chain, read: impl Fn(u64) -> 
             if chain.run == 0 { 0 } else { read(chain.run.wrapping_add(interpreter.run_previous)).unwrap_or(0) };
     }
     chain.frame != 0
+}
+
+/// Takes a frame of an array into the chain ([`entry::ARRAY`]); `word` gives one of its words.
+#[inline(always)]
+fn push_of_array(
+    interpreter: &Interpreter,
+    chain: &mut Chain,
+    word: impl Fn(&Chain, u64) -> u64,
+    read: impl Fn(u64) -> Option<u64>,
+) {
+    let code = word(chain, interpreter.code) & interpreter.code_mask;
+    // The one below all others holds the variables of the top level, and has called nothing.
+    if code == 0 || chain.frame == 0 {
+        return;
+    }
+    let Some(owner) = read(word(chain, interpreter.owner)) else { return };
+    let owner = owner >> (interpreter.owner_shift & 63) & 0xff;
+    if owner & interpreter.left_out_mask != 0 {
+        return;
+    }
+    let instruction = word(chain, interpreter.instruction) & interpreter.instruction_mask;
+    // A frame that is at no instruction holds variables, and runs nothing.
+    if instruction == 0 {
+        return;
+    }
+    chain.push(pack(FrameKind::Interpreter, code));
+    chain.push(pack(FrameKind::Native, instruction));
+    if owner & interpreter.last_mask != 0 {
+        chain.push_boundary(0);
+    }
+}
+
+/// Takes a frame into the chain of an interpreter in which functions in C have frames as well ([`entry::LOOP`]).
+#[inline(always)]
+fn push_looped(
+    interpreter: &Interpreter,
+    chain: &mut Chain,
+    owner: u64,
+    code: u64,
+    instruction: u64,
+    read: impl Fn(u64) -> Option<u64>,
+) {
+    // A frame without code stands for another, and runs nothing.
+    if code == 0 {
+        return;
+    }
+    // A frame in C can only be the innermost one, or have called one that began a run.
+    let is_looped = chain.is_looped != 0 || read(code).is_none_or(|head| head & interpreter.loop_mask != 0);
+    // What stands in a frame in C in the place of the instruction is what was there before.
+    let instruction = if is_looped { instruction } else { 0 };
+    if owner & interpreter.copy_mask != 0 {
+        let [name, class, file, line] = interpreter.copy_details;
+        let detail = |base: u64, at: u64| read(base.wrapping_add(at)).unwrap_or(0);
+        let name = detail(code, name);
+        chain.push(pack(FrameKind::Interpreter, COPY | if is_looped { instruction } else { name }));
+        chain.push(pack(FrameKind::Native, 0));
+        chain.push_detail(name);
+        chain.push_detail(detail(code, class));
+        chain.push_detail(if is_looped { detail(code, file) } else { 0 });
+        chain.push_detail(if is_looped { detail(instruction, line) & u64::from(u32::MAX) } else { 0 });
+    } else {
+        chain.push(pack(FrameKind::Interpreter, code));
+        // The lowest half tells the instructions of a function apart.
+        chain.push(pack(FrameKind::Native, instruction & u64::from(u32::MAX)));
+    }
+    let is_last = owner & interpreter.last_mask != 0;
+    if is_looped && is_last {
+        chain.push_boundary(0);
+    }
+    chain.is_looped = u64::from(is_looped && !is_last);
 }
 
 #[cfg(test)]

@@ -86,10 +86,7 @@ extern "C" fn walk_chain(state: *mut ThreadState, slot: u32) -> u32 {
     if target.is_known == frames::ON_STACK {
         return begin_on_stack(state, slot);
     }
-    let Some(pointer) = thread::pointer() else { return 0 };
-    let first = target.thread_state.follow(pointer, thread::read_word).unwrap_or(0);
-    let thread_state =
-        if first != 0 { first } else { target.other_thread_state.follow(pointer, thread::read_word).unwrap_or(0) };
+    let thread_state = thread_state(target);
     if thread_state == 0 {
         return 0;
     }
@@ -102,6 +99,8 @@ extern "C" fn walk_chain(state: *mut ThreadState, slot: u32) -> u32 {
     chain.thread_state = thread_state;
     chain.frame = frame;
     chain.last = 0;
+    chain.end = target.array_end(thread_state, thread::read_word);
+    chain.is_looped = 0;
     chain.window = 0;
     chain.run = target.run.follow(thread_state, thread::read_word).unwrap_or(0);
     chain.hash = stack::seed(slot as u16, 0);
@@ -123,6 +122,17 @@ extern "C" fn walk_chain(state: *mut ThreadState, slot: u32) -> u32 {
     0
 }
 
+/// The running thread's state in the interpreter; 0 if it has none.
+#[inline(always)]
+fn thread_state(target: &Interpreter) -> u64 {
+    if target.only_state != 0 {
+        return if thread::is_first() { target.only_state } else { 0 };
+    }
+    let Some(pointer) = thread::pointer() else { return 0 };
+    let first = target.thread_state.follow(pointer, thread::read_word).unwrap_or(0);
+    if first != 0 { first } else { target.other_thread_state.follow(pointer, thread::read_word).unwrap_or(0) }
+}
+
 /// Takes one frame into the chain; not 0 ends the loop.
 #[inline(never)]
 extern "C" fn one_frame(_index: u32, context: *mut c_void) -> i64 {
@@ -138,7 +148,8 @@ extern "C" fn one_frame(_index: u32, context: *mut c_void) -> i64 {
     let mut source = interpreter::source(chain, bytes.into());
     if let Source::Window(begin, window_bytes) = source {
         (chain.window, chain.window_bytes) = (begin, window_bytes);
-        let window_bytes = core::hint::black_box(window_bytes) as u32;
+        // A mask of all 64 bits, which the verifier of Linux 6.1 needs: it does not follow a comparison of the lower half.
+        let window_bytes = (core::hint::black_box(window_bytes) & (16 * FRAMES_WINDOW as u64 - 1)) as u32;
         if window_bytes == 0 || window_bytes > 8 * FRAMES_WINDOW as u32 {
             return 1;
         }

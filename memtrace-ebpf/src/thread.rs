@@ -170,6 +170,14 @@ pub fn pointer() -> Option<u64> {
     if failed != 0 { None } else { Some(pointer) }
 }
 
+/// Whether the running thread is the one that its process began with.
+#[inline(always)]
+pub fn is_first() -> bool {
+    // SAFETY: no arguments.
+    let id = unsafe { bpf_get_current_pid_tgid() };
+    id >> 32 == id & u64::from(u32::MAX)
+}
+
 /// How a call stands to the one that the thread is in.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub enum Standing {

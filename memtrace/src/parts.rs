@@ -61,6 +61,16 @@ pub mod runtime {
         pub use crate::runtime::cpp::rtti::read_any;
     }
 
+    /// Functions of PHP.
+    pub mod php {
+        pub use crate::runtime::php::code::read_any;
+    }
+
+    /// Code of Ruby.
+    pub mod ruby {
+        pub use crate::runtime::ruby::code::read_any;
+    }
+
     /// V8's tables.
     pub mod v8 {
         pub use crate::runtime::v8::read_any;

@@ -2,7 +2,7 @@
 //! services of several processes among them ([`service`], [`postgres`]), talks to servers ([`client`]), runs memtrace on
 //! them ([`memtrace`]), on a terminal too ([`terminal`]), reads what memtrace reports ([`report`]), opens it in a
 //! browser ([`browser`]), builds programs in Go ([`go`]), finds Python interpreters
-//! ([`python`]), serves debug files ([`debuginfod`]), asks gdb ([`gdb`]), checks that no probe is left ([`code`]), and limits the memory of targets
+//! ([`python`]), compares stacks with what a program says itself ([`own_stacks`]), serves debug files ([`debuginfod`]), asks gdb ([`gdb`]), checks that no probe is left ([`code`]), and limits the memory of targets
 //! ([`cgroup`]).
 //!
 //! Everything that a test starts is killed and reaped when the test drops it, and every wait has a deadline
@@ -18,6 +18,7 @@ pub mod gdb;
 pub mod go;
 mod lines;
 pub mod memtrace;
+pub mod own_stacks;
 pub mod postgres;
 pub mod python;
 pub mod report;

@@ -62,6 +62,7 @@ pub const TESTS: &[Package] = &[
     package("nginx-light", "a real service of several processes"),
     package("postgresql", "a real service that runs as a user of its own; installed without a database"),
     package("php-cli", "an interpreter with an allocator of its own"),
+    package("php-fpm", "workers of the same, which wait for requests"),
     package("python3", "an interpreter as a target, and a reader of reports"),
     package("libssl3", "hand-written code with unusual unwind rules"),
     package("debuginfod", "elfutils' server of debug files, which has those of a target"),

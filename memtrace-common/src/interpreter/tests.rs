@@ -8,6 +8,7 @@ fn chain(memory: &HashMap<u64, u64>, interpreter: &Interpreter, thread_state: u6
     chain.thread_state = thread_state;
     chain.frame = interpreter.innermost.follow(thread_state, read).unwrap_or(0);
     chain.run = interpreter.run.follow(thread_state, read).unwrap_or(0);
+    chain.end = interpreter.array_end(thread_state, read);
     for _ in 0..MAX_INTERPRETER_FRAMES {
         if chain.frame == 0 {
             break;
@@ -92,6 +93,118 @@ fn flags_and_single_frames_end_runs_by_their_records() {
     assert_eq!(chain(&memory, &interpreter(entry::NOWHERE), STATE), expected);
 }
 
+/// An interpreter whose frames have functions in C among them: a frame is its caller, its code, its instruction, and how it was called.
+fn looped() -> Interpreter {
+    Interpreter {
+        previous: 0,
+        code: 1,
+        code_mask: u64::MAX,
+        last_mask: 2,
+        copy_mask: 1,
+        copy_details: [8, 16, 24, 32],
+        loop_mask: 6,
+        ..interpreter(entry::LOOP)
+    }
+}
+
+#[test]
+fn functions_in_c_end_no_run_and_have_no_instruction() {
+    let mut memory = HashMap::from([(STATE + 72, 0x100), (0x8000, 1), (0x8100, 0xff02), (0x8200, 1), (0x8300, 2)]);
+    // In C, called from C, called from C; a function that the loop runs, called from C; in C; two functions of one loop.
+    frame(&mut memory, 0x100, [0x200, 0x8000, 0xbad, 2 << 16]);
+    frame(&mut memory, 0x200, [0x300, 0x8000, 0xbad, 2 << 16]);
+    frame(&mut memory, 0x300, [0x400, 0x8100, 0x7fff_0000_0011, 2 << 16]);
+    frame(&mut memory, 0x400, [0x500, 0x8200, 0xbad, 0]);
+    // It stands for another one, and runs nothing.
+    frame(&mut memory, 0x500, [0x600, 0, 0xbad, 2 << 16]);
+    frame(&mut memory, 0x600, [0x700, 0x8300, 0x22, 0]);
+    frame(&mut memory, 0x700, [0, 0x8100, 0x33, 2 << 16]);
+    let in_c = [code(0x8000), 0];
+    let expected = [&in_c[..], &in_c, &[code(0x8100), 0x11, boundary(0)], &[code(0x8200), 0], &[code(0x8300), 0x22]];
+    let expected = [&expected.concat()[..], &[code(0x8100), 0x33, boundary(0)]].concat();
+    assert_eq!(chain(&memory, &looped(), STATE), expected);
+}
+
+#[test]
+fn copies_of_code_are_their_instructions_with_their_details_and_make_no_other_stack() {
+    let stack = |copy: u64| {
+        let mut memory = HashMap::from([(STATE + 72, 0x100), (copy, 2), (0x7000 + 32, 0xffff_0000_0007)]);
+        memory.extend([(copy + 8, 0x9000), (copy + 16, 0x9100), (copy + 24, 0x9200), (0x8000, 1), (0x8008, 0x9300)]);
+        frame(&mut memory, 0x100, [0x200, 0x8000, 0xbad, 1 << 16]);
+        frame(&mut memory, 0x200, [0, copy, 0x7000, 3 << 16]);
+        let interpreter = looped();
+        let read = |address: u64| memory.get(&address).copied();
+        let mut chain = Box::new(Chain { frame: 0x100, ..Chain::empty() });
+        for address in [0x100, 0x200] {
+            chain.at = 0;
+            (0..4).for_each(|at| chain.words[at as usize] = memory[&(address + 8 * at)]);
+            step(&interpreter, &mut chain, read);
+        }
+        (chain.sent_words().to_vec(), chain.hash)
+    };
+    let detail = |value: u64| pack(FrameKind::Detail, value);
+    let (words, hash) = stack(0x8100);
+    let in_c = [code(COPY | 0x9300), 0, detail(0x9300), detail(0), detail(0), detail(0)];
+    let looped = [code(COPY | 0x7000), 0, detail(0x9000), detail(0x9100), detail(0x9200), detail(7), boundary(0)];
+    assert_eq!(words, [&in_c[..], &looped].concat());
+    assert_eq!(stack(0x8500), (words, hash));
+}
+
+/// An interpreter whose frames lie in an array: a frame is its code, its instruction and the address of its flags.
+fn in_array() -> Interpreter {
+    Interpreter {
+        frame_words: 3,
+        code: 0,
+        instruction: 1,
+        owner: 2,
+        owner_shift: 0,
+        last_mask: 0x20,
+        left_out_mask: 0x80,
+        frame_bytes: 24,
+        array_begin: 8,
+        array_words: 16,
+        ..interpreter(entry::ARRAY)
+    }
+}
+
+#[test]
+fn frames_in_an_array_follow_each_other_up_to_its_end() {
+    // 300 words from 0x8000 on, the last five frames of which are in use.
+    let end = 0x8000 + 300 * 8;
+    let frames = [
+        [0xc0de0, 0x11, 0x7000], // a method
+        [0, 0, 0x7008],          // in C, without code
+        [0xc0de8, 0x22, 0x7010], // the last one of a loop
+        [0xbad0, 0x33, 0x7018],  // a block in C, with code of another kind
+        [0xc0df0, 0, 0x7000],    // at no instruction
+        [0xc0df8, 0x44, 0x7010],
+        [0xc0e00, 0x55, 0x7010], // below all others
+    ];
+    let innermost = end - 24 * frames.len() as u64;
+    let mut memory = HashMap::from([(STATE + 72, innermost), (STATE + 8, 0x8000), (STATE + 16, 300)]);
+    memory.extend([(0x7000, 1), (0x7008, 0x80), (0x7010, 0x21), (0x7018, 0xa0)]);
+    for (index, words) in frames.iter().enumerate() {
+        words.iter().enumerate().for_each(|(word, &value)| {
+            _ = memory.insert(innermost + 24 * index as u64 + 8 * word as u64, value);
+        });
+    }
+    let expected = [code(0xc0de0), 0x11, code(0xc0de8), 0x22, boundary(0), code(0xc0df8), 0x44, boundary(0)];
+    assert_eq!(chain(&memory, &in_array(), STATE), expected);
+    // An end that is nowhere, or before the frame, ends the chain.
+    for words in [0, u64::MAX, 1 << 61] {
+        memory.insert(STATE + 16, words);
+        assert!(chain(&memory, &in_array(), STATE).len() <= 2 * MAX_INTERPRETER_FRAMES);
+    }
+}
+
+#[test]
+fn a_chain_of_copies_is_cut_where_there_is_no_room_for_another() {
+    let mut memory = HashMap::from([(STATE + 72, 0x100), (0x8000, 2)]);
+    frame(&mut memory, 0x100, [0x100, 0x8000, 0x7000, 3 << 16]);
+    let words = chain(&memory, &looped(), STATE);
+    assert!(words.len() + 2 < MAX_CHAIN_WORDS && words.len() + 20 > MAX_CHAIN_WORDS, "{}", words.len());
+}
+
 #[test]
 fn a_circle_of_frames_ends_at_the_bound() {
     let mut memory = HashMap::from([(STATE + 72, 0x100)]);
@@ -160,10 +273,10 @@ fn a_path_is_followed_word_by_word() {
 
 #[test]
 fn words_are_told_by_their_kinds() {
-    for kind in [FrameKind::Native, FrameKind::Interpreter, FrameKind::Boundary] {
+    for kind in [FrameKind::Native, FrameKind::Interpreter, FrameKind::Boundary, FrameKind::Detail] {
         assert_eq!(unpack(pack(kind, 0x7fff_ffff_fff8)), Some((kind, 0x7fff_ffff_fff8)));
     }
-    assert_eq!(unpack(3 << 48), None);
+    assert_eq!(unpack(4 << 48), None);
     assert_eq!(unpack(u64::MAX), None);
 }
 

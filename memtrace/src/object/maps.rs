@@ -8,6 +8,7 @@ use std::{
     ffi::OsString,
     fs::File,
     io::{self, Read},
+    ops::Range,
     os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
 };
@@ -62,6 +63,13 @@ impl Mapping {
         let into = offset.checked_sub(self.offset).filter(|&into| into < self.end.saturating_sub(self.start))?;
         (self.executable && self.path.as_deref() == Some(path)).then_some(self.start + into)
     }
+}
+
+/// From the first address to the last at which the file with this device and inode is mapped; empty where it is not.
+pub fn whole(mappings: &[Mapping], (device, inode): ((u32, u32), u64)) -> Range<u64> {
+    let of_file = || mappings.iter().filter(|mapping| (mapping.device, mapping.inode) == (device, inode));
+    let begin = of_file().map(|mapping| mapping.start).min().unwrap_or(0);
+    begin..of_file().map(|mapping| mapping.end).max().unwrap_or(0)
 }
 
 /// Why a process's mappings are not known.

@@ -251,6 +251,33 @@ impl<R: Read + Seek> ElfFile<R> {
         Ok(slots)
     }
 
+    /// Where, as linked, the dynamic linker writes the number of the module that has this exported thread-local variable, and behind it the
+    /// variable's offset in the module's block; `None` if the file does not ask for them.
+    ///
+    /// # Errors
+    ///
+    /// When a table is malformed.
+    pub fn module_index(&self, variable: &str) -> Result<Option<u64>, ObjectError> {
+        let source = &self.source;
+        let header = Header::parse(source)?;
+        let sections = header.sections(LE, source)?;
+        let table = sections.symbols(LE, source, elf::SHT_DYNSYM)?;
+        let is_variable = |index: u32| {
+            let symbol = table.symbol(SymbolIndex(index as usize)).ok();
+            let name = symbol.and_then(|symbol| table.symbol_name(LE, symbol).ok());
+            name.is_some_and(|name| name == variable.as_bytes())
+        };
+        for section in sections.iter() {
+            let Some((relocations, _)) = section.rela(LE, source)? else { continue };
+            let mut modules =
+                relocations.iter().filter(|relocation| relocation.r_type(LE, false) == elf::R_X86_64_DTPMOD64);
+            if let Some(found) = modules.find(|relocation| is_variable(relocation.r_sym(LE, false))) {
+                return Ok(Some(found.r_offset.get(LE)));
+            }
+        }
+        Ok(None)
+    }
+
     /// Places whose contents the dynamic linker moves with the file: where they are, and what they hold, both as linked; those that
     /// are `wanted` by the two.
     ///

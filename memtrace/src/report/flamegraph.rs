@@ -39,6 +39,8 @@ const fn colour(tone: Tone) -> Color {
         Tone::Level(Language::Python) => (196, 222, 166),
         Tone::Level(Language::Go) => (160, 220, 214),
         Tone::Level(Language::Javascript) => (240, 230, 150),
+        Tone::Level(Language::Php) => (204, 196, 240),
+        Tone::Level(Language::Ruby) => (240, 196, 216),
         Tone::Level(Language::Native | Language::Java | Language::Other) => (208, 212, 218),
         Tone::Shrinking => (150, 196, 230),
     };
@@ -51,6 +53,8 @@ const fn language(tone: Tone) -> Option<&'static str> {
         Tone::Level(Language::Python) => Some("; green: so is Python"),
         Tone::Level(Language::Go) => Some("; turquoise: so is Go"),
         Tone::Level(Language::Javascript) => Some("; yellow: so is JavaScript"),
+        Tone::Level(Language::Php) => Some("; violet: so is PHP"),
+        Tone::Level(Language::Ruby) => Some("; pink: so is Ruby"),
         Tone::Level(Language::Native | Language::Java | Language::Other)
         | Tone::Growing
         | Tone::Partly

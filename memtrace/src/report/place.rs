@@ -165,7 +165,7 @@ fn role(frame: &Frame) -> Role {
     let module = frame.module.as_deref().unwrap_or_default();
     if frame.kind == FrameKind::Interpreter {
         return match frame.file.as_deref() {
-            _ if module == names::BUILT_IN => Role::Runtime,
+            _ if names::is_built_in(module) => Role::Runtime,
             Some(file) if names::is_interpreters_own(file) => Role::Runtime,
             Some(file) if names::is_installed(file) => Role::Library,
             // Code of which nothing could be read tells nobody anything.

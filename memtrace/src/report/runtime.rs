@@ -143,11 +143,10 @@ impl Type {
 
     /// Whether no program has made this type: what a language has no name for, and Java's arrays and own classes.
     pub fn is_of_runtime(&self) -> bool {
-        let of_java = |prefix: &&str| self.name.starts_with(*prefix);
+        let is_of_java = |prefix: &&str| self.name.starts_with(*prefix);
         self.name.starts_with('(')
             || self.language == Language::Java
-                && (self.name.ends_with("[]")
-                    || ["java.", "javax.", "jdk.", "sun."].iter().any(|prefix| of_java(&prefix)))
+                && (self.name.ends_with("[]") || ["java.", "javax.", "jdk.", "sun."].iter().any(is_of_java))
     }
 
     /// `12,340 dict of 2.84 MB, growing by +1.20 MB/h`; of C++ only those are counted that were allocated since the attach, which it says.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use memtrace_common::{
     Address,
-    interpreter::{CUT, FrameKind, unpack},
+    interpreter::{COPY, CUT, DETAILS, FrameKind, unpack},
 };
 
 use crate::event::{Chain, StackFrame};
@@ -12,8 +12,8 @@ use crate::event::{Chain, StackFrame};
 /// How interpreter frames are told apart and placed.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Placing {
-    /// Where the interpreter's loop is, for interpreters that have nothing of their own on the native stack; else empty.
-    pub evaluator: Range<u64>,
+    /// Where the parts of the interpreter's loop are, for interpreters that have nothing of their own on the native stack; else empty.
+    pub evaluators: Vec<Range<u64>>,
     /// Bytes from a code object to its first instruction where a frame has the address of its instruction; `None` where it has the
     /// offset.
     pub first_instruction: Option<u64>,
@@ -72,7 +72,7 @@ impl Placing {
                     next = runner.map_or(native.len(), |runner| runner + 1);
                     joined.append(&mut run);
                 }
-                Some((FrameKind::Native, _)) | None => {}
+                Some((FrameKind::Native | FrameKind::Detail, _)) | None => {}
             }
         }
         joined.extend(natives(next..native.len()));
@@ -80,10 +80,24 @@ impl Placing {
         (joined, is_cut)
     }
 
+    /// The copies of code that frames of a chain ran, with the details that name them.
+    pub fn copies(chain: &Chain) -> impl Iterator<Item = (u64, [u64; DETAILS])> + '_ {
+        chain.words.windows(2 + DETAILS).filter_map(|words| {
+            let (FrameKind::Interpreter, address) = unpack(words[0])? else { return None };
+            let mut details = [0; DETAILS];
+            for (detail, word) in details.iter_mut().zip(&words[2..]) {
+                let (FrameKind::Detail, value) = unpack(*word)? else { return None };
+                *detail = value;
+            }
+            (address & COPY != 0).then_some((address, details))
+        })
+    }
+
     /// The index of the native frame that runs the frames which end at a boundary.
     fn runner(&self, native: &[Address], chain: &Chain, next: usize, boundary: u64) -> Option<usize> {
         if boundary == 0 || boundary == CUT {
-            return (next..native.len()).find(|&index| self.evaluator.contains(&native[index].0.wrapping_sub(1)));
+            let is_in_loop = |address: u64| self.evaluators.iter().any(|part| part.contains(&address));
+            return (next..native.len()).find(|&index| is_in_loop(native[index].0.wrapping_sub(1)));
         }
         // The frame's part of the stack is from its own stack pointer to its caller's. One whose caller is not known may end anywhere.
         let known = &chain.stack_pointers[..native.len().min(chain.stack_pointers.len())];
@@ -109,7 +123,7 @@ mod tests {
         StackFrame::Interpreter { code, offset }
     }
 
-    const PLACING: Placing = Placing { evaluator: 0..0, first_instruction: Some(100), unit: 1, hidden: 0..0 };
+    const PLACING: Placing = Placing { evaluators: Vec::new(), first_instruction: Some(100), unit: 1, hidden: 0..0 };
 
     fn frame(code: u64, offset: u64) -> [u64; 2] {
         [pack(FrameKind::Interpreter, code), code + 100 + offset]
@@ -161,7 +175,12 @@ mod tests {
 
     #[test]
     fn without_an_address_the_next_frame_in_the_evaluator_runs_one_frame() {
-        let placing = Placing { evaluator: 0x500..0x600, first_instruction: None, unit: 2, hidden: 0..0 };
+        let placing = Placing {
+            evaluators: Vec::from_iter(std::iter::once(0x500..0x600)),
+            first_instruction: None,
+            unit: 2,
+            hidden: 0..0,
+        };
         let frame = |code: u64, index: u64| [pack(FrameKind::Interpreter, code), index];
         let chain = Chain {
             stack_pointers: vec![None; 5],
@@ -175,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_chain_that_was_cut_goes_to_the_next_frame_in_the_evaluator_and_says_so() {
-        let placing = Placing { evaluator: 0x500..0x600, ..PLACING };
+        let placing = Placing { evaluators: Vec::from_iter(std::iter::once(0x500..0x600)), ..PLACING };
         let chain = Chain {
             stack_pointers: [0x1000, 0x1100, 0x1200, 0x1300].map(Some).to_vec(),
             words: [&frame(0x70, 4)[..], &boundary(CUT)].concat(),

@@ -1,6 +1,6 @@
 //! A piece of interpreted code: its function, its file, and the lines of its instructions.
 
-use super::{chain::BEFORE, language::Language, python, v8};
+use super::{chain::BEFORE, language::Language, lines::LinesByAddress, python, v8};
 
 /// Which instruction is of which line.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -9,6 +9,8 @@ pub enum LineTable {
     Python(python::lines::Lines),
     /// Of JavaScript: by the place in the script.
     Script(v8::positions::Lines),
+    /// Of PHP and Ruby: by the address of the instruction.
+    ByAddress(LinesByAddress),
     /// Of whatever was told of by its functions: the line at which this one begins stands for all of it.
     Beginning(u32),
 }
@@ -37,13 +39,18 @@ impl Code {
         match self.lines.as_ref()? {
             LineTable::Python(lines) => lines.line(offset),
             LineTable::Script(lines) => lines.line(offset),
+            LineTable::ByAddress(lines) => lines.line(offset),
             LineTable::Beginning(line) => Some(*line),
         }
     }
 
     /// Whether one of its instructions is at this offset, or the offset is that of a frame before its first one.
     pub fn has(&self, offset: u32) -> bool {
-        offset == BEFORE || u64::from(offset) < self.instruction_bytes
+        match &self.lines {
+            // Its instructions lie elsewhere, and the offset is where.
+            Some(LineTable::ByAddress(lines)) => lines.line(offset).is_some(),
+            _ => offset == BEFORE || u64::from(offset) < self.instruction_bytes,
+        }
     }
 
     /// About how much memory it takes, in bytes.
@@ -53,6 +60,7 @@ impl Code {
             + self.lines.as_ref().map_or(0, |lines| match lines {
                 LineTable::Python(lines) => lines.bytes(),
                 LineTable::Script(lines) => lines.bytes(),
+                LineTable::ByAddress(lines) => lines.bytes(),
                 LineTable::Beginning(_) => 0,
             })
             + 128) as u64

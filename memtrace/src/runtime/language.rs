@@ -21,6 +21,10 @@ pub enum Language {
     Javascript,
     /// Java, as HotSpot names its classes.
     Java,
+    /// PHP, as the Zend Engine runs it.
+    Php,
+    /// Ruby, as its own virtual machine (MRI) runs it.
+    Ruby,
     /// A language that a later memtrace tells, in a report that this one reads.
     #[serde(other)]
     Other,
@@ -32,6 +36,8 @@ impl Language {
         match self {
             Language::Python => "[python]",
             Language::Javascript => "[javascript]",
+            Language::Php => "[php]",
+            Language::Ruby => "[ruby]",
             Language::Native | Language::Go | Language::Java | Language::Other => "[interpreted]",
         }
     }
@@ -68,6 +74,8 @@ mod tests {
             (Language::Go, "\"go\""),
             (Language::Javascript, "\"javascript\""),
             (Language::Java, "\"java\""),
+            (Language::Php, "\"php\""),
+            (Language::Ruby, "\"ruby\""),
         ] {
             assert_eq!(serde_json::to_string(&language).unwrap(), name);
             assert_eq!(serde_json::from_str::<Language>(name).unwrap(), language);

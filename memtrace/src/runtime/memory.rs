@@ -1,13 +1,15 @@
 //! The memory of a process that may change it or end while it is read.
 
-use std::{fs::File, io, ops::Range, os::unix::fs::FileExt as _};
+use std::{fs::File, io, ops::Range, os::unix::fs::FileExt as _, sync::OnceLock};
+
+use rustix::fs::{MemfdFlags, fstat, major, memfd_create, minor};
 
 use crate::object::{Pid, maps::Mapping};
 
 /// Reads the memory of one process.
 ///
-/// Where a file is mapped nothing is read, but for one file and pages that have been written to: the file may be of a file system that the process itself serves, which
-/// could keep whoever reads it waiting for ever.
+/// Where a file is mapped nothing is read, but for one file, pages that have been written to, and memory that processes share without a
+/// file: the file may be of a file system that the process itself serves, which could keep whoever reads it waiting for ever.
 #[derive(Debug)]
 pub struct Memory {
     file: File,
@@ -29,7 +31,10 @@ impl Memory {
 
     /// What the process maps from now on.
     pub fn confine(&mut self, mappings: &[Mapping]) {
-        let is_other = |mapping: &&Mapping| mapping.inode != 0 && (mapping.device, mapping.inode) != self.readable;
+        let shared = shared_device();
+        let is_other = |mapping: &&Mapping| {
+            mapping.inode != 0 && (mapping.device, mapping.inode) != self.readable && Some(mapping.device) != shared
+        };
         self.others = mappings.iter().filter(is_other).map(|mapping| mapping.start..mapping.end).collect();
         self.others.sort_unstable_by_key(|range| range.start);
     }
@@ -83,6 +88,17 @@ impl Memory {
     }
 }
 
+/// The device that memory has which processes share without a file, as with a child: it stands in the list of mappings as a file of the
+/// kernel's own, on a file system that nobody can serve. `None` where that cannot be asked.
+fn shared_device() -> Option<(u32, u32)> {
+    static DEVICE: OnceLock<Option<(u32, u32)>> = OnceLock::new();
+    *DEVICE.get_or_init(|| {
+        let file = memfd_create("device", MemfdFlags::CLOEXEC).ok()?;
+        let device = fstat(file).ok()?.st_dev;
+        Some((major(device), minor(device)))
+    })
+}
+
 /// The 8-byte word at a place of what has been read.
 pub fn word_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_ne_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
@@ -95,6 +111,8 @@ pub fn half_word_at(bytes: &[u8], at: usize) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
     use super::*;
     use crate::object::maps;
 
@@ -127,6 +145,44 @@ mod tests {
         );
         let local = 7u64;
         assert_eq!(memory.word(&raw const local as u64), Some(7));
+    }
+
+    #[test]
+    fn memory_that_is_shared_without_a_file_is_read() {
+        let shared = memfd_create("shared", MemfdFlags::CLOEXEC).map(File::from).expect("memory");
+        shared.write_all_at(&7u64.to_ne_bytes(), 4096).expect("memory");
+        let map = Map::of(&shared);
+        let pid = Pid(std::process::id());
+        let mappings = maps::read(pid).expect("one's own mappings");
+        assert!(mappings.iter().any(|mapping| mapping.start == map.address() && mapping.inode != 0));
+        let mut memory = Memory::open(pid, ((0, 0), 0)).expect("one's own memory");
+        memory.confine(&mappings);
+        assert_eq!(memory.word(map.address() + 4096), Some(7));
+    }
+
+    /// Two pages of a file, mapped.
+    struct Map(*mut core::ffi::c_void);
+
+    impl Map {
+        const BYTES: usize = 8192;
+
+        fn of(file: &File) -> Map {
+            // SAFETY: new pages, which nobody takes for Rust's.
+            let map = unsafe { mmap(std::ptr::null_mut(), Self::BYTES, ProtFlags::READ, MapFlags::SHARED, file, 0) };
+            Map(map.expect("a mapping"))
+        }
+
+        fn address(&self) -> u64 {
+            self.0 as u64
+        }
+    }
+
+    impl Drop for Map {
+        fn drop(&mut self) {
+            // SAFETY: these pages were mapped by `of`, and nobody has a reference to them.
+            let unmapped = unsafe { munmap(self.0, Self::BYTES) };
+            assert!(unmapped.is_ok());
+        }
     }
 
     #[test]

@@ -18,15 +18,20 @@ pub mod count;
 pub mod cpp;
 pub mod go;
 pub mod language;
+pub mod php;
 pub mod python;
+pub mod ruby;
 pub mod v8;
 
+mod lines;
 mod memory;
 mod pages;
+mod thread_local;
+mod walk;
 
 use std::{collections::HashSet, time::Duration};
 
-use memtrace_common::interpreter::Interpreter;
+use memtrace_common::interpreter::{DETAILS, Interpreter};
 
 use self::chain::Placing;
 pub use self::{
@@ -82,6 +87,8 @@ pub enum Finding {
 pub struct Known {
     python: Without,
     v8: Without,
+    php: Without,
+    ruby: Without,
 }
 
 /// Files that have no interpreter of one kind, by device and inode.
@@ -106,15 +113,22 @@ impl Without {
 
 /// Looks for an interpreter in a process that maps these now. `known` says which files have none; more are added.
 pub fn find(pid: Pid, mappings: &[Mapping], known: &mut Known) -> Finding {
-    match python::find(pid, mappings, &mut known.python) {
-        proved @ Finding::Proved(_) => proved,
-        Finding::Nothing => v8::find(pid, mappings, &mut known.v8),
-        // A program may have both, one of them idle.
-        other => match v8::find(pid, mappings, &mut known.v8) {
-            Finding::Nothing => other,
-            found => found,
-        },
+    let mut best = Finding::Nothing;
+    let looks: [&mut dyn FnMut() -> Finding; 4] = [
+        &mut || python::find(pid, mappings, &mut known.python),
+        &mut || v8::find(pid, mappings, &mut known.v8),
+        &mut || php::find(pid, mappings, &mut known.php),
+        &mut || ruby::find(pid, mappings, &mut known.ruby),
+    ];
+    // A program may have several, all but one of them idle: what was found later counts if nothing was proved.
+    for look in looks {
+        match look() {
+            proved @ Finding::Proved(_) => return proved,
+            Finding::Nothing => {}
+            found => best = found,
+        }
     }
+    best
 }
 
 /// Names the code of an interpreter in one process.
@@ -124,6 +138,10 @@ pub enum CodeReader {
     Python(python::Reader),
     /// V8's, of JavaScript.
     Script(v8::Reader),
+    /// PHP's.
+    Php(php::Reader),
+    /// Ruby's.
+    Ruby(ruby::Reader),
 }
 
 impl CodeReader {
@@ -132,6 +150,16 @@ impl CodeReader {
         match self {
             CodeReader::Python(reader) => reader.read(address),
             CodeReader::Script(reader) => reader.read(address),
+            CodeReader::Php(reader) => reader.read(address),
+            CodeReader::Ruby(reader) => reader.read(address),
+        }
+    }
+
+    /// The code of which a frame ran a copy that may be gone, named by its details; `None` where there is no such code.
+    pub fn copy(&self, details: &[u64; DETAILS]) -> Option<Code> {
+        match self {
+            CodeReader::Php(reader) => reader.copy(details),
+            CodeReader::Python(_) | CodeReader::Script(_) | CodeReader::Ruby(_) => None,
         }
     }
 
@@ -140,6 +168,8 @@ impl CodeReader {
         match self {
             CodeReader::Python(reader) => reader.confine(mappings),
             CodeReader::Script(reader) => reader.confine(mappings),
+            CodeReader::Php(reader) => reader.confine(mappings),
+            CodeReader::Ruby(reader) => reader.confine(mappings),
         }
     }
 
@@ -149,6 +179,8 @@ impl CodeReader {
         match self {
             CodeReader::Python(reader) => reader.identity(address),
             CodeReader::Script(reader) => reader.identity(address),
+            CodeReader::Php(reader) => reader.identity(address),
+            CodeReader::Ruby(reader) => reader.identity(address),
         }
     }
 }

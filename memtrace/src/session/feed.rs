@@ -244,7 +244,7 @@ impl Feed {
                 if !runtimes.is_complete(event.slot, id) && state.symbols.contains(event.slot, id) {
                     return;
                 }
-                let (frames, is_cut) = runtimes.frames(event.slot, id, frames.iter());
+                let (frames, is_cut) = runtimes.frames(event.slot, id, frames.iter(), &mut state.symbols);
                 let end = if is_cut { StackEnd::TooDeep } else { end };
                 let observed = state.symbols.observe(event.slot, id, frames, end);
                 if observed.unknown_addresses

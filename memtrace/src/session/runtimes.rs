@@ -14,7 +14,7 @@ use crate::{
     kernel::interpreters::Interpreters,
     object::maps::Mapping,
     runtime::{self, Finding, Known, chain::Placing, v8},
-    symbol::MAX_STACK_FRAMES,
+    symbol::{MAX_STACK_FRAMES, Symbolizer},
     target::Pid,
 };
 
@@ -153,12 +153,14 @@ impl Runtimes {
         !self.placings.contains_key(&slot) || self.chains.contains_key(&(slot, id))
     }
 
-    /// All frames of a stack, of which these are the native ones, and whether some are missing.
+    /// All frames of a stack, of which these are the native ones, and whether some are missing. `symbols` is told of code of which they ran
+    /// copies.
     pub(super) fn frames(
         &mut self,
         slot: Slot,
         id: StackId,
         native: impl Iterator<Item = Address>,
+        symbols: &mut Symbolizer,
     ) -> (&[StackFrame], bool) {
         let mut is_cut = false;
         match (self.chains.remove(&(slot, id)), self.placings.get(&slot)) {
@@ -166,6 +168,9 @@ impl Runtimes {
                 self.native.clear();
                 self.native.extend(native);
                 (self.frames, is_cut) = placing.join(&self.native, &chain);
+                for (address, details) in Placing::copies(&chain) {
+                    symbols.tell_copy(slot, address, &details);
+                }
                 if let Some(places) = self.places.get_mut(&slot) {
                     places.place(&mut self.frames);
                     // What was inlined may be more than a stack carries.

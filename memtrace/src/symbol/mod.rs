@@ -31,7 +31,10 @@ use std::{
 };
 
 use memtrace_common::{
-    Address, Slot, StackId, interpreter::MAX_INTERPRETER_FRAMES, limits::MAX_FRAMES, unwind::StackEnd,
+    Address, Slot, StackId,
+    interpreter::{DETAILS, MAX_INTERPRETER_FRAMES},
+    limits::MAX_FRAMES,
+    unwind::StackEnd,
 };
 
 use serde::{Deserialize, Serialize};
@@ -352,6 +355,13 @@ impl Symbolizer {
     pub fn tell_code(&mut self, slot: Slot, address: u64, code: impl FnOnce() -> Code) {
         if let Some(process) = self.processes.get_mut(&slot) {
             process.tell_code(address, code, &mut self.budget);
+        }
+    }
+
+    /// Tells of code of which a frame of a stack to come ran a copy, at `address`, with the details by which the interpreter's reader names it.
+    pub fn tell_copy(&mut self, slot: Slot, address: u64, details: &[u64; DETAILS]) {
+        if let Some(process) = self.processes.get_mut(&slot) {
+            process.tell_copy(address, details, &mut self.budget);
         }
     }
 

@@ -10,9 +10,13 @@
 //! when a report asks, and the first one found stays. A stack that comes again, through other code at the same addresses,
 //! has the same id: it keeps the names that it has.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    rc::Rc,
+};
 
-use memtrace_common::{Address, StackId, unwind::StackEnd};
+use memtrace_common::{Address, StackId, interpreter::DETAILS, unwind::StackEnd};
 
 use crate::{
     event::StackFrame,
@@ -407,6 +411,17 @@ impl Process {
     pub fn tell_code(&mut self, address: u64, code: impl FnOnce() -> Code, budget: &mut Budget) {
         if !self.interpreted.contains_key(&address) {
             self.keep_code(address, 0, Some(Rc::new(code())), budget);
+        }
+    }
+
+    /// Keeps code of which a frame ran a copy, unless it is known by the same details.
+    pub fn tell_copy(&mut self, address: u64, details: &[u64; DETAILS], budget: &mut Budget) {
+        let mut hasher = DefaultHasher::new();
+        details.hash(&mut hasher);
+        let identity = hasher.finish();
+        if self.interpreted.get(&address).is_none_or(|(known, _)| *known != identity) {
+            let code = self.reader.as_ref().and_then(|reader| reader.copy(details)).map(Rc::new);
+            self.keep_code(address, identity, code, budget);
         }
     }
 

@@ -29,6 +29,8 @@ const fn class(tone: Tone) -> &'static str {
         Tone::Level(Language::Python) => "python",
         Tone::Level(Language::Go) => "go",
         Tone::Level(Language::Javascript) => "javascript",
+        Tone::Level(Language::Php) => "php",
+        Tone::Level(Language::Ruby) => "ruby",
         Tone::Level(Language::Native | Language::Java | Language::Other) => "level",
         Tone::Shrinking => "shrinking",
     }
@@ -41,6 +43,8 @@ const fn words(tone: Tone) -> &'static str {
         Tone::Level(Language::Python) => "Python, level or undecided",
         Tone::Level(Language::Go) => "Go, level or undecided",
         Tone::Level(Language::Javascript) => "JavaScript, level or undecided",
+        Tone::Level(Language::Php) => "PHP, level or undecided",
+        Tone::Level(Language::Ruby) => "Ruby, level or undecided",
         Tone::Level(Language::Native | Language::Java | Language::Other) => "level or undecided",
         Tone::Shrinking => "holds less and less",
     }

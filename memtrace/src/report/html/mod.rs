@@ -24,7 +24,7 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
 /// SHA-256 of [`STYLE`] in base 64; a test computes it.
-const STYLE_HASH: &str = "glgsJNLD4qF/SEJOAhPEVoCYPR1eSmqakmfpDFaUGKI=";
+const STYLE_HASH: &str = "JiXnAOOgs3maTPJhGs/6MBJLquWPmOXtx9Jwx9JAhik=";
 /// SHA-256 of [`SCRIPT`] in base 64.
 const SCRIPT_HASH: &str = "1srSPA8GdsFCnvmO7uP9tcr2RaV5xinOzN1ziQAJeGg=";
 

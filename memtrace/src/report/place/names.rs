@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::symbol::family::family;
+use crate::{runtime, symbol::family::family};
 
 /// Libraries that every program has, or that only allocate, by how their file names begin.
 const SYSTEM_MODULES: [&str; 26] = [
@@ -146,8 +146,10 @@ const GENERAL: [&str; 44] = [
     "internal", "aligned", "util", "utils", "lib", "ngx", "apr", "av", "set", "array", "cz", "l", "je", "mi", "tc",
 ];
 
-/// What the module of functions is called that are part of JavaScript itself: `Array.prototype.sort`.
-pub const BUILT_IN: &str = crate::runtime::v8::heap::BUILT_IN;
+/// Whether a module stands for the functions that are part of a language itself: `Array.prototype.sort` of JavaScript, `array_map` of PHP.
+pub fn is_built_in(module: &str) -> bool {
+    [runtime::v8::heap::BUILT_IN, runtime::php::code::BUILT_IN].contains(&module)
+}
 
 /// Whether a module is one of every program, or an allocator.
 pub fn is_system_module(module: &str) -> bool {
@@ -184,8 +186,8 @@ pub fn is_system_file(file: &str) -> bool {
 
 /// Whether a source file of interpreted code is part of the interpreter's own library, or of the interpreter itself.
 pub fn is_interpreters_own(file: &str) -> bool {
-    // Node's own scripts: `node:internal/timers`.
-    if file.starts_with("<frozen ") || file.starts_with("node:") {
+    // Node's own scripts: `node:internal/timers`. Ruby's: `<internal:kernel>`.
+    if file.starts_with("<frozen ") || file.starts_with("node:") || file.starts_with("<internal:") {
         return true;
     }
     // `/usr/lib/python3.11/json/decoder.py`, and not what is installed below it.
@@ -194,12 +196,15 @@ pub fn is_interpreters_own(file: &str) -> bool {
         let is_version = !version.is_empty() && version.chars().all(|part| part.is_ascii_digit() || part == '.');
         is_version && !inside.is_empty()
     };
-    !is_installed(file) && ["/lib/python", "/lib64/python"].iter().any(|home| file.split_once(home).is_some_and(below))
+    !is_installed(file)
+        && ["/lib/python", "/lib64/python", "/lib/ruby/"].iter().any(|home| file.split_once(home).is_some_and(below))
 }
 
 /// Whether a source file of interpreted code was installed as a package.
 pub fn is_installed(file: &str) -> bool {
-    ["/site-packages/", "/dist-packages/", "/node_modules/"].iter().any(|folder| file.contains(folder))
+    const FOLDERS: [&str; 6] =
+        ["/site-packages/", "/dist-packages/", "/node_modules/", "/vendor/", "/gems/", "/vendor_ruby/"];
+    FOLDERS.iter().any(|folder| file.contains(folder))
 }
 
 /// Whether functions of this name allocate for whoever calls them.

@@ -3,25 +3,10 @@
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
+use crate::runtime::thread_local::Variable;
+
 /// The most instructions that are looked at: such a function has about ten.
 const MAX_INSTRUCTIONS: usize = 24;
-
-/// Where a thread-local variable is, seen from the thread pointer.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Variable {
-    /// At this offset from the thread pointer, in bytes: in the program itself.
-    Offset(i64),
-    /// At the offset from the thread pointer that stands at this address, as linked.
-    OffsetAt(u64),
-    /// In the block of a module, whose number and the offset in whose block stand at this address, as linked; so many bytes further
-    /// on.
-    Module {
-        /// Where the two words stand, as linked.
-        index: u64,
-        /// What is added to the offset.
-        plus: i64,
-    },
-}
 
 /// What a register holds.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -272,7 +272,7 @@ impl Layout {
         const NO_FUNCTIONS_IN_FILE: u32 = 13;
         let CodeLayout { first_instruction, unit, .. } = self.code;
         let hidden = if self.minor < NO_FUNCTIONS_IN_FILE { 0..0 } else { file };
-        Placing { evaluator, first_instruction, unit, hidden }
+        Placing { evaluators: vec![evaluator], first_instruction, unit, hidden }
     }
 
     /// What the kernel is told, for thread states that are found by these paths.

@@ -13,22 +13,17 @@ pub mod pool_function;
 pub mod pools;
 pub mod small;
 
-use std::{fs::File, ops::Range};
+use std::fs::File;
 
-use memtrace_common::interpreter::{
-    self, Chain, FrameKind, Interpreter, MAX_FRAME_WORDS, MAX_INTERPRETER_FRAMES, Path, unpack,
-};
+use memtrace_common::interpreter::{FrameKind, Interpreter, Path, unpack};
 
+use self::layout::{Layout, NEXT_THREAD};
 pub use self::{census::Census, objects::Reader};
-use self::{
-    getter::Variable,
-    layout::{Layout, NEXT_THREAD},
-};
-use super::{CodeReader, Finding, Memory, Runtime, Without};
+use super::{CodeReader, Finding, Memory, Runtime, Without, walk};
 use crate::object::{
     Pid,
     mapped::{self, MappedObject},
-    maps::Mapping,
+    maps::{self, Mapping},
     symbols::{ElfFile, Symbol},
 };
 
@@ -137,7 +132,7 @@ impl Library<'_> {
             let symbol = symbol(name)?;
             getter::variable(self.elf.code(&symbol).ok()?, symbol.address)
         };
-        let variable = |name: &str| variable(name).map(|variable| paths(variable, moved, &memory)).unwrap_or_default();
+        let variable = |name: &str| variable(name).map(|variable| variable.paths(moved, &memory)).unwrap_or_default();
         let current = variable(CURRENT);
         let own = match layout.key {
             Some(key) => by_key(&memory, runtime.wrapping_add(key)),
@@ -159,7 +154,7 @@ impl Library<'_> {
             begin..begin.saturating_add(symbol.size.unwrap_or(0))
         });
         let readable = (self.object.device, self.object.inode);
-        let placing = layout.placing(evaluator, whole(self.mappings, readable));
+        let placing = layout.placing(evaluator, maps::whole(self.mappings, readable));
         let census = address(TYPE_TYPE).and_then(|types| Census::open(self.pid, readable, layout, types).ok());
         let census = census.map(super::Objects::Python);
         Finding::Proved(Box::new(Runtime {
@@ -172,38 +167,9 @@ impl Library<'_> {
     }
 }
 
-/// From the first address to the last at which the file with this device and inode is mapped.
-fn whole(mappings: &[Mapping], (device, inode): ((u32, u32), u64)) -> Range<u64> {
-    let of_file = || mappings.iter().filter(|mapping| (mapping.device, mapping.inode) == (device, inode));
-    let begin = of_file().map(|mapping| mapping.start).min().unwrap_or(0);
-    begin..of_file().map(|mapping| mapping.end).max().unwrap_or(0)
-}
-
 /// From 3.13 on the runtime's own structure begins with a mark, the version, and whether the build is free-threaded.
 fn is_free_threaded(memory: &Memory, runtime: u64) -> bool {
     memory.bytes::<8>(runtime).as_ref() == Some(b"xdebugpy") && memory.word(runtime.wrapping_add(16)) == Some(1)
-}
-
-/// The paths by which a variable may be reached, one for each C library; none where the loader has not yet written what they need.
-fn paths(variable: Variable, moved: u64, memory: &Memory) -> Vec<Path> {
-    /// In the memory at the thread pointer: the table of the blocks of modules.
-    const BLOCKS: i64 = 8;
-    /// Bytes of an entry of it: of glibc (`dtv_t`), and of musl.
-    const ENTRY_BYTES: [i64; 2] = [16, 8];
-    let word = |address: u64| Some(memory.word(address.wrapping_add(moved))?.cast_signed());
-    let found = match variable {
-        Variable::Offset(offset) => vec![Path::over(&[offset])],
-        Variable::OffsetAt(address) => {
-            vec![word(address).filter(|&offset| offset != 0).and_then(|offset| Path::over(&[offset]))]
-        }
-        Variable::Module { index, plus } => {
-            let module = word(index).filter(|module| (1..1 << 16).contains(module));
-            let offset = word(index.wrapping_add(8));
-            let path = |bytes| Path::over(&[BLOCKS, bytes * module?, offset?.wrapping_add(plus)]);
-            ENTRY_BYTES.map(path).to_vec()
-        }
-    };
-    found.into_iter().flatten().collect()
 }
 
 /// The paths by which a thread may have the value of the key that is kept at this address, one for each C library. Empty while there
@@ -288,7 +254,7 @@ fn prove(reader: &Reader, runtime: u64, current: &[Path], own: &[Path]) -> Proof
 
 /// Whether the frames of a thread lead to their end, and each to code that has a name, at one of its instructions.
 fn is_proved(reader: &Reader, interpreter: &Interpreter, thread_state: u64) -> bool {
-    let Some(words) = chain(&reader.memory, interpreter, thread_state) else { return false };
+    let Some(words) = walk::chain(&reader.memory, interpreter, thread_state) else { return false };
     let placing = reader.layout.placing(0..0, 0..0);
     let mut frames = 0;
     let mut words = words.into_iter();
@@ -301,27 +267,6 @@ fn is_proved(reader: &Reader, interpreter: &Interpreter, thread_state: u64) -> b
         frames += 1;
     }
     frames > 0
-}
-
-/// The chain of a thread's frames, as the kernel would send it; `None` if a frame cannot be read.
-fn chain(memory: &Memory, interpreter: &Interpreter, thread_state: u64) -> Option<Vec<u64>> {
-    let read = |address: u64| memory.word(address);
-    let mut chain = Box::new(Chain::empty());
-    chain.thread_state = thread_state;
-    chain.frame = interpreter.innermost.follow(thread_state, read).unwrap_or(0);
-    chain.run = interpreter.run.follow(thread_state, read).unwrap_or(0);
-    for _ in 0..MAX_INTERPRETER_FRAMES {
-        let words = (interpreter.frame_words as usize).min(MAX_FRAME_WORDS);
-        let bytes = memory.at_most(chain.frame, 8 * words as u64, 8 * MAX_FRAME_WORDS as u64)?;
-        chain.at = 0;
-        for (to, from) in chain.words.iter_mut().zip(bytes.chunks_exact(8)) {
-            *to = from.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
-        }
-        if !interpreter::step(interpreter, &mut chain, read) {
-            break;
-        }
-    }
-    Some(chain.sent_words().to_vec())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
-use memtrace_tests::{Asked, Memtrace, Report, Target};
+use memtrace_tests::{Asked, Memtrace, Report, Stack, Target};
 
 /// The class of what the fixture keeps.
 const KEPT: &str = "Sessions$Session";
@@ -70,17 +70,20 @@ fn a_map_that_keeps_all_is_told_with_the_class_and_its_number_is_exact() -> Resu
 }
 
 #[test]
-fn a_map_that_lets_the_oldest_go_is_quiet() -> Result<()> {
+fn a_map_that_lets_the_oldest_go_is_no_growth_of_the_heap() -> Result<()> {
     let mut target = program(&[], &[])?;
     order(&mut target, "turn 5000")?;
-    let mut memtrace = Memtrace::attach(target.pid(), &["--ask", "--fail-on-leak"])?;
+    let mut memtrace = Memtrace::attach(target.pid(), &["--ask"])?;
     for _ in 0..14 {
         order(&mut target, "turn 1000")?;
         memtrace.next_report()?;
     }
-    let finished = memtrace.interrupt()?;
-    let last = finished.final_report()?;
-    ensure!(finished.code() == Some(0), "{:#?}", last.headline);
+    let last = memtrace.interrupt()?.final_report()?;
+    // Memory of the machine's own, outside of the heap, may grow while it is warmed up.
+    let heap = last.heaps.iter().find(|heap| heap.name == "Java heap").context("a heap")?;
+    ensure!(heap.verdict != "growing", "{heap:?}");
+    let grows = |stack: &Stack| stack.kind == "managed" && stack.verdict == "growing";
+    ensure!(!last.stacks.iter().any(grows), "{:#?}", last.headline);
     ensure!(kept(&last) == Some(2000), "{:?}", last.types);
     target.exit()
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::arch::USER_ADDRESS_END;
 
 /// In Go's `g`, the goroutine: where its stack ends (`stack.hi`), its thread (`m`), and the stack pointer that was saved when it left
-/// its stack (`sched.sp`). Go 1.18 to 1.26 agree.
+/// its stack (`sched.sp`). Go 1.19 to 1.27 agree.
 pub mod goroutine {
     /// Where `stack.hi` is, in bytes from the beginning of `g`.
     pub const STACK_END: u64 = 8;

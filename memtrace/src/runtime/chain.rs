@@ -123,6 +123,9 @@ mod tests {
         StackFrame::Interpreter { code, offset }
     }
 
+    /// The interpreter's loop, where there is one.
+    const LOOP: Range<u64> = 0x500..0x600;
+
     const PLACING: Placing = Placing { evaluators: Vec::new(), first_instruction: Some(100), unit: 1, hidden: 0..0 };
 
     fn frame(code: u64, offset: u64) -> [u64; 2] {
@@ -175,12 +178,7 @@ mod tests {
 
     #[test]
     fn without_an_address_the_next_frame_in_the_evaluator_runs_one_frame() {
-        let placing = Placing {
-            evaluators: Vec::from_iter(std::iter::once(0x500..0x600)),
-            first_instruction: None,
-            unit: 2,
-            hidden: 0..0,
-        };
+        let placing = Placing { evaluators: vec![LOOP], first_instruction: None, unit: 2, hidden: 0..0 };
         let frame = |code: u64, index: u64| [pack(FrameKind::Interpreter, code), index];
         let chain = Chain {
             stack_pointers: vec![None; 5],
@@ -194,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_chain_that_was_cut_goes_to_the_next_frame_in_the_evaluator_and_says_so() {
-        let placing = Placing { evaluators: Vec::from_iter(std::iter::once(0x500..0x600)), ..PLACING };
+        let placing = Placing { evaluators: vec![LOOP], ..PLACING };
         let chain = Chain {
             stack_pointers: [0x1000, 0x1100, 0x1200, 0x1300].map(Some).to_vec(),
             words: [&frame(0x70, 4)[..], &boundary(CUT)].concat(),

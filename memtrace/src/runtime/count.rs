@@ -55,6 +55,24 @@ pub struct Count {
     pub state: Option<State>,
 }
 
+impl Count {
+    /// All objects of a process together, which have neither name nor place, and are counted.
+    pub fn of_all(counted: Counted, language: Language, objects: u64, bytes: u64) -> Self {
+        Self {
+            counted,
+            language,
+            name: None,
+            place: Arc::default(),
+            bytes,
+            objects,
+            ever: objects,
+            ever_bytes: bytes,
+            sampled: None,
+            state: None,
+        }
+    }
+}
+
 /// How well an estimate from a sample is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sampled {

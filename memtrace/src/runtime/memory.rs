@@ -99,6 +99,18 @@ fn shared_device() -> Option<(u32, u32)> {
     })
 }
 
+/// Where the memory of an [`image`] begins.
+pub const IMAGE_BEGIN: u64 = 4096;
+
+/// Reads bytes as if they were memory from [`IMAGE_BEGIN`] on, as [`Memory::at_most`] reads that of a process: for tests of hostile memory.
+pub fn image(bytes: &[u8]) -> impl Fn(u64, u64, u64) -> Option<Vec<u8>> {
+    move |address, length, limit| {
+        let at = usize::try_from(address.checked_sub(IMAGE_BEGIN)?).ok()?;
+        let length = usize::try_from(length).ok().filter(|_| length <= limit)?;
+        Some(bytes.get(at..at.checked_add(length)?)?.to_vec())
+    }
+}
+
 /// The 8-byte word at a place of what has been read.
 pub fn word_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_ne_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))

@@ -26,10 +26,12 @@ pub mod v8;
 mod lines;
 mod memory;
 mod pages;
+#[cfg(test)]
+mod seeds;
 mod thread_local;
 mod walk;
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, fs::File, time::Duration};
 
 use memtrace_common::interpreter::{DETAILS, Interpreter};
 
@@ -41,7 +43,7 @@ pub use self::{
     language::Language,
     memory::Memory,
 };
-use crate::object::{Pid, mapped::MappedObject, maps::Mapping};
+use crate::object::{Pid, mapped::MappedObject, maps::Mapping, symbols::ElfFile};
 
 /// The share of a processor that reading a process's books gets, as one part in this many.
 pub const PARTS: u32 = 100;
@@ -108,6 +110,22 @@ impl Without {
             self.0.clear();
         }
         self.0.insert((object.device, object.inode));
+    }
+
+    /// The first of these files that exports a name; those that do not are known from then on.
+    fn find<'o>(&mut self, objects: &'o [MappedObject], mark: &str) -> Option<(&'o MappedObject, ElfFile<File>)> {
+        for object in objects {
+            if self.contains(object) {
+                continue;
+            }
+            let Ok((_, file)) = object.open() else { continue };
+            let Ok(elf) = ElfFile::parse(file) else { continue };
+            if elf.exports(mark).unwrap_or(false) {
+                return Some((object, elf));
+            }
+            self.add(object);
+        }
+        None
     }
 }
 

@@ -13,7 +13,6 @@ use std::{
         unix::net::UnixStream,
     },
     sync::{
-        Arc,
         atomic::Ordering,
         mpsc::{Receiver, Sender},
     },
@@ -28,7 +27,7 @@ use thiserror::Error;
 
 use super::{Asked, CAUGHT_WITHIN, Silence, TOLD_WITHIN, Told, histogram};
 use crate::{
-    object::{Pid, mapped, maps::Mapping, symbols::ElfFile},
+    object::{Pid, mapped, maps::Mapping},
     runtime::{
         Language, Without,
         by_type::{ByType, Sum},
@@ -91,17 +90,7 @@ pub enum NoHistogram {
 
 /// Whether HotSpot is among the files that a process maps. `known` says which files are known not to be it; more are added.
 pub(super) fn is_in(pid: Pid, mappings: &[Mapping], known: &mut Without) -> bool {
-    mapped::objects(pid, mappings).iter().any(|object| {
-        if known.contains(object) {
-            return false;
-        }
-        let elf = object.open().ok().and_then(|(_, file)| ElfFile::parse(file).ok());
-        let is_it = elf.is_some_and(|elf| elf.exports(MARK).unwrap_or(false));
-        if !is_it {
-            known.add(object);
-        }
-        is_it
-    })
+    known.find(&mapped::objects(pid, mappings), MARK).is_some()
 }
 
 /// Asks until there are no more wishes. What is said is lost when nobody hears it any more.
@@ -132,18 +121,7 @@ fn counts(answer: &str, types: &mut ByType) -> Vec<Count> {
     let classes = histogram::classes(answer);
     let sum = |of: fn(&histogram::Class) -> u64| classes.iter().map(of).fold(0, u64::saturating_add);
     let (objects, bytes) = (sum(|class| class.objects), sum(|class| class.bytes));
-    let heap = Count {
-        counted: Counted::Heap,
-        language: Language::Java,
-        name: None,
-        place: Arc::default(),
-        bytes,
-        objects,
-        ever: objects,
-        ever_bytes: bytes,
-        sampled: None,
-        state: None,
-    };
+    let heap = Count::of_all(Counted::Heap, Language::Java, objects, bytes);
     let found = classes.into_iter().map(|class| (class.name, Sum::exact(class.objects, class.bytes)));
     types.take(found).chain([heap]).collect()
 }

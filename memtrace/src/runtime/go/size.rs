@@ -3,8 +3,6 @@
 //!
 //! Who has allocated it only the sample tells. But that a heap grows is certain long before enough objects of one place were drawn.
 
-use std::sync::Arc;
-
 use crate::runtime::{
     Language, Memory,
     count::{Count, Counted},
@@ -121,18 +119,8 @@ impl Size {
             return None;
         }
         let counters = read(&state, self.layout);
-        Some(Count {
-            counted: Counted::Heap,
-            language: Language::Go,
-            name: None,
-            place: Arc::default(),
-            bytes: self.history.held(counters),
-            objects: 0,
-            ever: 0,
-            ever_bytes: counters.allocated,
-            sampled: None,
-            state: None,
-        })
+        let held = self.history.held(counters);
+        Some(Count { ever_bytes: counters.allocated, ..Count::of_all(Counted::Heap, Language::Go, 0, held) })
     }
 }
 

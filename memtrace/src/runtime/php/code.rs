@@ -11,7 +11,7 @@ use crate::{
         Code, Language, Memory,
         code::LineTable,
         lines::LinesByAddress,
-        memory::{half_word_at, word_at},
+        memory::{IMAGE_BEGIN, half_word_at, image, word_at},
     },
 };
 
@@ -176,50 +176,24 @@ fn string(address: u64, read: impl Fn(u64, u64, u64) -> Option<Vec<u8>>) -> Opti
 /// Reads bytes as memory from the address 4096 on, with a function at its beginning, for tests of hostile memory: the first byte says of which
 /// version, the next four the lowest half of an instruction's address. The function's name, and the instruction's line.
 pub fn read_any(data: &[u8]) -> Option<(String, Option<u32>)> {
-    const BEGIN: u64 = 4096;
     let [version, a, b, c, d, memory @ ..] = data else { return None };
     let layout = layout::LAYOUTS.get(usize::from(*version))?;
-    let read = |address: u64, length: u64, limit: u64| {
-        let at = usize::try_from(address.checked_sub(BEGIN)?).ok()?;
-        let length = usize::try_from(length).ok().filter(|_| length <= limit)?;
-        Some(memory.get(at..at.checked_add(length)?)?.to_vec())
-    };
-    let code = Function { address: BEGIN, layout, read }.code()?;
+    let code = Function { address: IMAGE_BEGIN, layout, read: image(memory) }.code()?;
     let line = code.line(u32::from_le_bytes([*a, *b, *c, *d]));
     Some((code.name, line))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
-
     use super::*;
+    use crate::runtime::seeds;
 
     /// The fuzzer's seeds: functions of a real process, whole and damaged at each byte.
     #[test]
     fn the_fuzzers_seeds_are_read_whatever_becomes_of_them() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/php");
-        let mut seeds = 0;
-        for seed in fs::read_dir(folder).expect("the seeds") {
-            let seed = seed.expect("a seed").path();
-            let bytes = fs::read(&seed).expect("a seed");
-            let (name, line) = read_any(&bytes).expect("a function");
-            let expected = match seed.file_name().and_then(|name| name.to_str()).expect("a name") {
-                "method_8_2" => ("Store::put", Some(11)),
-                "internal_8_2" => ("usleep", None),
-                "main_8_4" => ("{main}", Some(3)),
-                other => panic!("{other} is not known"),
-            };
-            assert_eq!((name.as_str(), line), expected, "{seed:?}");
-            for at in 0..bytes.len() {
-                let mut damaged = bytes.clone();
-                damaged[at] ^= 0xff;
-                let _ = read_any(&damaged);
-                let _ = read_any(&bytes[..at]);
-            }
-            seeds += 1;
-        }
-        assert_eq!(seeds, 3);
+        let expected =
+            [("method_8_2", "Store::put", Some(11)), ("internal_8_2", "usleep", None), ("main_8_4", "{main}", Some(3))];
+        seeds::are_read("php", read_any, &expected);
     }
 
     proptest::proptest! {

@@ -2,8 +2,8 @@
 //!
 //! The figures of 8.2 and 8.4 are those that compiling against their headers gives, and were compared with live processes; those of 8.0 and
 //! 8.1 are read in Zend/zend_globals.h and Zend/zend_compile.h, those of 7.4 and 8.3 follow from their neighbours. All are trusted once a process's
-//! own frames have proved them. A version is
-//! told by the number of its interface to modules (`ZEND_MODULE_API_NO`), which all that is compiled for it has.
+//! own frames have proved them. A version is told by the number of its interface to modules (`ZEND_MODULE_API_NO`), which all that is compiled
+//! for it has.
 
 use memtrace_common::interpreter::{Interpreter, Path, entry, frames};
 

@@ -12,7 +12,7 @@ use crate::{
         Code, Language, Memory,
         code::LineTable,
         lines::LinesByAddress,
-        memory::{half_word_at, word_at},
+        memory::{IMAGE_BEGIN, half_word_at, image, word_at},
     },
 };
 
@@ -130,48 +130,21 @@ impl<R: Fn(u64, u64, u64) -> Option<Vec<u8>>> Source<R> {
 /// Reads bytes as memory from the address 4096 on, with code at its beginning, for tests of hostile memory: the first four are the lowest half of
 /// an instruction's address. The code's name, and the instruction's line.
 pub fn read_any(data: &[u8]) -> Option<(String, Option<u32>)> {
-    const BEGIN: u64 = 4096;
     let (address, memory) = data.split_first_chunk::<4>()?;
-    let read = |address: u64, length: u64, limit: u64| {
-        let at = usize::try_from(address.checked_sub(BEGIN)?).ok()?;
-        let length = usize::try_from(length).ok().filter(|_| length <= limit)?;
-        Some(memory.get(at..at.checked_add(length)?)?.to_vec())
-    };
-    let code = Source(read).code(BEGIN)?;
+    let code = Source(image(memory)).code(IMAGE_BEGIN)?;
     let line = code.line(u32::from_le_bytes(*address));
     Some((code.name, line))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
-
     use super::*;
+    use crate::runtime::seeds;
 
     /// The fuzzer's seeds: code of a real process, whole and damaged at each byte.
     #[test]
     fn the_fuzzers_seeds_are_read_whatever_becomes_of_them() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/ruby");
-        let mut seeds = 0;
-        for seed in fs::read_dir(folder).expect("the seeds") {
-            let seed = seed.expect("a seed").path();
-            let bytes = fs::read(&seed).expect("a seed");
-            let (name, line) = read_any(&bytes).expect("code");
-            let expected = match seed.file_name().and_then(|name| name.to_str()).expect("a name") {
-                "block_3_1" => ("block in keep", Some(9)),
-                "main_3_1" => ("<main>", Some(14)),
-                other => panic!("{other} is not known"),
-            };
-            assert_eq!((name.as_str(), line), expected, "{seed:?}");
-            for at in 0..bytes.len() {
-                let mut damaged = bytes.clone();
-                damaged[at] ^= 0xff;
-                let _ = read_any(&damaged);
-                let _ = read_any(&bytes[..at]);
-            }
-            seeds += 1;
-        }
-        assert_eq!(seeds, 2);
+        seeds::are_read("ruby", read_any, &[("block_3_1", "block in keep", Some(9)), ("main_3_1", "<main>", Some(14))]);
     }
 
     proptest::proptest! {

@@ -79,18 +79,7 @@ pub fn find(pid: Pid, mappings: &[Mapping], known: &mut Without) -> Finding {
 
 /// The file in which V8 is, of these. `known` says which are known not to have it; more are added.
 pub fn file<'o>(objects: &'o [MappedObject], known: &mut Without) -> Option<(&'o MappedObject, ElfFile<File>)> {
-    for object in objects {
-        if known.contains(object) {
-            continue;
-        }
-        let Ok((_, file)) = object.open() else { continue };
-        let Ok(elf) = ElfFile::parse(file) else { continue };
-        if elf.exports(MARK).unwrap_or(false) {
-            return Some((object, elf));
-        }
-        known.add(object);
-    }
-    None
+    known.find(objects, MARK)
 }
 
 /// What is found of V8 in the file that has it.

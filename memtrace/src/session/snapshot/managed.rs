@@ -86,8 +86,8 @@ impl Snapshots {
 
     /// Says of V8's heap in a target what is judged of all of it that can be reached. Whether that was looked at often enough.
     fn rule_by_reach(&self, slot: Slot, stack: &mut Stack, state: &State) -> bool {
-        let (key, samples) = (reachable(slot), self.trend.series(reachable(slot)));
-        if samples.len() < MIN_INTERVALS {
+        let key = reachable(slot);
+        if self.trend.series(key).len() < MIN_INTERVALS {
             return false;
         }
         say(stack, self.trend.judge(key));
@@ -95,13 +95,11 @@ impl Snapshots {
         if !stack.verdict.is_leak() {
             return true;
         }
-        let rise =
-            samples.last().zip(samples.first()).map_or(0, |(last, first)| last.bytes.saturating_sub(first.bytes));
         if let Some(why) = state.pages.collections.deny(slot, self.clock.now_ns()) {
             stack.doubt(&why);
         } else if !self.has_growing_type(slot, Language::Javascript, state) {
             stack.doubt(", but none of its types is known to");
-        } else if rise < LEAST_RISE_OF_WHAT_CAN_BE_REACHED {
+        } else if self.rise(key) < LEAST_RISE_OF_WHAT_CAN_BE_REACHED {
             stack.doubt(", but by too little to tell from code that is warmed up");
         }
         true
@@ -156,12 +154,10 @@ impl Snapshots {
         }
     }
 
-    /// How much more a stack holds at its last sample than at the first one of all; 0 where it holds less.
+    /// How much more a stack holds at its last sample than at its first one; 0 where it holds less. A series that begins in the run begins with 0.
     fn rise(&self, key: Key) -> u64 {
         let samples = self.trend.series(key);
-        // One that begins later held nothing before.
-        let first = samples.first().filter(|_| samples.len() > MIN_INTERVALS).map_or(0, |first| first.bytes);
-        samples.last().map_or(0, |last| last.bytes.saturating_sub(first))
+        samples.last().zip(samples.first()).map_or(0, |(last, first)| last.bytes.saturating_sub(first.bytes))
     }
 
     /// The heaps that runtimes manage, which are no stacks.

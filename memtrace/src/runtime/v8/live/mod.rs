@@ -180,18 +180,7 @@ impl Live {
         }
         let mut sums: Vec<(Arc<str>, u64, u64)> = sums.into_iter().map(|(name, (n, bytes))| (name, n, bytes)).collect();
         sums.sort_by_key(|(_, _, bytes)| std::cmp::Reverse(*bytes));
-        let all = Count {
-            counted: Counted::Reachable,
-            language: Language::Javascript,
-            name: None,
-            place: Arc::default(),
-            bytes,
-            objects,
-            ever: objects,
-            ever_bytes: bytes,
-            sampled: None,
-            state: None,
-        };
+        let all = Count::of_all(Counted::Reachable, Language::Javascript, objects, bytes);
         let sums = sums.into_iter().map(|(name, objects, bytes)| (name, Sum::exact(objects, bytes)));
         self.types.take(sums).chain([all]).collect()
     }
